@@ -1,0 +1,1 @@
+//! Who may do what: the one decision point, and break-glass grants.

@@ -1,0 +1,1 @@
+//! The doors. They translate; no rule lives here.

@@ -1,0 +1,1 @@
+//! `renkei bench`: measures, as ratios to a floor taken in the same run.

@@ -1,0 +1,1 @@
+//! Consent directives, and their evaluation as a pure function.

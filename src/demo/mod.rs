@@ -1,0 +1,1 @@
+//! `renkei demo`: the main job in one command.

@@ -1,0 +1,1 @@
+//! Who takes part: communities, institutions, their certificates and endpoints.

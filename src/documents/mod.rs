@@ -1,0 +1,1 @@
+//! Document metadata and content: registry and repository.

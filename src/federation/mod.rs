@@ -1,0 +1,1 @@
+//! Other communities: fan-out, deadlines, merging, partial results, outbox.

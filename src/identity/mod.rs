@@ -1,0 +1,1 @@
+//! Patients: demographics, matching, cross-references between assigning authorities.

@@ -1,0 +1,3 @@
+//! `renkei`: parse the arguments, run one command, exit.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Certificates: profile, judgement, revocation, TLS configurations, development PKI.

@@ -1,0 +1,1 @@
+//! Running a node: accept loop, TLS, layers, drain.

@@ -1,0 +1,1 @@
+//! The only maker of durable bytes: ledger, blobs, index, keys.

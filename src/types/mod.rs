@@ -1,0 +1,1 @@
+//! The vocabulary: identifiers and codes, parsed once; no I/O.
