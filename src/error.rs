@@ -165,7 +165,13 @@ impl Error {
     /// A failure for `reason`, with a message for the caller: lowercase, no full stop, no patient
     /// data.
     pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { reason, field: None, message: message.into(), retry_after: None, source: None }
+        Self {
+            reason,
+            field: None,
+            message: message.into(),
+            retry_after: None,
+            source: None,
+        }
     }
 
     /// A field that is wrong, by its path in the request, such as `entry.patient_id`.
@@ -174,7 +180,10 @@ impl Error {
         field: impl Into<Cow<'static, str>>,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self { field: Some(field.into()), ..Self::new(reason, message) }
+        Self {
+            field: Some(field.into()),
+            ..Self::new(reason, message)
+        }
     }
 
     /// A required field that is empty.
@@ -184,7 +193,10 @@ impl Error {
 
     /// A refusal. One text for every cause, so that it reveals nothing (INV-3).
     pub fn not_permitted() -> Self {
-        Self::new(Reason::NotPermitted, "not permitted, or nothing there that may be shown")
+        Self::new(
+            Reason::NotPermitted,
+            "not permitted, or nothing there that may be shown",
+        )
     }
 
     /// A fault of this node: the cause goes to the log, the caller gets a fixed text.
@@ -193,7 +205,10 @@ impl Error {
     }
 
     /// Adds the cause, for the log.
-    pub fn caused_by(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
         self.source = Some(source.into());
         self
     }

@@ -22,7 +22,11 @@ pub struct PartialDate {
 impl PartialDate {
     /// A full date.
     pub fn full(date: Date) -> Self {
-        Self { year: date.year(), month: Some(date.month()), day: Some(date.day()) }
+        Self {
+            year: date.year(),
+            month: Some(date.month()),
+            day: Some(date.day()),
+        }
     }
 
     /// The year.
@@ -62,9 +66,7 @@ impl FromStr for PartialDate {
         let mut two = || -> Result<Option<i8>, InvalidDate> {
             parts
                 .next()
-                .map(|part| {
-                    number(part, 2).and_then(|n| i8::try_from(n).map_err(|_| InvalidDate))
-                })
+                .map(|part| number(part, 2).and_then(|n| i8::try_from(n).map_err(|_| InvalidDate)))
                 .transpose()
         };
         let (month, day) = (two()?, two()?);
@@ -128,7 +130,9 @@ impl PartialOrd for Dtm {
 
 impl Ord for Dtm {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.earliest().cmp(&other.earliest()).then_with(|| self.0.len().cmp(&other.0.len()))
+        self.earliest()
+            .cmp(&other.earliest())
+            .then_with(|| self.0.len().cmp(&other.0.len()))
     }
 }
 
@@ -143,9 +147,12 @@ impl FromStr for Dtm {
         let dtm = Self(text.into());
         let full = dtm.earliest();
         let part = |from: usize, to: usize| {
-            full.get(from..to).and_then(|digits| digits.parse::<i16>().ok()).ok_or(InvalidDate)
+            full.get(from..to)
+                .and_then(|digits| digits.parse::<i16>().ok())
+                .ok_or(InvalidDate)
         };
-        let small = |from, to| part(from, to).and_then(|n| i8::try_from(n).map_err(|_| InvalidDate));
+        let small =
+            |from, to| part(from, to).and_then(|n| i8::try_from(n).map_err(|_| InvalidDate));
         Date::new(part(0, 4)?, small(4, 6)?, small(6, 8)?).map_err(|_| InvalidDate)?;
         if small(8, 10)? > 23 || small(10, 12)? > 59 || small(12, 14)? > 60 {
             return Err(InvalidDate);

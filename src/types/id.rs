@@ -85,8 +85,12 @@ impl FromStr for HomeCommunityId {
     type Err = InvalidId;
 
     fn from_str(text: &str) -> Result<Self, InvalidId> {
-        let oid = text.strip_prefix("urn:oid:").ok_or(InvalidId::HomeCommunityId)?;
-        oid.parse().map(Self).map_err(|_| InvalidId::HomeCommunityId)
+        let oid = text
+            .strip_prefix("urn:oid:")
+            .ok_or(InvalidId::HomeCommunityId)?;
+        oid.parse()
+            .map(Self)
+            .map_err(|_| InvalidId::HomeCommunityId)
     }
 }
 
@@ -185,7 +189,10 @@ impl PatientIdentifier {
     /// # Errors
     /// The part that has not its form.
     pub fn new(authority: &str, id: &str) -> Result<Self, InvalidId> {
-        Ok(Self { authority: authority.parse()?, id: id.parse()? })
+        Ok(Self {
+            authority: authority.parse()?,
+            id: id.parse()?,
+        })
     }
 
     /// The CX text `id^^^&oid&ISO`. Patient data: never for a log.
@@ -290,7 +297,9 @@ impl InstitutionCode {
     /// right, digits of products added).
     pub fn check_digit_ok(&self) -> bool {
         let digits: Vec<u32> = self.0.chars().filter_map(|c| c.to_digit(10)).collect();
-        let Some((check, body)) = digits.split_last() else { return false };
+        let Some((check, body)) = digits.split_last() else {
+            return false;
+        };
         let sum: u32 = body
             .iter()
             .rev()

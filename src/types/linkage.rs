@@ -75,7 +75,10 @@ impl FromStr for LinkageId {
         }
         let mut value: u128 = 0;
         for byte in characters.by_ref().take(BODY) {
-            let digit = ALPHABET.iter().position(|c| *c == byte).ok_or(InvalidLinkageId)?;
+            let digit = ALPHABET
+                .iter()
+                .position(|c| *c == byte)
+                .ok_or(InvalidLinkageId)?;
             if value >> 123 != 0 {
                 return Err(InvalidLinkageId);
             }

@@ -5,8 +5,10 @@
 
 mod code;
 mod date;
+mod endpoint;
 mod id;
 mod linkage;
+mod pin;
 mod purpose;
 mod redacted;
 
@@ -15,10 +17,12 @@ mod tests;
 
 pub use code::{Code, Confidentiality};
 pub use date::{Dtm, InvalidDate, PartialDate};
+pub use endpoint::{Endpoint, InvalidEndpoint};
 pub use id::{
     AssigningAuthority, DocumentUniqueId, EntryUuid, HomeCommunityId, InstitutionCode, InvalidId,
     LocalPatientId, Oid, PatientIdentifier, RepositoryUniqueId,
 };
 pub use linkage::{InvalidLinkageId, LinkageId};
+pub use pin::{CertificatePin, InvalidPin};
 pub use purpose::{PersonRole, PurposeOfUse, Relation, UnknownCode};
 pub use redacted::Redacted;

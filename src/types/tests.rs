@@ -2,16 +2,35 @@ use super::*;
 
 #[test]
 fn oids_are_checked() {
-    for good in ["1.2", "2.16.840.1.113883.5.25", "0.0", "1.2.392.100495.20.3.51.11319999999"] {
+    for good in [
+        "1.2",
+        "2.16.840.1.113883.5.25",
+        "0.0",
+        "1.2.392.100495.20.3.51.11319999999",
+    ] {
         assert_eq!(good.parse::<Oid>().unwrap().as_str(), good);
     }
     let long = format!("1.{}", "9".repeat(63));
-    for bad in ["", "1", "3.1", "1..2", "1.02", "1.2.", ".1.2", "1.2a", "urn:oid:1.2", &long] {
+    for bad in [
+        "",
+        "1",
+        "3.1",
+        "1..2",
+        "1.02",
+        "1.2.",
+        ".1.2",
+        "1.2a",
+        "urn:oid:1.2",
+        &long,
+    ] {
         assert_eq!(bad.parse::<Oid>(), Err(InvalidId::Oid), "{bad}");
     }
     let home: HomeCommunityId = "urn:oid:1.2.3".parse().unwrap();
     assert_eq!(home.to_string(), "urn:oid:1.2.3");
-    assert_eq!("1.2.3".parse::<HomeCommunityId>(), Err(InvalidId::HomeCommunityId));
+    assert_eq!(
+        "1.2.3".parse::<HomeCommunityId>(),
+        Err(InvalidId::HomeCommunityId)
+    );
 }
 
 #[test]
@@ -26,11 +45,23 @@ fn patient_identifiers_keep_leading_zeros() {
 
 #[test]
 fn institution_codes_have_a_check_digit() {
-    for code in ["0110113719", "3618010015", "1319999999", "2710001237", "4041234560"] {
-        assert!(code.parse::<InstitutionCode>().unwrap().check_digit_ok(), "{code}");
+    for code in [
+        "0110113719",
+        "3618010015",
+        "1319999999",
+        "2710001237",
+        "4041234560",
+    ] {
+        assert!(
+            code.parse::<InstitutionCode>().unwrap().check_digit_ok(),
+            "{code}"
+        );
     }
     for code in ["1312345670", "1311234567", "1318814790"] {
-        assert!(!code.parse::<InstitutionCode>().unwrap().check_digit_ok(), "{code}");
+        assert!(
+            !code.parse::<InstitutionCode>().unwrap().check_digit_ok(),
+            "{code}"
+        );
     }
     for bad in ["131234567", "4812345678", "0012345678", "13A2345678"] {
         assert!(bad.parse::<InstitutionCode>().is_err());
@@ -48,7 +79,12 @@ fn linkage_ids_round_trip_and_show_typing_errors() {
     for position in 0..text.len() {
         let mut bytes = text.clone().into_bytes();
         bytes[position] = if bytes[position] == b'7' { b'8' } else { b'7' };
-        wrong += usize::from(String::from_utf8(bytes).unwrap().parse::<LinkageId>().is_err());
+        wrong += usize::from(
+            String::from_utf8(bytes)
+                .unwrap()
+                .parse::<LinkageId>()
+                .is_err(),
+        );
     }
     assert_eq!(wrong, text.len());
     assert!("ZZZZZZZZZZZZZZZZZZZZZZZZZZZ".parse::<LinkageId>().is_err());
@@ -59,7 +95,15 @@ fn dates_stay_partial() {
     for good in ["1950", "1950-04", "1950-04-01", "2024-02-29"] {
         assert_eq!(good.parse::<PartialDate>().unwrap().to_string(), good);
     }
-    for bad in ["", "50", "1950-4", "1950-13", "2023-02-29", "1950-04-01-01", "1950/04/01"] {
+    for bad in [
+        "",
+        "50",
+        "1950-4",
+        "1950-13",
+        "2023-02-29",
+        "1950-04-01-01",
+        "1950/04/01",
+    ] {
         assert!(bad.parse::<PartialDate>().is_err(), "{bad}");
     }
     let month: PartialDate = "1950-04".parse().unwrap();
@@ -78,4 +122,27 @@ fn dtm_bounds_follow_the_precision() {
         assert!(bad.parse::<Dtm>().is_err(), "{bad}");
     }
     assert!("20240131".parse::<Dtm>().unwrap() < "2024013101".parse().unwrap());
+}
+
+#[test]
+fn endpoints_are_host_and_port_only() {
+    for good in [
+        "https://hub.example.jp:7443",
+        "https://127.0.0.1:1",
+        "https://[::1]:7443",
+    ] {
+        assert_eq!(good.parse::<Endpoint>().unwrap().to_string(), good);
+    }
+    for bad in [
+        "http://hub:1",
+        "https://hub",
+        "https://hub:0",
+        "https://hub:99999",
+        "https://u@hub:1",
+        "https://hub:1/path",
+        "https://:1",
+        "https://[hub]:1",
+    ] {
+        assert!(bad.parse::<Endpoint>().is_err(), "{bad}");
+    }
 }
