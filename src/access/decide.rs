@@ -133,6 +133,24 @@ pub enum Denial {
     Grant,
 }
 
+impl Denial {
+    /// The stable name in the audit.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Role => "ROLE",
+            Self::Purpose => "PURPOSE",
+            Self::RegisteredRole => "REGISTERED_ROLE",
+            Self::RegisteredPurpose => "REGISTERED_PURPOSE",
+            Self::Kind => "KIND",
+            Self::Relation => "RELATION",
+            Self::ConsentDenied => "CONSENT_DENIED",
+            Self::NoConsent => "NO_CONSENT",
+            Self::Confidentiality => "CONFIDENTIALITY",
+            Self::Grant => "GRANT",
+        }
+    }
+}
+
 /// What a role may read at most, and what it may do for which purposes (`spec` japan §5.4).
 struct Rights {
     ceiling: Confidentiality,

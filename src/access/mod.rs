@@ -3,13 +3,16 @@
 //! [`decide`] is pure. What it rests on is gathered by the gateway: the caller by `api::authn`, the
 //! directives by `consent`, the grant by `emergency`.
 
+mod call;
 mod caller;
+mod commit;
 mod decide;
 mod permit;
 
 #[cfg(test)]
 mod tests;
 
+pub use call::Call;
 pub use caller::{Caller, Participant, ParticipantKind, Person};
 pub use decide::{Action, Denial, Facts, decide};
 pub use permit::{Grant, Permit};

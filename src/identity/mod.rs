@@ -1,4 +1,19 @@
 //! Patients: demographics, matching, cross-references between assigning authorities.
 
 pub mod compare;
+mod evidence;
 pub mod normalize;
+mod search;
+mod service;
+mod tables;
+mod traits;
+
+pub use service::Identity;
+pub use traits::{identifier, identifier_message};
+
+use crate::store::Schema;
+
+/// Adds identity's tables to a schema.
+pub fn tables(schema: Schema) -> Schema {
+    schema.table::<tables::PatientRow>().table::<tables::ReviewRow>()
+}

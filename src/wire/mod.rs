@@ -1,4 +1,7 @@
-//! The wire contract: generated protobuf, and its conversion to and from [`crate::types`].
+//! The wire contract: generated protobuf messages.
+//!
+//! Messages are also the form in which records are kept: a service checks a message once, at the
+//! door, and keeps it whole, so that nothing a sender said is lost between three models.
 
 /// Everything generated from `proto/`.
 #[allow(
@@ -11,6 +14,20 @@
 )]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
+}
+
+/// The generated messages and services, by area.
+pub mod pb {
+    #![allow(unreachable_pub, reason = "re-exports of generated code")]
+    pub use super::generated::renkei::admin::v1 as admin;
+    pub use super::generated::renkei::audit::v1 as audit;
+    pub use super::generated::renkei::common::v1 as common;
+    pub use super::generated::renkei::consent::v1 as consent;
+    pub use super::generated::renkei::directory::v1 as directory;
+    pub use super::generated::renkei::documents::v1 as documents;
+    pub use super::generated::renkei::emergency::v1 as emergency;
+    pub use super::generated::renkei::federation::v1 as federation;
+    pub use super::generated::renkei::identity::v1 as identity;
 }
 
 /// The descriptors of everything in `proto/`, with comments; for server reflection and linting.

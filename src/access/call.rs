@@ -1,0 +1,106 @@
+//! One call under way: who, until when, and what the audit will say of it.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use crate::audit::{Outcome, Record, Who};
+
+use super::{Caller, Denial};
+
+/// A call, as every service sees it.
+#[derive(Debug)]
+pub struct Call {
+    caller: Caller,
+    deadline: Instant,
+    record: Mutex<Pending>,
+}
+
+#[derive(Debug)]
+struct Pending {
+    record: Record,
+    written: bool,
+}
+
+impl Call {
+    /// A call by `caller` of `method`, to be answered before `deadline`.
+    pub fn new(caller: Caller, method: &'static str, request_id: String, deadline: Instant) -> Self {
+        let who = Who {
+            institution: caller.participant.code.clone(),
+            community: caller.participant.community.clone(),
+            subject: caller.person.as_ref().map(|person| person.subject.clone()),
+            role: caller.role(),
+            purpose: caller.purpose,
+            relay: caller.relay.clone(),
+        };
+        let record = Record::new(who, method, request_id);
+        Self { caller, deadline, record: Mutex::new(Pending { record, written: false }) }
+    }
+
+    /// Who calls.
+    pub fn caller(&self) -> &Caller {
+        &self.caller
+    }
+
+    /// When the answer must be ready.
+    pub fn deadline(&self) -> Instant {
+        self.deadline
+    }
+
+    /// Time left for a call downstream: what remains less max(50 ms, 10 %) (INV-7).
+    pub fn downstream_budget(&self) -> Duration {
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        left.saturating_sub((left / 10).max(Duration::from_millis(50)))
+    }
+
+    /// The request id, to be passed on downstream.
+    pub fn request_id(&self) -> String {
+        self.with(|pending| pending.record.request_id.clone())
+    }
+
+    /// The full method name.
+    pub fn method(&self) -> &'static str {
+        self.with(|pending| pending.record.method)
+    }
+
+    /// Adds to what the audit will say.
+    pub fn note(&self, change: impl FnOnce(&mut Record)) {
+        self.with(|pending| change(&mut pending.record));
+    }
+
+    /// Notes the internal reason of a refusal and gives the uniform error for the caller.
+    pub fn refuse(&self, denial: Denial) -> crate::error::Error {
+        let name = denial.name();
+        self.note(|record| record.denial = Some(name));
+        crate::error::Error::not_permitted()
+    }
+
+    /// The audit event of a success, to be written in the same frame as the change it reports.
+    /// Call [`Call::written`] once that frame is committed.
+    pub fn success_event(&self, now: Timestamp) -> Bytes {
+        self.with(|pending| pending.record.close(Outcome::Success, now))
+    }
+
+    /// The event is durable: the door must not write a second one.
+    pub fn written(&self) {
+        self.with(|pending| pending.written = true);
+    }
+
+    /// The audit event for this end of the call, unless it is durable already.
+    pub fn closing_event(&self, outcome: Outcome, now: Timestamp) -> Option<Bytes> {
+        self.with(|pending| {
+            if pending.written {
+                return None;
+            }
+            pending.written = true;
+            Some(pending.record.close(outcome, now))
+        })
+    }
+
+    fn with<T>(&self, f: impl FnOnce(&mut Pending) -> T) -> T {
+        f(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}

@@ -1,0 +1,79 @@
+//! A write by a call: rows, audit event and receipt in one ledger frame (INV-1, INV-2).
+
+use aws_lc_rs::digest;
+use bytes::Bytes;
+use jiff::Timestamp;
+use prost::Message;
+
+use crate::error::{Error, Reason, Result};
+use crate::store::{Commit, Idempotency, Outcome, Store, Write};
+
+use super::Call;
+
+/// How long an idempotency key is remembered: 72 hours.
+const REMEMBERED_SECONDS: i64 = 72 * 3600;
+/// Bytes of a client's idempotency key.
+const MAX_KEY: usize = 200;
+
+impl Call {
+    /// The idempotency record of a request: scoped to institution (or gateway) and method, bound to
+    /// the request's content. `None` if the client gave no key.
+    ///
+    /// # Errors
+    /// If the key is longer than 200 bytes.
+    pub fn idempotency(
+        &self,
+        store: &Store,
+        key: &str,
+        request: &impl Message,
+        now: Timestamp,
+    ) -> Result<Option<Idempotency>> {
+        if key.is_empty() {
+            return Ok(None);
+        }
+        if key.len() > MAX_KEY {
+            let message = format!("is longer than {MAX_KEY} bytes");
+            return Err(Error::field(Reason::InvalidField, "idempotency_key", message));
+        }
+        let scope = format!("{}\0{}\0{key}", self.caller().pin, self.method());
+        let mut body_hash = [0; 32];
+        let hash = digest::digest(&digest::SHA256, &request.encode_to_vec());
+        body_hash.copy_from_slice(hash.as_ref());
+        Ok(Some(Idempotency {
+            key: store.keys().tag("idempotency", scope.as_bytes()),
+            body_hash,
+            receipt: Bytes::new(),
+            expires_unix_seconds: now.as_second().saturating_add(REMEMBERED_SECONDS),
+        }))
+    }
+
+    /// Commits `writes` with this call's success event, and gives the response to answer with: the
+    /// one given, or, for a repeat, the first one.
+    ///
+    /// # Errors
+    /// [`Reason::ConcurrentChange`] if a precondition failed (nothing was written);
+    /// [`Reason::IdempotencyMismatch`]; [`Reason::StoreUnavailable`].
+    pub async fn commit<R: Message + Default>(
+        &self,
+        store: &Store,
+        now: Timestamp,
+        writes: Vec<Write>,
+        idempotency: Option<Idempotency>,
+        response: R,
+    ) -> Result<R> {
+        let idempotency = idempotency.map(|idempotency| Idempotency {
+            receipt: response.encode_to_vec().into(),
+            ..idempotency
+        });
+        let commit = Commit { writes, audit: vec![self.success_event(now)], idempotency };
+        match store.commit(commit).await? {
+            Outcome::Committed { .. } => {
+                self.written();
+                Ok(response)
+            }
+            Outcome::Replayed { receipt } => {
+                R::decode(receipt).map_err(|error| Error::internal(error))
+            }
+        }
+    }
+}

@@ -1,0 +1,260 @@
+//! The search index: in memory, rebuilt from the patient table at start, kept current by the
+//! committer (a [`Follower`]). Nothing personal is persisted by it.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+use crate::store::{AppliedWrite, Follower, Row as _, Sequence};
+use crate::types::LinkageId;
+
+use super::compare::{NameKey, Traits};
+use super::tables::PatientRow;
+use super::traits::traits;
+
+/// A patient's tag: keyed hash of the identifier.
+pub(crate) type PatientTag = [u8; 16];
+
+/// Postings a key may have before it alone is too common to block on.
+const MAX_POSTINGS: usize = 2_000;
+
+/// One record, as the index knows it.
+pub(crate) struct Entry {
+    pub(crate) tag: PatientTag,
+    pub(crate) linkage: LinkageId,
+    pub(crate) traits: Traits,
+    pub(crate) not_same: Vec<PatientTag>,
+    keys: Vec<u64>,
+}
+
+/// Everything searchable.
+#[derive(Default)]
+pub(crate) struct Index {
+    entries: Vec<Option<Entry>>,
+    free: Vec<u32>,
+    by_tag: HashMap<PatientTag, u32>,
+    by_linkage: HashMap<LinkageId, Vec<u32>>,
+    postings: HashMap<u64, Vec<u32>>,
+}
+
+impl Index {
+    /// The record with this tag.
+    pub(crate) fn get(&self, tag: &PatientTag) -> Option<&Entry> {
+        self.at(*self.by_tag.get(tag)?)
+    }
+
+    /// The records of a person.
+    pub(crate) fn members(&self, linkage: LinkageId) -> impl Iterator<Item = &Entry> {
+        self.by_linkage.get(&linkage).into_iter().flatten().filter_map(|id| self.at(*id))
+    }
+
+    /// Records sharing at least one linking key; each once.
+    pub(crate) fn candidates(&self, traits: &Traits) -> Vec<&Entry> {
+        self.under(&linking_keys(traits))
+    }
+
+    /// Records under any of these keys; each once. A key with too many postings is passed over.
+    pub(crate) fn under(&self, keys: &[u64]) -> Vec<&Entry> {
+        let mut seen = HashSet::new();
+        keys.iter()
+            .filter_map(|key| self.postings.get(key))
+            .filter(|ids| ids.len() <= MAX_POSTINGS)
+            .flatten()
+            .filter(|id| seen.insert(**id))
+            .filter_map(|id| self.at(*id))
+            .collect()
+    }
+
+    /// Whether one of these keys is too common to search by.
+    pub(crate) fn too_common(&self, keys: &[u64]) -> bool {
+        keys.iter().any(|key| self.postings.get(key).is_some_and(|ids| ids.len() > MAX_POSTINGS))
+    }
+
+    /// Adds or replaces a record.
+    pub(crate) fn put(
+        &mut self,
+        tag: PatientTag,
+        linkage: LinkageId,
+        traits: Traits,
+        not_same: Vec<PatientTag>,
+    ) {
+        if let Some(entry) = self.get(&tag)
+            && entry.linkage == linkage
+            && entry.traits == traits
+            && entry.not_same == not_same
+        {
+            return;
+        }
+        self.remove(&tag);
+        let mut keys = linking_keys(&traits);
+        keys.extend(search_keys(&traits));
+        keys.sort_unstable();
+        keys.dedup();
+        let id = self.free.pop().unwrap_or_else(|| {
+            self.entries.push(None);
+            u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
+        });
+        for key in &keys {
+            self.postings.entry(*key).or_default().push(id);
+        }
+        self.by_tag.insert(tag, id);
+        self.by_linkage.entry(linkage).or_default().push(id);
+        if let Some(slot) = self.entries.get_mut(id as usize) {
+            *slot = Some(Entry { tag, linkage, traits, not_same, keys });
+        }
+    }
+
+    /// Takes a record out.
+    pub(crate) fn remove(&mut self, tag: &PatientTag) {
+        let Some(id) = self.by_tag.remove(tag) else { return };
+        let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) else { return };
+        for key in entry.keys {
+            drop_from(&mut self.postings, &key, id);
+        }
+        drop_from(&mut self.by_linkage, &entry.linkage, id);
+        self.free.push(id);
+    }
+
+    fn at(&self, id: u32) -> Option<&Entry> {
+        self.entries.get(id as usize).and_then(Option::as_ref)
+    }
+}
+
+fn drop_from<K: Hash + Eq>(map: &mut HashMap<K, Vec<u32>>, key: &K, id: u32) {
+    if let Some(ids) = map.get_mut(key) {
+        ids.retain(|other| *other != id);
+        if ids.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+fn hash(kind: u8, parts: &[&str]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    kind.hash(&mut hasher);
+    parts.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn names(traits: &Traits) -> impl Iterator<Item = (u8, &NameKey)> {
+    traits
+        .kanji
+        .iter()
+        .map(|name| (1, name))
+        .chain(traits.kana.iter().map(|name| (2, name)))
+        .chain(traits.romaji.iter().map(|name| (3, name)))
+}
+
+/// Keys under which two records of one person are likely to meet; each needs two facts.
+fn linking_keys(traits: &Traits) -> Vec<u64> {
+    let mut keys = Vec::new();
+    let birth = traits.birth.map(|birth| birth.to_string());
+    for (script, name) in names(traits) {
+        if let (Some(birth), false) = (&birth, name.given.is_empty()) {
+            keys.push(hash(10 + script, &[birth, &name.given]));
+        }
+        if let (Some(birth), false) = (&birth, name.family.is_empty()) {
+            keys.push(hash(20 + script, &[birth, &name.family]));
+        }
+        if !name.family.is_empty() && !name.given.is_empty() {
+            keys.push(hash(30 + script, &[&name.family, &name.given]));
+        }
+        for phone in &traits.phones {
+            keys.push(hash(40 + script, &[phone, &name.given]));
+        }
+        for address in &traits.addresses {
+            keys.push(hash(50 + script, &[address, &name.given]));
+        }
+    }
+    for policy in &traits.policies {
+        if let Some(branch) = &policy.branch {
+            keys.push(hash(60, &[&policy.key, branch]));
+        }
+        if let Some(birth) = &birth {
+            keys.push(hash(61, &[&policy.key, birth]));
+        }
+    }
+    keys
+}
+
+/// Keys a person may be searched by with little: a family name, a birth date, a policy.
+fn search_keys(traits: &Traits) -> Vec<u64> {
+    let mut keys = Vec::new();
+    for (script, name) in names(traits) {
+        if !name.family.is_empty() {
+            keys.push(hash(70 + script, &[&name.family]));
+        }
+        if !name.given.is_empty() {
+            keys.push(hash(80 + script, &[&name.given]));
+        }
+    }
+    if let Some(birth) = traits.birth {
+        keys.push(hash(90, &[&birth.to_string()]));
+    }
+    for policy in &traits.policies {
+        keys.push(hash(91, &[&policy.key]));
+    }
+    for phone in &traits.phones {
+        keys.push(hash(92, &[phone]));
+    }
+    keys
+}
+
+/// The keys a search goes by, the most telling first: each list is tried until one finds somebody.
+pub(crate) fn plans(traits: &Traits) -> Vec<Vec<u64>> {
+    let mut plans = vec![linking_keys(traits)];
+    plans.push(traits.policies.iter().map(|policy| hash(91, &[&policy.key])).collect());
+    plans.push(traits.phones.iter().map(|phone| hash(92, &[phone])).collect());
+    plans.push(traits.birth.iter().map(|birth| hash(90, &[&birth.to_string()])).collect());
+    let family = names(traits).filter(|(_, name)| !name.family.is_empty());
+    plans.push(family.map(|(script, name)| hash(70 + script, &[&name.family])).collect());
+    let given = names(traits).filter(|(_, name)| !name.given.is_empty());
+    plans.push(given.map(|(script, name)| hash(80 + script, &[&name.given])).collect());
+    plans.retain(|keys| !keys.is_empty());
+    plans
+}
+
+/// The index behind its lock.
+#[derive(Default)]
+pub(crate) struct Search(RwLock<Index>);
+
+impl Search {
+    pub(crate) fn read(&self) -> RwLockReadGuard<'_, Index> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn write(&self) -> RwLockWriteGuard<'_, Index> {
+        self.0.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a row of the patient table.
+    pub(crate) fn put_row(&self, row: &PatientRow) {
+        let (Ok(tag), Ok(linkage)) = (
+            PatientTag::try_from(row.tag.as_slice()),
+            <[u8; 16]>::try_from(row.linkage.as_slice()),
+        ) else {
+            return;
+        };
+        let Some(patient) = &row.patient else { return };
+        let mut index = self.write();
+        if patient.inactive {
+            index.remove(&tag);
+            return;
+        }
+        let known = patient.demographics.as_ref().map(traits).unwrap_or_default();
+        let not_same = row.not_same.iter().filter_map(|tag| tag.as_slice().try_into().ok());
+        index.put(tag, LinkageId::from_bytes(linkage), known, not_same.collect());
+    }
+}
+
+impl Follower for Search {
+    fn applied(&self, _: Sequence, writes: &[AppliedWrite]) {
+        for write in writes.iter().filter(|write| write.table == PatientRow::TABLE) {
+            match (write.row::<PatientRow>(), PatientTag::try_from(write.key.as_ref())) {
+                (Ok(Some(row)), _) => self.put_row(&row),
+                (Ok(None), Ok(tag)) => self.write().remove(&tag),
+                _ => tracing::error!("a patient row could not be indexed"),
+            }
+        }
+    }
+}

@@ -1,0 +1,271 @@
+//! From a demographics message to what matching compares, and the checks on the way in.
+
+use crate::error::{Error, Reason, Result};
+use crate::types::{PartialDate, PatientIdentifier};
+use crate::wire::pb::common as cpb;
+use crate::wire::pb::identity as pb;
+
+use super::compare::{NameKey, Policy, Sex, Traits};
+use super::normalize;
+
+/// Values in one record: more than any person has, few enough to compare in microseconds.
+const MAX_VALUES: usize = 32;
+/// Bytes of one text value.
+const MAX_TEXT: usize = 1024;
+/// Birth dates systems write when they know none.
+const PLACEHOLDER_BIRTH: [&str; 3] = ["1900-01-01", "1800-01-01", "9999-12-31"];
+
+/// Parses an identifier message.
+///
+/// # Errors
+/// [`Reason::MissingField`], [`Reason::InvalidOid`] or [`Reason::InvalidField`], naming the field.
+pub fn identifier(message: Option<&cpb::Identifier>, field: &'static str) -> Result<PatientIdentifier> {
+    let message = message.ok_or_else(|| Error::missing(field))?;
+    if message.assigning_authority.is_empty() {
+        return Err(Error::missing(format!("{field}.assigning_authority")));
+    }
+    if message.value.is_empty() {
+        return Err(Error::missing(format!("{field}.value")));
+    }
+    if message.type_code.eq_ignore_ascii_case("MYNUMBER") {
+        return Err(my_number(field));
+    }
+    let authority = message.assigning_authority.parse().map_err(|error: crate::types::InvalidId| {
+        Error::field(
+            Reason::InvalidOid,
+            format!("{field}.assigning_authority"),
+            error.to_string(),
+        )
+    })?;
+    let id = message.value.parse().map_err(|error: crate::types::InvalidId| {
+        Error::field(Reason::InvalidField, format!("{field}.value"), error.to_string())
+    })?;
+    Ok(PatientIdentifier { authority, id })
+}
+
+fn my_number(field: &str) -> Error {
+    Error::field(
+        Reason::MyNumberRefused,
+        field.to_owned(),
+        "is a My Number; it must not be sent, and was not stored",
+    )
+}
+
+/// The identifier as a message.
+pub fn identifier_message(identifier: &PatientIdentifier) -> cpb::Identifier {
+    cpb::Identifier {
+        assigning_authority: identifier.authority.to_string(),
+        value: identifier.id.as_str().to_owned(),
+        ..cpb::Identifier::default()
+    }
+}
+
+/// Checks demographics: sizes, the form of the birth date, that there is a name.
+///
+/// # Errors
+/// [`Reason::MissingField`] or [`Reason::InvalidField`], naming the field under `field`.
+pub fn check(demographics: &pb::Demographics, field: &str) -> Result<()> {
+    let path = |name: &str| format!("{field}.{name}");
+    if demographics.names.is_empty() {
+        return Err(Error::missing(path("names")));
+    }
+    let lists = [
+        ("names", demographics.names.len()),
+        ("addresses", demographics.addresses.len()),
+        ("telecoms", demographics.telecoms.len()),
+        ("coverages", demographics.coverages.len()),
+    ];
+    if let Some((name, _)) = lists.iter().find(|(_, length)| *length > MAX_VALUES) {
+        let message = format!("has more than {MAX_VALUES} values");
+        return Err(Error::field(Reason::InvalidField, path(name), message));
+    }
+    if texts(demographics).any(|text| text.len() > MAX_TEXT) {
+        let message = format!("has a value of more than {MAX_TEXT} bytes");
+        return Err(Error::field(Reason::InvalidField, field.to_owned(), message));
+    }
+    if !demographics.birth_date.is_empty() {
+        demographics.birth_date.parse::<PartialDate>().map_err(|error| {
+            Error::field(Reason::InvalidField, path("birth_date"), error.to_string())
+        })?;
+    }
+    Ok(())
+}
+
+fn texts(demographics: &pb::Demographics) -> impl Iterator<Item = &str> {
+    let names = demographics
+        .names
+        .iter()
+        .flat_map(|name| [name.family.as_str(), name.text.as_str()].into_iter().chain(name.given.iter().map(String::as_str)));
+    let addresses = demographics.addresses.iter().flat_map(|address| {
+        [address.state.as_str(), &address.city, &address.text, &address.postal_code]
+            .into_iter()
+            .chain(address.lines.iter().map(String::as_str))
+    });
+    let coverages = demographics.coverages.iter().flat_map(|coverage| {
+        [coverage.insurer_number.as_str(), &coverage.symbol, &coverage.number, &coverage.branch]
+    });
+    names
+        .chain(addresses)
+        .chain(coverages)
+        .chain(demographics.telecoms.iter().map(|telecom| telecom.value.as_str()))
+        .chain([demographics.birth_date_text.as_str()])
+}
+
+/// What matching compares, computed from demographics as received.
+pub fn traits(demographics: &pb::Demographics) -> Traits {
+    let mut traits = Traits::default();
+    for name in &demographics.names {
+        add_name(&mut traits, name);
+    }
+    traits.birth = Some(demographics.birth_date.as_str())
+        .filter(|text| !PLACEHOLDER_BIRTH.contains(text))
+        .and_then(|text| text.parse().ok());
+    traits.sex = sex(demographics.administrative_gender());
+    for telecom in &demographics.telecoms {
+        push(&mut traits.phones, normalize::phone_key(&telecom.value));
+    }
+    for address in &demographics.addresses {
+        push(&mut traits.addresses, normalize::address_key(&address_text(address)));
+    }
+    for coverage in &demographics.coverages {
+        let key =
+            normalize::policy_key(&coverage.insurer_number, &coverage.symbol, &coverage.number);
+        let Some(key) = key else { continue };
+        let policy = Policy { key, branch: normalize::branch_key(&coverage.branch) };
+        if !traits.policies.contains(&policy) {
+            traits.policies.push(policy);
+        }
+    }
+    traits
+}
+
+/// The sex that can agree or contradict; other and unknown do neither.
+pub fn sex(gender: pb::AdministrativeGender) -> Option<Sex> {
+    match gender {
+        pb::AdministrativeGender::Female => Some(Sex::Female),
+        pb::AdministrativeGender::Male => Some(Sex::Male),
+        pb::AdministrativeGender::Other
+        | pb::AdministrativeGender::Unknown
+        | pb::AdministrativeGender::Unspecified => None,
+    }
+}
+
+/// An address on one line: prefecture, municipality and the rest, or its text.
+pub fn address_text(address: &pb::Address) -> String {
+    if address.city.is_empty() {
+        address.text.clone()
+    } else {
+        format!("{}{}{}", address.state, address.city, address.lines.concat())
+    }
+}
+
+fn add_name(traits: &mut Traits, name: &pb::PersonName) {
+    let (family, given) = split(name);
+    let script = match name.representation() {
+        pb::NameRepresentation::Unspecified => script_of(&format!("{family}{given}")),
+        given => given,
+    };
+    let (list, fold): (_, fn(&str) -> String) = match script {
+        pb::NameRepresentation::Syllabic => (&mut traits.kana, normalize::kana_key),
+        pb::NameRepresentation::Alphabetic => (&mut traits.romaji, normalize::romaji_key),
+        pb::NameRepresentation::Ideographic | pb::NameRepresentation::Unspecified => {
+            (&mut traits.kanji, normalize::kanji_key)
+        }
+    };
+    let mut key = NameKey { family: fold(&family), given: fold(&given) };
+    if !given.is_empty() && normalize::is_placeholder_given(&key.given) {
+        traits.placeholder_given = true;
+        key.given.clear();
+    }
+    if !(key.family.is_empty() && key.given.is_empty()) && !list.contains(&key) {
+        list.push(key);
+    }
+}
+
+/// Family and given name; a name with only text is split at its first blank.
+fn split(name: &pb::PersonName) -> (String, String) {
+    if !name.family.is_empty() || !name.given.is_empty() {
+        return (name.family.clone(), name.given.concat());
+    }
+    match name.text.split_once([' ', '\u{3000}']) {
+        Some((family, given)) => (family.to_owned(), given.to_owned()),
+        None => (name.text.clone(), String::new()),
+    }
+}
+
+/// The script a text is written in, for names that do not say.
+pub fn script_of(text: &str) -> pb::NameRepresentation {
+    let letter = |c: &char| c.is_alphabetic();
+    let kana = |c: char| matches!(c, 'ぁ'..='ゖ' | 'ァ'..='ヺ' | 'ー' | 'ｦ'..='ﾟ');
+    let mut letters = text.chars().filter(letter).peekable();
+    if letters.peek().is_none() {
+        return pb::NameRepresentation::Ideographic;
+    }
+    let letters: Vec<char> = letters.collect();
+    if letters.iter().all(|c| kana(*c)) {
+        pb::NameRepresentation::Syllabic
+    } else if letters.iter().all(char::is_ascii) {
+        pb::NameRepresentation::Alphabetic
+    } else {
+        pb::NameRepresentation::Ideographic
+    }
+}
+
+fn push(list: &mut Vec<String>, value: Option<String>) {
+    if let Some(value) = value
+        && !list.contains(&value)
+    {
+        list.push(value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> pb::PersonName {
+        pb::PersonName { text: text.into(), ..pb::PersonName::default() }
+    }
+
+    #[test]
+    fn names_go_to_their_script() {
+        let demographics = pb::Demographics {
+            names: vec![name("髙橋 花子"), name("ﾀｶﾊｼ ﾊﾅｺ"), name("Takahashi Hanako")],
+            birth_date: "1900-01-01".into(),
+            ..pb::Demographics::default()
+        };
+        let traits = traits(&demographics);
+        assert_eq!(traits.kanji[0].family, "高橋");
+        assert_eq!(traits.kana[0].given, "ハナコ");
+        assert_eq!(traits.romaji[0].family, "TAKAHASI");
+        assert!(traits.birth.is_none());
+    }
+
+    #[test]
+    fn newborns_have_no_given_name() {
+        let demographics =
+            pb::Demographics { names: vec![name("山田 ベビー")], ..pb::Demographics::default() };
+        let traits = traits(&demographics);
+        assert!(traits.placeholder_given && traits.kanji[0].given.is_empty());
+    }
+
+    #[test]
+    fn bad_identifiers_name_the_field() {
+        let id = |authority: &str, value: &str, kind: &str| cpb::Identifier {
+            assigning_authority: authority.into(),
+            value: value.into(),
+            type_code: kind.into(),
+            ..cpb::Identifier::default()
+        };
+        for (message, reason, field) in [
+            (id("1.02", "1", ""), Reason::InvalidOid, "patient.assigning_authority"),
+            (id("", "1", ""), Reason::MissingField, "patient.assigning_authority"),
+            (id("1.2", "", ""), Reason::MissingField, "patient.value"),
+            (id("1.2", "a^b", ""), Reason::InvalidField, "patient.value"),
+            (id("1.2", "1", "MyNumber"), Reason::MyNumberRefused, "patient"),
+        ] {
+            let error = identifier(Some(&message), "patient").unwrap_err();
+            assert_eq!((error.reason(), error.wrong_field()), (reason, Some(field)));
+        }
+    }
+}
