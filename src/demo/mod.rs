@@ -1,1 +1,3 @@
 //! `renkei demo`: the main job in one command.
+
+pub mod sample;
