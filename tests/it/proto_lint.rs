@@ -76,24 +76,24 @@ fn lint_sees_planted_faults() {
     let plant: [(&str, Spoil); 9] = [
         ("package", |file| set(&mut file.package, "renkei.common.v2")),
         ("PascalCase", |file| {
-            set(&mut file.message_type[0].name, "bad_name")
+            set(&mut file.message_type[0].name, "bad_name");
         }),
         ("lower_snake_case", |file| {
-            set(&mut file.message_type[0].field[0].name, "badName")
+            set(&mut file.message_type[0].field[0].name, "badName");
         }),
         ("comment", |file| file.source_code_info = None),
         ("UNSPECIFIED", |file| {
-            set(&mut file.enum_type[0].value[0].name, "FEED_EVENT_NONE")
+            set(&mut file.enum_type[0].value[0].name, "FEED_EVENT_NONE");
         }),
         ("prefix", |file| {
-            set(&mut file.enum_type[0].value[1].name, "OTHER")
+            set(&mut file.enum_type[0].value[1].name, "OTHER");
         }),
         ("Service", |file| set(&mut file.service[0].name, "Identity")),
         ("request", |file| {
-            set(&mut file.service[0].method[0].input_type, ".a.v1.Any")
+            set(&mut file.service[0].method[0].input_type, ".a.v1.Any");
         }),
         ("response", |file| {
-            set(&mut file.service[0].method[0].output_type, ".a.v1.Any")
+            set(&mut file.service[0].method[0].output_type, ".a.v1.Any");
         }),
     ];
     let good = files()
@@ -151,7 +151,7 @@ impl Lint {
     }
 
     fn file(&mut self, file: &FileDescriptorProto) {
-        self.at = file.name().to_owned();
+        file.name().clone_into(&mut self.at);
         self.commented = file
             .source_code_info
             .iter()
