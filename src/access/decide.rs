@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::consent::{Answer, Directive, Question, evaluate};
 use crate::types::{Confidentiality, HomeCommunityId, PersonRole, PurposeOfUse, Relation};
 
+use super::directives::{Answer, Directive, Question, evaluate};
 use super::{Caller, Grant, ParticipantKind, Permit};
 
 /// What a caller wants to do.

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
-use crate::consent::{Directive, Stance};
 use crate::types::{
     CertificatePin, Confidentiality, HomeCommunityId, PersonRole, PurposeOfUse, Relation,
 };

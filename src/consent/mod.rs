@@ -1,5 +1,14 @@
-//! Consent directives, and their evaluation as a pure function.
+//! Recorded consent: what patients said, kept whole and with its history.
+//!
+//! Evaluation is `access`'s ([`crate::access::evaluate`]).
 
-mod evaluate;
+mod service;
 
-pub use evaluate::{Answer, Directive, Grantee, Question, Stance, evaluate};
+pub use service::Consents;
+
+use crate::store::Schema;
+
+/// Adds consent's tables to a schema.
+pub fn tables(schema: Schema) -> Schema {
+    schema.table::<service::ConsentRow>()
+}
