@@ -18,11 +18,17 @@ fn main() -> Result<(), Box<dyn Error>> {
         return Ok(());
     }
     let mut compiler = protox::Compiler::new(["proto"])?;
-    compiler.include_source_info(true).include_imports(true).open_files(&protos)?;
+    compiler
+        .include_source_info(true)
+        .include_imports(true)
+        .open_files(&protos)?;
     let descriptors = compiler.file_descriptor_set();
     // Read by server reflection and by the lint in `tests/it/proto_lint.rs`.
     fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().bytes(".").include_file("pb.rs").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .include_file("pb.rs")
+        .compile_fds(descriptors)?;
     Ok(())
 }
 
@@ -31,7 +37,10 @@ fn collect(folder: &Path, protos: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error
         let path = entry?.path();
         if path.is_dir() {
             collect(&path, protos)?;
-        } else if path.extension().is_some_and(|extension| extension == "proto") {
+        } else if path
+            .extension()
+            .is_some_and(|extension| extension == "proto")
+        {
             protos.push(path);
         }
     }
