@@ -1,2 +1,273 @@
-//! The closed vocabulary of failure. Domain errors carry facts; each says which [`ErrorKind`] it
-//! is, and each door maps the kind once (`api::grpc::status` to gRPC and the IHE error code).
+//! The closed vocabulary of failure.
+//!
+//! Every service returns [`Error`]: a [`Reason`] out of one catalogue, the field that was wrong if
+//! there was one, and a message that may leave the node (so it never holds patient data, INV-8).
+//! Each door maps the reason's [`ErrorKind`] once: gRPC in `api::grpc::status`. The catalogue is
+//! printed in `docs/errors.md`, which a test compares with this file.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::time::Duration;
+
+/// What a failure means to a caller, whichever door the call came through.
+///
+/// Deliberately small and deliberately not `#[non_exhaustive]`: a new kind must not compile until
+/// every door has an answer for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ErrorKind {
+    /// The request is malformed; repeating it unchanged cannot succeed.
+    Invalid,
+    /// Nobody known to this node is calling.
+    Unauthenticated,
+    /// The caller is known but may not; the text never says whether data exists (INV-3).
+    Denied,
+    /// The thing named is not here, as far as this caller may know.
+    NotFound,
+    /// It is already here, with other content.
+    Conflict,
+    /// The request is well formed, but the state of the node does not allow it.
+    Precondition,
+    /// A limit was reached; a smaller or later request may succeed.
+    Exhausted,
+    /// The time given by the caller, or the ceiling of the class, is over.
+    DeadlineExceeded,
+    /// The node or a peer cannot serve now; a retry may succeed.
+    Unavailable,
+    /// The interface names it, this version does not do it.
+    Unimplemented,
+    /// Stored data failed its integrity check; it is never served (promise 5).
+    DataLoss,
+    /// A fault of this node. The cause is in the log, not in the answer.
+    Internal,
+}
+
+macro_rules! reasons {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $kind:ident, $ihe:literal;)+) => {
+        /// The catalogue of failures: one stable name each, as in `google.rpc.ErrorInfo.reason`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[doc = $doc])+ $variant,)+
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the catalogue.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
+
+            /// The stable name on the wire, such as `INVALID_OID`.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
+
+            /// What it means to a caller.
+            pub const fn kind(self) -> ErrorKind {
+                match self { $(Self::$variant => ErrorKind::$kind,)+ }
+            }
+
+            /// The IHE ITI error code (TF-3 §4.2.4.1) an IHE door answers with.
+            pub const fn ihe_code(self) -> &'static str {
+                match self { $(Self::$variant => $ihe,)+ }
+            }
+
+            /// One sentence for the catalogue in the documentation.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($doc),+),)+ }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// A required field is empty.
+    MissingField = "MISSING_FIELD", Invalid, "XDSRegistryMetadataError";
+    /// A field does not have the form its type asks for.
+    InvalidField = "INVALID_FIELD", Invalid, "XDSRegistryMetadataError";
+    /// An object identifier is not in dotted-decimal form (at most 64 characters).
+    InvalidOid = "INVALID_OID", Invalid, "XDSRegistryMetadataError";
+    /// An identifier that looks like, or says it is, a My Number (マイナンバー); it is never taken.
+    MyNumberRefused = "MY_NUMBER_REFUSED", Invalid, "XDSRegistryMetadataError";
+    /// A document entry came without its SHA-1 hash or its size (`IHE TF-3` §4.2.3.2.10).
+    MissingHash = "MISSING_HASH", Invalid, "XDSMissingDocumentMetadata";
+    /// The bytes received do not have the declared hash.
+    HashMismatch = "HASH_MISMATCH", Invalid, "XDSNonIdenticalHash";
+    /// The bytes received do not have the declared size.
+    SizeMismatch = "SIZE_MISMATCH", Invalid, "XDSNonIdenticalSize";
+    /// A document entry without its document, or a document without its entry.
+    MissingDocument = "MISSING_DOCUMENT", Invalid, "XDSMissingDocument";
+    /// The submission's patient is not its documents' patient.
+    PatientMismatch = "PATIENT_MISMATCH", Invalid, "XDSPatientIdDoesNotMatch";
+    /// A page or resume token this node did not give out, or for another query.
+    InvalidToken = "INVALID_TOKEN", Invalid, "XDSRegistryError";
+    /// The person's assertion is missing, malformed, expired, or for another audience.
+    InvalidAssertion = "INVALID_ASSERTION", Unauthenticated, "XDSRegistryError";
+    /// The certificate is valid, but no active participant is registered for it here.
+    UnregisteredCertificate = "UNREGISTERED_CERTIFICATE", Unauthenticated, "XDSRegistryError";
+    /// Not permitted, or nothing the caller may know of; the two are not told apart.
+    NotPermitted = "NOT_PERMITTED", Denied, "XDSRegistryError";
+    /// The assigning authority or homeCommunityId belongs to another community (INV-4).
+    ForeignDomain = "FOREIGN_DOMAIN", Denied, "XDSRegistryError";
+    /// No community with this homeCommunityId takes part.
+    UnknownCommunity = "UNKNOWN_COMMUNITY", NotFound, "XDSUnknownCommunity";
+    /// No community owns this assigning authority.
+    UnknownAuthority = "UNKNOWN_AUTHORITY", NotFound, "XDSUnknownPatientId";
+    /// The patient identifier is not known here.
+    UnknownPatient = "UNKNOWN_PATIENT", NotFound, "XDSUnknownPatientId";
+    /// The repositoryUniqueId is not served by the community asked.
+    UnknownRepository = "UNKNOWN_REPOSITORY", NotFound, "XDSUnknownRepositoryId";
+    /// The document is not here, or not for this caller.
+    UnknownDocument = "UNKNOWN_DOCUMENT", NotFound, "XDSDocumentUniqueIdError";
+    /// What was named (a task, a grant, a consent) is not here, or not for this caller.
+    NotFound = "NOT_FOUND", NotFound, "XDSRegistryError";
+    /// The uniqueId is registered already, for other bytes (`IHE TF-3` §4.2.3.2.26).
+    DuplicateUniqueId = "DUPLICATE_UNIQUE_ID", Conflict, "XDSDuplicateUniqueIdInRegistry";
+    /// The idempotency key was used before, with another request body.
+    IdempotencyMismatch = "IDEMPOTENCY_MISMATCH", Conflict, "XDSRegistryError";
+    /// Another change came first; read again and repeat.
+    ConcurrentChange = "CONCURRENT_CHANGE", Precondition, "XDSRegistryBusy";
+    /// The state does not allow it: already withdrawn, already merged, already closed.
+    WrongState = "WRONG_STATE", Precondition, "XDSRegistryError";
+    /// The capability is not switched on in this node's configuration.
+    RoleNotServed = "ROLE_NOT_SERVED", Precondition, "XDSRegistryError";
+    /// A message is larger than the limit stated in the text.
+    MessageTooLarge = "MESSAGE_TOO_LARGE", Exhausted, "XDSRegistryOutOfResources";
+    /// Too much at once: a queue, quota or concurrency limit.
+    Overloaded = "OVERLOADED", Exhausted, "XDSRegistryBusy";
+    /// More matches than a search may disclose; narrow it.
+    TooManyResults = "TOO_MANY_RESULTS", Exhausted, "XDSTooManyResults";
+    /// The deadline passed before the answer was ready.
+    DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, "XDSRegistryBusy";
+    /// The other community cannot be reached or did not answer in time.
+    CommunityUnavailable = "COMMUNITY_UNAVAILABLE", Unavailable, "XDSUnavailableCommunity";
+    /// The node cannot make the record durable, so it neither acknowledges nor discloses.
+    StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, "XDSRegistryNotAvailable";
+    /// The node is draining before a stop.
+    ShuttingDown = "SHUTTING_DOWN", Unavailable, "XDSRegistryNotAvailable";
+    /// The interface has it, this version does not do it yet.
+    NotImplemented = "NOT_IMPLEMENTED", Unimplemented, "XDSRegistryError";
+    /// Stored bytes failed their integrity check and were not served.
+    IntegrityFailure = "INTEGRITY_FAILURE", DataLoss, "XDSRepositoryError";
+    /// A fault of this node; the cause is in its log under the request id.
+    Internal = "INTERNAL", Internal, "XDSRegistryError";
+}
+
+/// A failure, as services return it.
+///
+/// `Display` is what a caller may read; `source` is the cause, for the log only.
+#[derive(Debug)]
+pub struct Error {
+    reason: Reason,
+    field: Option<Cow<'static, str>>,
+    message: Cow<'static, str>,
+    retry_after: Option<Duration>,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl Error {
+    /// A failure for `reason`, with a message for the caller: lowercase, no full stop, no patient
+    /// data.
+    pub fn new(reason: Reason, message: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            reason,
+            field: None,
+            message: message.into(),
+            retry_after: None,
+            source: None,
+        }
+    }
+
+    /// A field that is wrong, by its path in the request, such as `entry.patient_id`.
+    pub fn field(
+        reason: Reason,
+        field: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            field: Some(field.into()),
+            ..Self::new(reason, message)
+        }
+    }
+
+    /// A required field that is empty.
+    pub fn missing(field: impl Into<Cow<'static, str>>) -> Self {
+        Self::field(Reason::MissingField, field, "is required")
+    }
+
+    /// A refusal. One text for every cause, so that it reveals nothing (INV-3).
+    pub fn not_permitted() -> Self {
+        Self::new(
+            Reason::NotPermitted,
+            "not permitted, or nothing there that may be shown",
+        )
+    }
+
+    /// A fault of this node: the cause goes to the log, the caller gets a fixed text.
+    pub fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        Self::new(Reason::Internal, "internal error").caused_by(source)
+    }
+
+    /// Adds the cause, for the log.
+    pub fn caused_by(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// Says when a retry may succeed.
+    pub fn retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
+    }
+
+    /// Puts `prefix.` before the field's path: for a part parsed inside a larger message.
+    pub fn within(mut self, prefix: &str) -> Self {
+        self.field = Some(match self.field {
+            Some(field) => format!("{prefix}.{field}").into(),
+            None => prefix.to_owned().into(),
+        });
+        self
+    }
+
+    /// Why it failed.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
+    /// What it means to a caller.
+    pub fn kind(&self) -> ErrorKind {
+        self.reason.kind()
+    }
+
+    /// The request field that was wrong.
+    pub fn wrong_field(&self) -> Option<&str> {
+        self.field.as_deref()
+    }
+
+    /// The text for the caller, without the field.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    /// When a retry may succeed, if known.
+    pub fn retry_hint(&self) -> Option<Duration> {
+        self.retry_after
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.field {
+            Some(field) => write!(f, "{field}: {}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_deref().map(|source| source as _)
+    }
+}
+
+/// The result of a service.
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -1,1 +1,15 @@
-//! Who may do what: the one decision point, and break-glass grants.
+//! Who may do what: the one decision point, and break-glass grants (INV-3).
+//!
+//! [`decide`] is pure. What it rests on is gathered by the gateway: the caller by `api::authn`, the
+//! directives by `consent`, the grant by `emergency`.
+
+mod caller;
+mod decide;
+mod permit;
+
+#[cfg(test)]
+mod tests;
+
+pub use caller::{Caller, Participant, ParticipantKind, Person};
+pub use decide::{Action, Denial, Facts, decide};
+pub use permit::{Grant, Permit};

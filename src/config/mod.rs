@@ -1,1 +1,284 @@
-//! Settings: one TOML file with environment overrides, checked at start.
+//! Settings: one TOML file, environment overrides, everything checked before a node starts.
+//!
+//! The only reader of files and environment for settings. Unknown keys are refused with their
+//! line; an override names its key as `RENKEI__SECTION__KEY` and is checked by the same rules.
+
+mod example;
+mod load;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+pub use example::{ExampleRole, example};
+pub use load::{ConfigError, ENVIRONMENT_PREFIX};
+
+/// A node's settings. Every path is relative to the working directory unless absolute.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who this node is.
+    pub node: Node,
+    /// Where it listens, and the limits of its edge.
+    #[serde(default)]
+    pub listen: Listen,
+    /// Its certificate and whom it trusts.
+    pub tls: Tls,
+    /// The hub above it. Absent: this node is the hub, or stands alone.
+    pub parent: Option<Parent>,
+    /// Which patient identifiers it may assert.
+    #[serde(default)]
+    pub identity: Identity,
+    /// Its document repository.
+    #[serde(default)]
+    pub documents: Documents,
+    /// What holds where no consent is recorded.
+    #[serde(default)]
+    pub consent: Consent,
+    /// Deadlines, in milliseconds.
+    #[serde(default)]
+    pub deadlines: Deadlines,
+    /// Who takes part, besides what operators apply over the interface.
+    #[serde(default)]
+    pub directory: Directory,
+    /// Logs.
+    #[serde(default)]
+    pub log: Log,
+}
+
+/// What a node does. Switched on by configuration, never by build.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Capability {
+    /// Keeps patient identities and links them.
+    Identity,
+    /// Keeps document metadata.
+    Registry,
+    /// Keeps documents.
+    Repository,
+    /// Asks and answers other communities.
+    Federation,
+    /// Serves the minimal patient summary.
+    Emergency,
+    /// Keeps the directory for others.
+    Directory,
+}
+
+/// Who a node is.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its community, as `urn:oid:…`.
+    pub home_community_id: String,
+    /// Its name, for people.
+    pub name: String,
+    /// The folder of its ledger, blobs and index. One process at a time.
+    pub data_dir: PathBuf,
+    /// What it does.
+    pub capabilities: BTreeSet<Capability>,
+}
+
+/// Where a node listens, and the limits of its edge. Sizes are bytes, times milliseconds.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listen {
+    /// Address and port; port 0 takes any free one and reports it.
+    pub address: SocketAddr,
+    /// Connections at once, over all peers.
+    pub max_connections: usize,
+    /// TLS handshakes at once: new connections must not starve live ones.
+    pub max_handshakes: usize,
+    /// Time from accept to the end of the TLS handshake.
+    pub handshake_timeout_ms: u64,
+    /// HTTP/2 streams at once on one connection.
+    pub max_concurrent_streams: u32,
+    /// HTTP/2 header list.
+    pub max_header_list_bytes: u32,
+    /// Streams reset by the peer before they are accepted, before the connection is closed
+    /// (CVE-2023-44487).
+    pub max_pending_reset_streams: usize,
+    /// Streams this side resets for the peer's faults, before the connection is closed.
+    pub max_local_error_reset_streams: usize,
+    /// One message of a unary call or of a stream.
+    pub max_message_bytes: usize,
+    /// A ping after this silence, the connection closed when it is not answered in time.
+    pub keepalive_interval_ms: u64,
+    /// How long a ping may take.
+    pub keepalive_timeout_ms: u64,
+    /// Calls at once over all connections; more are refused with a retry hint.
+    pub max_in_flight: usize,
+    /// After a stop signal: how long calls in flight may take to end.
+    pub drain_timeout_ms: u64,
+}
+
+impl Default for Listen {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([0, 0, 0, 0], 7443)),
+            max_connections: 4096,
+            max_handshakes: 32,
+            handshake_timeout_ms: 5_000,
+            max_concurrent_streams: 100,
+            max_header_list_bytes: 16 * 1024,
+            max_pending_reset_streams: 20,
+            max_local_error_reset_streams: 128,
+            max_message_bytes: 4 * 1024 * 1024,
+            keepalive_interval_ms: 30_000,
+            keepalive_timeout_ms: 10_000,
+            max_in_flight: 2_048,
+            drain_timeout_ms: 20_000,
+        }
+    }
+}
+
+/// A node's certificate and trust. Files are PEM.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Tls {
+    /// The node's certificate, then its issuing CA.
+    pub certificate: PathBuf,
+    /// The node's private key; readable by its owner only.
+    pub key: PathBuf,
+    /// Trusted roots. Never the operating system's.
+    pub roots: Vec<PathBuf>,
+    /// Issuing CAs, if peers do not send them.
+    #[serde(default)]
+    pub intermediates: Vec<PathBuf>,
+    /// Revocation lists: one for each CA. A CA without one is not believed.
+    pub crls: Vec<PathBuf>,
+    /// Use the built-in test profile (test policy OIDs). Never in production.
+    #[serde(default)]
+    pub test_profile: bool,
+    /// Certificate pins (hex SHA-256 of the public key) of the first operators of this node, who
+    /// may apply the directory.
+    #[serde(default)]
+    pub operators: Vec<String>,
+}
+
+/// The hub above a region.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Parent {
+    /// Its community.
+    pub home_community_id: String,
+    /// `https://host:port`.
+    pub endpoint: String,
+    /// The pin of its certificate (hex SHA-256 of the public key).
+    pub certificate_pin: String,
+}
+
+/// Patient identifiers.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Identity {
+    /// The assigning authorities this community owns (INV-4).
+    pub assigning_authorities: Vec<String>,
+}
+
+/// The document repository.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Documents {
+    /// Its repositoryUniqueId; required with the `repository` capability.
+    pub repository_unique_id: Option<String>,
+    /// The largest document taken, in bytes.
+    pub max_document_bytes: u64,
+}
+
+impl Default for Documents {
+    fn default() -> Self {
+        Self {
+            repository_unique_id: None,
+            max_document_bytes: 4 * 1024 * 1024 * 1024,
+        }
+    }
+}
+
+/// What holds where a patient has recorded nothing.
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Consent {
+    /// The rule for callers of other communities.
+    pub cross_community: ConsentDefault,
+}
+
+/// Without a recorded directive, is the network's enrolment taken as consent?
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ConsentDefault {
+    /// No: a permit must be recorded. The default (implied consent does not cross communities).
+    #[default]
+    OptIn,
+    /// Yes: enrolment covers it, until the patient opts out (一括同意).
+    OptOut,
+}
+
+/// Default deadlines by class, and their ceilings (`spec` security-bars §5), in milliseconds.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Deadlines {
+    /// Emergency summary.
+    pub emergency_ms: u64,
+    /// Identity calls.
+    pub identity_ms: u64,
+    /// Lists, here and across communities.
+    pub query_ms: u64,
+    /// No caller may ask for more than this for a unary call or a merged list.
+    pub ceiling_ms: u64,
+    /// A document stream without a chunk for this long is ended.
+    pub stream_idle_ms: u64,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self {
+            emergency_ms: 3_000,
+            identity_ms: 2_000,
+            query_ms: 3_000,
+            ceiling_ms: 10_000,
+            stream_idle_ms: 10_000,
+        }
+    }
+}
+
+/// The directory.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Directory {
+    /// A directory file applied at start, if its content is not in force already.
+    pub file: Option<PathBuf>,
+}
+
+/// Logs, on standard error.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// `json` for machines, `text` for people.
+    pub format: LogFormat,
+    /// A tracing filter, such as `info` or `renkei=debug,warn`.
+    pub filter: String,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Json,
+            filter: "info".to_owned(),
+        }
+    }
+}
+
+/// The form of a log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// For reading.
+    Text,
+}

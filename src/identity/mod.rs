@@ -1,1 +1,4 @@
 //! Patients: demographics, matching, cross-references between assigning authorities.
+
+pub mod compare;
+pub mod normalize;

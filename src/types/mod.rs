@@ -1,1 +1,28 @@
-//! The vocabulary: identifiers and codes, parsed once; no I/O.
+//! The vocabulary: identifiers, codes and dates as types, parsed once at the edge; no I/O.
+//!
+//! A value of one of these types is syntactically valid by construction. Nothing inside the node
+//! carries an identifier as a bare string.
+
+mod code;
+mod date;
+mod endpoint;
+mod id;
+mod linkage;
+mod pin;
+mod purpose;
+mod redacted;
+
+#[cfg(test)]
+mod tests;
+
+pub use code::{Code, Confidentiality};
+pub use date::{Dtm, InvalidDate, PartialDate};
+pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use id::{
+    AssigningAuthority, DocumentUniqueId, EntryUuid, HomeCommunityId, InstitutionCode, InvalidId,
+    LocalPatientId, Oid, PatientIdentifier, RepositoryUniqueId,
+};
+pub use linkage::{InvalidLinkageId, LinkageId};
+pub use pin::{CertificatePin, InvalidPin};
+pub use purpose::{PersonRole, PurposeOfUse, Relation, UnknownCode};
+pub use redacted::Redacted;
