@@ -1,71 +1,10 @@
 //! What a judged certificate says: the only form in which the rest of the gateway sees one.
 
-use std::fmt;
-use std::str::FromStr;
-
 use jiff::Timestamp;
 
 use super::profile::HcRole;
 use super::refusal::{Place, Usage};
-
-/// SHA-256 of a certificate's SubjectPublicKeyInfo: what an institution is registered by.
-///
-/// Written as 64 lower-case hexadecimal digits; read with or without colons.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CertificatePin([u8; 32]);
-
-/// Not 32 bytes in hexadecimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a certificate pin is 64 hexadecimal digits")]
-pub struct InvalidPin;
-
-impl CertificatePin {
-    /// The pin with these bytes.
-    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
-        Self(bytes)
-    }
-
-    /// The bytes.
-    pub const fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for CertificatePin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
-    }
-}
-
-impl fmt::Debug for CertificatePin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "CertificatePin({self})")
-    }
-}
-
-impl FromStr for CertificatePin {
-    type Err = InvalidPin;
-
-    fn from_str(text: &str) -> Result<Self, InvalidPin> {
-        let digits: Vec<u8> = text
-            .chars()
-            .filter(|c| *c != ':')
-            .map(|c| {
-                c.to_digit(16)
-                    .and_then(|digit| u8::try_from(digit).ok())
-                    .ok_or(InvalidPin)
-            })
-            .collect::<Result<_, _>>()?;
-        let bytes: Vec<u8> = digits
-            .chunks(2)
-            .map(|pair| match pair {
-                [high, low] => Ok(high * 16 + low),
-                _ => Err(InvalidPin),
-            })
-            .collect::<Result<_, _>>()?;
-        bytes.try_into().map(Self).map_err(|_| InvalidPin)
-    }
-}
+use crate::types::CertificatePin;
 
 /// The subject of a certificate, as far as the gateway uses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -5,12 +5,13 @@ use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
 use super::certificate::{Certificate, hex};
-use super::certified::{CertificatePin, Certified, Remark, Subject};
+use super::certified::{Certified, Remark, Subject};
 use super::path::{self, Revocation};
 use super::profile::{HcRole, Profile};
 use super::refusal::{Refusal, Usage};
 use super::rules;
 use super::trust::TrustStore;
+use crate::types::CertificatePin;
 
 /// A group of rules, in the order in which they are applied.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

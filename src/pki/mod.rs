@@ -5,11 +5,13 @@
 //! PKI. Sole user of rustls's configuration and of x509-parser. It does not know which institution
 //! a certificate is registered for, nor what a role may do: that is `directory` and `access`.
 
+pub mod assertion;
 mod certificate;
 mod certified;
 mod crl;
 mod der;
 mod hc_role;
+mod identity;
 mod judge;
 mod names;
 mod path;
@@ -17,10 +19,12 @@ pub mod profile;
 mod refusal;
 mod rules;
 mod signature;
+pub mod tls;
 mod trust;
 
-pub use certified::{CertificatePin, Certified, InvalidPin, Remark, Subject};
+pub use certified::{Certified, Remark, Subject};
 pub use crl::CrlError;
+pub use identity::{IdentityError, NodeIdentity};
 pub use judge::judge;
 pub use profile::{HcRole, Profile, ProfileError, Profiles, RoleKind};
 pub use refusal::{Place, Refusal, Usage};

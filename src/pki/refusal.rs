@@ -367,7 +367,7 @@ pub enum Refusal {
     #[error("certificate key {found} is not the registered one")]
     Pin {
         /// SHA-256 of the key presented.
-        found: super::CertificatePin,
+        found: crate::types::CertificatePin,
     },
 }
 
