@@ -66,39 +66,55 @@ impl From<crate::error::Error> for Failure {
     }
 }
 
-/// Asks every target at once; `seen` is called with each answer as it comes.
-pub async fn ask<T, F, Fut>(
-    call: &Call,
-    targets: Vec<Target>,
-    ask_one: F,
-    mut seen: impl AsyncFnMut(Answer<T>),
-) where
+/// Communities being asked.
+#[derive(Debug)]
+pub struct Asked<T> {
+    skipped: Vec<Answer<T>>,
+    set: JoinSet<Answer<T>>,
+}
+
+impl<T: 'static> Asked<T> {
+    /// The next answer, as it comes; `None` when all have answered or run out of time.
+    pub async fn next(&mut self) -> Option<Answer<T>> {
+        if let Some(answer) = self.skipped.pop() {
+            return Some(answer);
+        }
+        // A task can only fail by a panic, which is a fault here: the calls themselves never panic
+        // on what a region says.
+        loop {
+            match self.set.join_next().await? {
+                Ok(answer) => return Some(answer),
+                Err(error) => tracing::error!(%error, "a region's call panicked"),
+            }
+        }
+    }
+}
+
+/// Asks every target at once, each within what is left of the call's time. Dropping the result
+/// cancels what is still under way.
+pub fn ask<T, F, Fut>(call: &Call, targets: Vec<Target>, ask_one: F) -> Asked<T>
+where
     T: Send + 'static,
     F: Fn(Target, Duration) -> Fut,
     Fut: Future<Output = Result<Said<T>, Failure>> + Send + 'static,
 {
     let budget = call.downstream_budget();
-    let mut set = JoinSet::new();
+    let mut asked = Asked { skipped: Vec::new(), set: JoinSet::new() };
     for target in targets {
         let peer = Arc::clone(&target.peer);
         if budget.is_zero() {
-            seen(Answer { status: status(&peer, cpb::RegionState::SkippedBudget, None), value: None })
-                .await;
+            let status = status(&peer, cpb::RegionState::SkippedBudget, None);
+            asked.skipped.push(Answer { status, value: None });
             continue;
         }
-        let asked = ask_one(target, budget);
-        set.spawn(async move {
+        let answer = ask_one(target, budget);
+        asked.set.spawn(async move {
             let started = Instant::now();
-            let result = tokio::time::timeout(budget, asked).await;
+            let result = tokio::time::timeout(budget, answer).await;
             finish(&peer, started.elapsed(), result.ok())
         });
     }
-    while let Some(joined) = set.join_next().await {
-        match joined {
-            Ok(answer) => seen(answer).await,
-            Err(error) => tracing::error!(%error, "a region's call panicked"),
-        }
-    }
+    asked
 }
 
 fn finish<T>(

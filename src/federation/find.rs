@@ -55,27 +55,22 @@ impl Federation {
         };
         let (sender, receiver) = mpsc::channel(QUEUE);
         let peers = Arc::clone(&self.peers);
-        let relay = Arc::clone(call);
-        let asked = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-        let call = Arc::clone(call);
-        let work = async move {
+        let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        let mut asked = ask(call, targets, |target, budget| {
+            region(Arc::clone(&peers), Arc::clone(call), target, query.clone(), limit, budget)
+        });
+        self.tasks.spawn(async move {
             let mut statuses = Vec::new();
-            let ask_one = |target: Target, budget| {
-                region(Arc::clone(&peers), Arc::clone(&relay), target, query.clone(), limit, budget)
-            };
-            ask(&call, targets, ask_one, async |answer| {
+            while let Some(answer) = asked.next().await {
                 if let Some(objects) = answer.value {
                     send(&sender, FindPart::Objects(objects)).await;
                 }
                 send(&sender, FindPart::Region(answer.status.clone())).await;
                 statuses.push(answer.status);
-            })
-            .await;
-            let done = completeness(statuses);
-            send(&sender, FindPart::Completeness(done)).await;
-        };
-        self.tasks.spawn(work);
-        Ok(Stream::new(receiver).asked(asked))
+            }
+            send(&sender, FindPart::Completeness(completeness(statuses))).await;
+        });
+        Ok(Stream::new(receiver).asked(count))
     }
 
     /// Every identifier of the person asked for, by linkage id or by one identifier.

@@ -16,7 +16,8 @@ use crate::access::Call;
 use crate::clock::Clock;
 use crate::directory::{Directory, Peer};
 use crate::error::{Error, Reason, Result};
-use crate::pki::{NodeIdentity, ServerExpectation, TrustHandle, client_config};
+use crate::pki::tls::{ServerExpectation, client_config};
+use crate::pki::{NodeIdentity, TrustHandle};
 use crate::types::{CertificatePin, Endpoint, HomeCommunityId};
 
 /// Metadata: the person's assertion.
