@@ -19,11 +19,8 @@ use crate::error::{Error, Reason, Result};
 use crate::pki::tls::{ServerExpectation, client_config};
 use crate::pki::{NodeIdentity, TrustHandle};
 use crate::types::{CertificatePin, Endpoint, HomeCommunityId};
+use crate::wire::{ASSERTION, REQUEST_ID};
 
-/// Metadata: the person's assertion.
-pub const ASSERTION: &str = "renkei-assertion";
-/// Metadata: the request id.
-pub const REQUEST_ID: &str = "renkei-request-id";
 /// How long a TCP connection and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
