@@ -21,7 +21,7 @@ pub struct SimDisk(Arc<Mutex<World>>);
 pub struct Faults {
     /// The power fails in this call that changes anything.
     pub power_cut_at: Option<u64>,
-    /// This write fails, after a part of it was done.
+    /// This write fails, after a part of it, or all, was done.
     pub failing_write: Option<u64>,
     /// This `fdatasync` or folder sync fails; what it should have synced stays unsynced.
     pub failing_sync: Option<u64>,
@@ -64,7 +64,10 @@ struct NameChange {
 impl NameChange {
     fn touches(&self, folder: &Path) -> bool {
         let added = self.added.as_ref().map(|(path, _)| path);
-        self.removed.iter().chain(added).any(|path| path.parent() == Some(folder))
+        self.removed
+            .iter()
+            .chain(added)
+            .any(|path| path.parent() == Some(folder))
     }
 
     fn apply(&self, names: &mut BTreeMap<PathBuf, u64>) {
@@ -102,7 +105,11 @@ impl World {
     }
 
     fn powered(&self) -> io::Result<()> {
-        if self.powered { Ok(()) } else { Err(power_failed()) }
+        if self.powered {
+            Ok(())
+        } else {
+            Err(power_failed())
+        }
     }
 
     /// Counts a call that changes something; `false` if the power fails in it.
@@ -128,12 +135,19 @@ impl World {
         let survives = self.change()?;
         change.apply(&mut self.names);
         self.pending_names.push(change);
-        if survives { Ok(()) } else { Err(power_failed()) }
+        if survives {
+            Ok(())
+        } else {
+            Err(power_failed())
+        }
     }
 
     fn inode(&self, path: &Path) -> io::Result<u64> {
         self.powered()?;
-        self.names.get(path).copied().ok_or_else(|| io::ErrorKind::NotFound.into())
+        self.names
+            .get(path)
+            .copied()
+            .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
     fn write(&mut self, inode: u64, offset: usize, bytes: &[u8]) -> io::Result<()> {
@@ -142,12 +156,22 @@ impl World {
         let used: usize = self.inodes.values().map(|file| file.current.len()).sum();
         let length = self.inodes.get(&inode).map_or(0, |file| file.current.len());
         let grown = used + (offset + bytes.len()).saturating_sub(length);
-        if self.faults.capacity_bytes.is_some_and(|capacity| grown as u64 > capacity) {
+        if self
+            .faults
+            .capacity_bytes
+            .is_some_and(|capacity| grown as u64 > capacity)
+        {
             return Err(io::ErrorKind::StorageFull.into());
         }
         let fails = self.faults.failing_write == Some(self.writes);
-        let part = if fails { self.roll(bytes.len() as u64) } else { bytes.len() as u64 };
-        let bytes = bytes.get(..usize::try_from(part).unwrap_or(0)).unwrap_or(bytes);
+        let part = if fails {
+            self.roll(bytes.len() as u64 + 1)
+        } else {
+            bytes.len() as u64
+        };
+        let bytes = bytes
+            .get(..usize::try_from(part).unwrap_or(0))
+            .unwrap_or(bytes);
         if let Some(file) = self.inodes.get_mut(&inode) {
             write_into(&mut file.current, offset, bytes);
             file.pending.push((offset, bytes.to_vec()));
@@ -164,7 +188,11 @@ impl World {
         let cut = self.roll(self.pending_names.len() as u64 + 1);
         let in_order = self.roll(2) == 0;
         for (place, change) in std::mem::take(&mut self.pending_names).iter().enumerate() {
-            let survives = if in_order { (place as u64) < cut } else { self.roll(2) == 0 };
+            let survives = if in_order {
+                (place as u64) < cut
+            } else {
+                self.roll(2) == 0
+            };
             if survives {
                 change.apply(&mut self.durable_names);
             }
@@ -266,7 +294,9 @@ impl SimDisk {
     pub fn flip(&self, path: &Path, offset: u64, mask: u8) -> bool {
         let mut world = self.world();
         let inode = world.names.get(path).copied().unwrap_or_default();
-        let Some(file) = world.inodes.get_mut(&inode) else { return false };
+        let Some(file) = world.inodes.get_mut(&inode) else {
+            return false;
+        };
         let place = usize::try_from(offset).unwrap_or(usize::MAX);
         for content in [&mut file.current, &mut file.durable] {
             match content.get_mut(place) {
@@ -308,7 +338,11 @@ impl SimDisk {
     }
 
     fn handle(&self, inode: u64, generation: u64) -> Arc<dyn DiskFile> {
-        Arc::new(SimFile { disk: self.clone(), inode, generation })
+        Arc::new(SimFile {
+            disk: self.clone(),
+            inode,
+            generation,
+        })
     }
 }
 
@@ -323,14 +357,21 @@ impl SimFile {
     fn world(&self) -> io::Result<MutexGuard<'_, World>> {
         let world = self.disk.world();
         world.powered()?;
-        if world.generation == self.generation { Ok(world) } else { Err(power_failed()) }
+        if world.generation == self.generation {
+            Ok(world)
+        } else {
+            Err(power_failed())
+        }
     }
 }
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let world = self.world()?;
-        let content = world.inodes.get(&self.inode).map_or(&[][..], |file| &file.current);
+        let content = world
+            .inodes
+            .get(&self.inode)
+            .map_or(&[][..], |file| &file.current);
         let start = usize::try_from(offset).unwrap_or(usize::MAX);
         let rest = content.get(start..).unwrap_or_default();
         let count = rest.len().min(buffer.len());
@@ -365,7 +406,11 @@ impl DiskFile for SimFile {
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.world()?.inodes.get(&self.inode).map_or(0, |file| file.current.len() as u64))
+        Ok(self
+            .world()?
+            .inodes
+            .get(&self.inode)
+            .map_or(0, |file| file.current.len() as u64))
     }
 }
 
@@ -399,7 +444,10 @@ impl Disk for SimDisk {
             world.next_inode += 1;
             let inode = world.next_inode;
             world.inodes.insert(inode, Inode::default());
-            world.name(NameChange { removed: None, added: Some((path.to_path_buf(), inode)) })?;
+            world.name(NameChange {
+                removed: None,
+                added: Some((path.to_path_buf(), inode)),
+            })?;
             (inode, world.generation)
         };
         Ok(self.handle(inode, generation))
@@ -418,13 +466,19 @@ impl Disk for SimDisk {
         let mut world = self.world();
         let inode = world.inode(from)?;
         let added = Some((to.to_path_buf(), inode));
-        world.name(NameChange { removed: Some(from.to_path_buf()), added })
+        world.name(NameChange {
+            removed: Some(from.to_path_buf()),
+            added,
+        })
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut world = self.world();
         world.inode(path)?;
-        world.name(NameChange { removed: Some(path.to_path_buf()), added: None })
+        world.name(NameChange {
+            removed: Some(path.to_path_buf()),
+            added: None,
+        })
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
@@ -445,8 +499,9 @@ impl Disk for SimDisk {
     fn fsync_dir(&self, path: &Path) -> io::Result<()> {
         let mut world = self.world();
         world.sync()?;
-        let (now, later): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut world.pending_names).into_iter().partition(|c| c.touches(path));
+        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut world.pending_names)
+            .into_iter()
+            .partition(|c| c.touches(path));
         world.pending_names = later;
         for change in now {
             change.apply(&mut world.durable_names);
@@ -466,6 +521,10 @@ impl Disk for SimDisk {
         if !world.locks.insert(path.to_path_buf()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        Ok(Box::new(SimLock(self.clone(), path.to_path_buf(), world.generation)))
+        Ok(Box::new(SimLock(
+            self.clone(),
+            path.to_path_buf(),
+            world.generation,
+        )))
     }
 }
