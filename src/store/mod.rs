@@ -25,6 +25,7 @@ mod maintain;
 mod open;
 mod options;
 mod overlay;
+mod prepare;
 mod projection;
 mod read;
 pub mod table;

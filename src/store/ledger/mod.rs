@@ -13,97 +13,26 @@ pub(crate) mod format;
 pub(crate) mod payload;
 pub(crate) mod reader;
 pub(crate) mod recover;
+mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::commit::Sequence;
 use super::crypto::{SealKey, TAG_BYTES, counter_nonce, sha256};
-use super::disk::{Disk, DiskFile};
+use super::disk::DiskFile;
 use super::error::{IoContext as _, StoreError};
-use super::keys::{Keys, Random};
+use super::keys::Random;
 use format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader, frame_bytes,
 };
+pub(crate) use shared::Shared;
 
 /// The file name of a segment.
 pub(crate) fn segment_name(number: u64) -> String {
     format!("{number:010}.seg")
-}
-
-/// What writer and readers of the ledger share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) dir: PathBuf,
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) keys: Arc<Keys>,
-    segments: RwLock<Vec<SegmentHeader>>,
-    durable: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) fn new(
-        dir: PathBuf,
-        disk: Arc<dyn Disk>,
-        keys: Arc<Keys>,
-        segments: Vec<SegmentHeader>,
-    ) -> Self {
-        Self {
-            dir,
-            disk,
-            keys,
-            segments: RwLock::new(segments),
-            durable: AtomicU64::new(0),
-        }
-    }
-
-    /// The last frame that is durable.
-    pub(crate) fn durable(&self) -> Sequence {
-        Sequence(self.durable.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn set_durable(&self, sequence: Sequence) {
-        self.durable.store(sequence.0, Ordering::Release);
-    }
-
-    /// All segments, oldest first.
-    pub(crate) fn segments(&self) -> Vec<SegmentHeader> {
-        self.segments
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// The segment that holds the frame `sequence`, or will.
-    pub(crate) fn segment_of(&self, sequence: Sequence) -> Option<SegmentHeader> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        segments
-            .iter()
-            .rev()
-            .find(|header| header.first_sequence <= sequence)
-            .cloned()
-    }
-
-    /// Whether the frame `sequence` is in a segment after the one numbered `number`.
-    pub(crate) fn ends_before(&self, number: u64, sequence: Sequence) -> bool {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        segments
-            .iter()
-            .rev()
-            .take_while(|header| header.number > number)
-            .any(|header| header.first_sequence <= sequence)
-    }
-
-    fn add(&self, header: SegmentHeader) {
-        self.segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(header);
-    }
 }
 
 /// Sizes the writer keeps to, in bytes.
