@@ -95,8 +95,18 @@ fn compare(store: &Store, receipts: &mut Receipts, seed: u64) {
 /// Bars: D-02, D-03, D-04, D-11. The seed of a failure is in its message.
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_in_a_power_cut() {
+    lose_power(0..150).await;
+}
+
+/// The other half, so that two cores share the work.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_in_another_power_cut() {
+    lose_power(150..300).await;
+}
+
+async fn lose_power(seeds: std::ops::Range<u64>) {
     let mut acknowledged = 0;
-    for seed in 0..300_u64 {
+    for seed in seeds {
         let disk = SimDisk::new(seed);
         let mut receipts = Receipts::default();
         for round in 0..4_u64 {
@@ -132,7 +142,7 @@ async fn nothing_acknowledged_is_lost_in_a_power_cut() {
         }
         acknowledged += receipts.acknowledged;
     }
-    assert!(acknowledged > 3000, "{acknowledged}");
+    assert!(acknowledged > 1500, "{acknowledged}");
 }
 
 /// Bar: D-07.
