@@ -8,20 +8,16 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use prost::Message as _;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::commit::{AppliedWrite, Commit, Expect, Idempotency, Outcome, Sequence, Write, decode};
+use super::commit::{AppliedWrite, Commit, Outcome, Sequence};
 use super::core::Core;
 use super::error::StoreError;
-use super::idempotency::IdempotencyRow;
 use super::ledger::format::FrameKind;
-use super::ledger::payload::Payload;
 use super::ledger::{Ledger, NewFrame};
 use super::overlay::Overlay;
-use super::projection::{Mutation, project};
-use super::table::{Row as _, TableId};
+use super::prepare::{Prepared, prepare};
+use super::projection::Mutation;
 
 /// Audit-only frames after which the index notes how far it is, so that the next opening does not
 /// have to read them all.
@@ -155,12 +151,31 @@ impl Committer {
         let utc = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
         let mut overlay = Overlay::new(&core.index);
         let (mut ready, mut frames, mut settled) = (Vec::new(), Vec::new(), Vec::new());
-        for Waiting { commit, permit, reply } in group {
+        for Waiting {
+            commit,
+            permit,
+            reply,
+        } in group
+        {
             let sequence = Sequence(self.ledger.next().0 + frames.len() as u64);
             match prepare(&core, commit, sequence, now.as_second(), &mut overlay) {
-                Ok(Prepared::Frame { writes, mutations, kind, payload }) => {
-                    frames.push(NewFrame { kind, utc_nanoseconds: utc, payload });
-                    ready.push(Ready { reply, writes, mutations, _permit: permit });
+                Ok(Prepared::Frame {
+                    writes,
+                    mutations,
+                    kind,
+                    payload,
+                }) => {
+                    frames.push(NewFrame {
+                        kind,
+                        utc_nanoseconds: utc,
+                        payload,
+                    });
+                    ready.push(Ready {
+                        reply,
+                        writes,
+                        mutations,
+                        _permit: permit,
+                    });
                 }
                 Ok(Prepared::Replay(receipt)) => {
                     settled.push((reply, Ok(Outcome::Replayed { receipt }), permit));
@@ -186,7 +201,10 @@ impl Committer {
         if !frames.is_empty() {
             self.last_sync = started.elapsed();
             self.core.counters.batches.fetch_add(1, Ordering::Relaxed);
-            self.core.counters.ledger_bytes.store(self.ledger.bytes_written(), Ordering::Relaxed);
+            self.core
+                .counters
+                .ledger_bytes
+                .store(self.ledger.bytes_written(), Ordering::Relaxed);
         }
         let mut changes = Vec::new();
         for (place, item) in ready.into_iter().enumerate() {
@@ -214,9 +232,14 @@ impl Committer {
         if changes.is_empty() && behind < NOTE_EVERY {
             return;
         }
-        let mutations: Vec<Mutation> =
-            changes.iter_mut().flat_map(|(_, item)| std::mem::take(&mut item.mutations)).collect();
-        self.core.counters.mutations.fetch_add(mutations.len() as u64, Ordering::Relaxed);
+        let mutations: Vec<Mutation> = changes
+            .iter_mut()
+            .flat_map(|(_, item)| std::mem::take(&mut item.mutations))
+            .collect();
+        self.core
+            .counters
+            .mutations
+            .fetch_add(mutations.len() as u64, Ordering::Relaxed);
         if let Err(error) = self.core.index.apply(mutations, last) {
             // The ledger has the change; the index gets it at the next opening.
             tracing::error!(%error, "the index refused a change; the store stops");
@@ -274,7 +297,9 @@ impl Committer {
                 return Err(error);
             }
         }
-        self.core.index.close(Sequence(self.ledger.next().0.saturating_sub(1)))
+        self.core
+            .index
+            .close(Sequence(self.ledger.next().0.saturating_sub(1)))
     }
 
     fn refuse_rest(&mut self) {
@@ -291,82 +316,4 @@ impl Committer {
 /// Answers, if the caller is still there.
 fn answer<T>(reply: Reply<T>, result: Result<T, StoreError>) {
     let _caller_is_there = reply.send(result).is_ok();
-}
-
-enum Prepared {
-    Frame {
-        writes: Vec<AppliedWrite>,
-        mutations: Vec<Mutation>,
-        kind: FrameKind,
-        payload: Vec<u8>,
-    },
-    Replay(Bytes),
-}
-
-/// Judges a commit against the state before it and makes its frame. On error nothing is noted.
-fn prepare(
-    core: &Core,
-    commit: Commit,
-    sequence: Sequence,
-    now_unix_seconds: i64,
-    overlay: &mut Overlay<'_>,
-) -> Result<Prepared, StoreError> {
-    if let Some(idempotency) = &commit.idempotency
-        && let Some(receipt) = replay(idempotency, now_unix_seconds, overlay)?
-    {
-        return Ok(Prepared::Replay(receipt));
-    }
-    let mut writes = Vec::with_capacity(commit.writes.len() + 1);
-    for Write { table, key, value, expect } in commit.writes {
-        let key = Bytes::from(key);
-        if let Some(expect) = expect {
-            hold(expect, table, &key, overlay)?;
-        }
-        writes.push(AppliedWrite { table, key, value: value.map(Bytes::from) });
-    }
-    if let Some(idempotency) = &commit.idempotency {
-        let row = IdempotencyRow::from(idempotency);
-        writes.push(AppliedWrite {
-            table: IdempotencyRow::TABLE,
-            key: Bytes::from(row.key()),
-            value: Some(Bytes::from(row.encode_to_vec())),
-        });
-    }
-    let mutations = project(&core.schema, sequence, &writes, overlay)?;
-    overlay.note(sequence, &writes);
-    let kind = if writes.is_empty() { FrameKind::Audit } else { FrameKind::Change };
-    let payload = Payload::new(&writes, commit.audit).encode_to_vec();
-    Ok(Prepared::Frame { writes, mutations, kind, payload })
-}
-
-fn hold(
-    expect: Expect,
-    table: TableId,
-    key: &Bytes,
-    overlay: &mut Overlay<'_>,
-) -> Result<(), StoreError> {
-    let found = overlay.get(table, key)?.map(|row| row.version);
-    let wanted = match expect {
-        Expect::Absent => None,
-        Expect::Version(version) => Some(version),
-    };
-    if found == wanted { Ok(()) } else { Err(StoreError::Conflict) }
-}
-
-/// The receipt of the same request, if it was committed before and is still remembered.
-fn replay(
-    idempotency: &Idempotency,
-    now_unix_seconds: i64,
-    overlay: &mut Overlay<'_>,
-) -> Result<Option<Bytes>, StoreError> {
-    let key = Bytes::copy_from_slice(idempotency.key.as_bytes());
-    let Some(stored) = overlay.get(IdempotencyRow::TABLE, &key)? else { return Ok(None) };
-    let row: IdempotencyRow = decode(&stored.value)?;
-    if row.expires_unix_seconds <= now_unix_seconds {
-        return Ok(None);
-    }
-    if row.body_hash != idempotency.body_hash {
-        return Err(StoreError::IdempotencyMismatch);
-    }
-    Ok(Some(row.receipt))
 }

@@ -49,7 +49,9 @@ pub(crate) struct Core {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("Core")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -76,11 +78,17 @@ impl Core {
     }
 
     pub(crate) fn followers(&self) -> Vec<Arc<dyn Follower>> {
-        self.followers.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.followers
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     pub(crate) fn follow(&self, follower: Arc<dyn Follower>) {
-        self.followers.write().unwrap_or_else(PoisonError::into_inner).push(follower);
+        self.followers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(follower);
     }
 
     /// The index, unless it has gaps at the moment (INV-6).

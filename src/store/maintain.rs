@@ -4,6 +4,7 @@ use super::Store;
 use super::commit::{Commit, Expect, Outcome, Write};
 use super::error::StoreError;
 use super::idempotency::{BY_EXPIRY, IdempotencyRow};
+use super::index::Index;
 use super::ledger::format::SegmentHeader;
 use super::ledger::reader::{SegmentReader, Step};
 use super::ledger::segment_name;
@@ -19,15 +20,18 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Io`] if the folders cannot be listed.
-    pub fn check(
-        &self,
-        progress: &mut dyn FnMut(&CheckReport),
-    ) -> Result<CheckReport, StoreError> {
+    pub fn check(&self, progress: &mut dyn FnMut(&CheckReport)) -> Result<CheckReport, StoreError> {
         let mut report = CheckReport::default();
         let segments = self.core.ledger.segments();
         let mut before: Option<SegmentReader> = None;
         for (place, header) in segments.iter().enumerate() {
-            before = self.check_segment(header, segments.get(place + 1), before, &mut report, progress);
+            before = self.check_segment(
+                header,
+                segments.get(place + 1),
+                before,
+                &mut report,
+                progress,
+            );
         }
         for id in self.blobs.list()? {
             report.blobs += 1;
@@ -36,7 +40,7 @@ impl Store {
             }
             progress(&report);
         }
-        match self.core.readable().and_then(|index| index.dump()) {
+        match self.core.readable().and_then(Index::dump) {
             Ok((_, entries)) => report.index_entries = entries,
             Err(error) => fault(&mut report, "index".to_owned(), &error),
         }
@@ -66,7 +70,9 @@ impl Store {
             let error = reader.broken("the segment does not continue the one before");
             fault(report, place.clone(), &error);
         }
-        let limit = next.map_or(self.core.ledger.durable().next(), |next| next.first_sequence);
+        let limit = next.map_or(self.core.ledger.durable().next(), |next| {
+            next.first_sequence
+        });
         while reader.expected < limit {
             let checked = match reader.step() {
                 Ok(Step::Frame(frame)) => reader.decode(&frame).map(|_| ()),
@@ -113,7 +119,13 @@ impl Store {
         if count == 0 {
             return Ok(0);
         }
-        match self.commit(Commit { writes, ..Commit::default() }).await {
+        match self
+            .commit(Commit {
+                writes,
+                ..Commit::default()
+            })
+            .await
+        {
             Ok(Outcome::Committed { .. } | Outcome::Replayed { .. }) => Ok(count),
             // A key came into use again meanwhile; the others wait for the next time.
             Err(StoreError::Conflict) => Ok(0),
@@ -123,5 +135,8 @@ impl Store {
 }
 
 fn fault(report: &mut CheckReport, place: String, error: &StoreError) {
-    report.faults.push(Fault { place, what: error.to_string() });
+    report.faults.push(Fault {
+        place,
+        what: error.to_string(),
+    });
 }

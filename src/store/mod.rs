@@ -25,6 +25,7 @@ mod maintain;
 mod open;
 mod options;
 mod overlay;
+mod prepare;
 mod projection;
 mod read;
 pub mod table;
@@ -47,6 +48,7 @@ use committer::{Request, Waiting};
 pub use error::StoreError;
 pub use keys::{Keys, Random, SystemRandom, Tag};
 pub use options::{CheckReport, Fault, IndexKind, OpenReport, Options, RebuildReason, Stats};
+pub use read::Page;
 pub use table::{IndexKey, KeyBuilder, Row, Schema, TableId};
 
 /// An open store. Dropping it closes it, waiting for what is already queued.
@@ -71,12 +73,16 @@ impl Store {
     /// [`StoreError::Corrupt`] if the ledger is damaged anywhere but in a write that was never
     /// acknowledged; [`StoreError::UnknownTable`] if it has rows of a table that is not in
     /// `schema`; [`StoreError::InvalidRow`] if two row types of `schema` share a number.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers make options for one opening"
+    )]
     pub fn open(
         dir: &Path,
         schema: Schema,
         options: Options,
     ) -> Result<(Arc<Self>, OpenReport), StoreError> {
-        open::open(dir, schema, options)
+        open::open(dir, schema, &options)
     }
 
     /// Commits a change. On `Ok` it is durable (INV-1), applied, and known to every follower.
@@ -92,16 +98,26 @@ impl Store {
         let size = commit.size();
         if size > self.commit_bytes {
             let (size, limit) = (size as u64, self.commit_bytes as u64);
-            return Err(StoreError::TooLarge { what: "change", size, limit });
+            return Err(StoreError::TooLarge {
+                what: "change",
+                size,
+                limit,
+            });
         }
-        let units = size.div_ceil(Options::MIN_COMMIT_COST).clamp(1, self.queue_units);
+        let units = size
+            .div_ceil(Options::MIN_COMMIT_COST)
+            .clamp(1, self.queue_units);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
         let permit = Arc::clone(&self.queue)
             .acquire_many_owned(units)
             .await
             .map_err(|_| StoreError::Closed)?;
         let (reply, answer) = oneshot::channel();
-        self.ask(Request::Commit(Waiting { commit, permit, reply }))?;
+        self.ask(Request::Commit(Waiting {
+            commit,
+            permit,
+            reply,
+        }))?;
         answer.await.map_err(|_| StoreError::Poisoned)?
     }
 
@@ -170,7 +186,11 @@ impl Store {
 impl Drop for Store {
     fn drop(&mut self) {
         self.requests = None;
-        let thread = self.thread.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
         if let Some(thread) = thread {
             let _ended_well = thread.join().is_ok();
         }

@@ -1,5 +1,6 @@
 //! Opening a store: lock, keys, ledger, index, blobs, and the committing thread.
 
+use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
@@ -12,6 +13,7 @@ use super::blobs::Blobs;
 use super::commit::Sequence;
 use super::committer::{Committer, GroupLimits};
 use super::core::Core;
+use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
 use super::index::Index;
 use super::keys::Keys;
@@ -21,22 +23,32 @@ use super::options::{OpenReport, Options, RebuildReason};
 use super::overlay::Applier;
 use super::table::Schema;
 
+/// Keeps other processes out while it lives.
+type Lock = Box<dyn Any + Send + Sync>;
+
 /// Opens the store in `dir`; see [`Store::open`].
 pub(super) fn open(
     dir: &Path,
     schema: Schema,
-    options: Options,
+    options: &Options,
 ) -> Result<(Arc<Store>, OpenReport), StoreError> {
     if let Some(table) = schema.duplicates().first() {
-        return Err(StoreError::InvalidRow { table, what: "shares its table number" });
+        return Err(StoreError::InvalidRow {
+            table,
+            what: "shares its table number",
+        });
     }
-    let Options { disk, clock, random, .. } = &options;
-    disk.create_dir_all(dir).during("making the store's folder")?;
-    let lock = disk.lock(&dir.join("store.lock")).map_err(|error| match error.kind() {
-        io::ErrorKind::WouldBlock => StoreError::Locked,
-        _ => StoreError::Io { operation: "locking the store", source: Arc::new(error) },
-    })?;
-    let key_file = options.root_key.clone().unwrap_or_else(|| dir.join("root.key"));
+    let Options {
+        disk,
+        clock,
+        random,
+        ..
+    } = options;
+    let lock = lock(dir, disk.as_ref())?;
+    let key_file = options
+        .root_key
+        .clone()
+        .unwrap_or_else(|| dir.join("root.key"));
     let keys = Keys::open_or_create_with(dir, &key_file, disk.as_ref(), random.as_ref())?;
     let keys = Arc::new(keys);
     let shared = Arc::new(recover::open(&dir.join("ledger"), disk, &keys)?);
@@ -48,23 +60,55 @@ pub(super) fn open(
         &keys,
         random.as_ref(),
     )?;
-    let (blobs, removed) =
-        Blobs::open(dir.join("blobs"), Arc::clone(disk), Arc::clone(&keys), Arc::clone(random))?;
+    let (blobs, removed) = Blobs::open(
+        dir.join("blobs"),
+        Arc::clone(disk),
+        Arc::clone(&keys),
+        Arc::clone(random),
+    )?;
     let mut report = OpenReport {
         created: keys.created(),
         removed_temporary_files: removed,
         rebuilt: reason,
         ..OpenReport::default()
     };
-    let end = catch_up(&shared, &index, &schema, &keys, &options, &mut report)?;
+    let end = catch_up(&shared, &index, &schema, &keys, options, &mut report)?;
     shared.set_durable(end.last);
-    let sizes = Sizes { segment: options.segment_bytes, preallocate: options.preallocate_bytes };
-    let ledger =
-        Ledger::new(Arc::clone(&shared), Arc::clone(random), sizes, end.last.next(), end.chain);
-    let core =
-        Core::new(keys, schema, index, shared, Arc::clone(clock), Arc::clone(random));
-    let store = start(Arc::new(core), blobs, ledger, lock, &options)?;
+    let sizes = Sizes {
+        segment: options.segment_bytes,
+        preallocate: options.preallocate_bytes,
+    };
+    let ledger = Ledger::new(
+        Arc::clone(&shared),
+        Arc::clone(random),
+        sizes,
+        end.last.next(),
+        end.chain,
+    );
+    let core = Core::new(
+        keys,
+        schema,
+        index,
+        shared,
+        Arc::clone(clock),
+        Arc::clone(random),
+    );
+    let store = start(Arc::new(core), blobs, ledger, lock, options)?;
     Ok((Arc::new(store), report))
+}
+
+/// Makes the folder and takes its lock.
+fn lock(dir: &Path, disk: &dyn Disk) -> Result<Lock, StoreError> {
+    disk.create_dir_all(dir)
+        .during("making the store's folder")?;
+    disk.lock(&dir.join("store.lock"))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => StoreError::Locked,
+            _ => StoreError::Io {
+                operation: "locking the store",
+                source: Arc::new(error),
+            },
+        })
 }
 
 /// Brings the index to the end of the ledger, from nothing if it cannot be used.
@@ -119,7 +163,7 @@ fn start(
     core: Arc<Core>,
     blobs: Blobs,
     ledger: Ledger,
-    lock: Box<dyn std::any::Any + Send + Sync>,
+    lock: Lock,
     options: &Options,
 ) -> Result<Store, StoreError> {
     let (requests, receiver) = mpsc::channel();

@@ -20,7 +20,10 @@ pub(crate) struct Overlay<'a> {
 
 impl<'a> Overlay<'a> {
     pub(crate) fn new(index: &'a Index) -> Self {
-        Self { index, rows: HashMap::new() }
+        Self {
+            index,
+            rows: HashMap::new(),
+        }
     }
 
     /// The row as it will be.
@@ -40,7 +43,10 @@ impl<'a> Overlay<'a> {
     /// Notes the writes of frame `version`.
     pub(crate) fn note(&mut self, version: Sequence, writes: &[AppliedWrite]) {
         for write in writes {
-            let row = write.value.clone().map(|value| StoredRow { version, value });
+            let row = write
+                .value
+                .clone()
+                .map(|value| StoredRow { version, value });
             self.rows.insert((write.table, write.key.clone()), row);
         }
     }
@@ -86,7 +92,12 @@ impl<'a> Applier<'a> {
 
     /// Adds the next frame.
     pub(crate) fn add(&mut self, frame: &Frame) -> Result<(), StoreError> {
-        let made = project(self.schema, frame.sequence, &frame.writes, &mut self.overlay)?;
+        let made = project(
+            self.schema,
+            frame.sequence,
+            &frame.writes,
+            &mut self.overlay,
+        )?;
         self.overlay.note(frame.sequence, &frame.writes);
         self.mutations.extend(made);
         self.bytes += frame
@@ -110,7 +121,8 @@ impl<'a> Applier<'a> {
 
     fn flush(&mut self) -> Result<(), StoreError> {
         if self.last > self.index.applied() {
-            self.index.apply(std::mem::take(&mut self.mutations), self.last)?;
+            self.index
+                .apply(std::mem::take(&mut self.mutations), self.last)?;
         }
         self.overlay.clear();
         self.bytes = 0;

@@ -24,9 +24,17 @@ pub(crate) enum Mutation {
     /// Deletes a row.
     DeleteRow { table: TableId, key: Bytes },
     /// Puts a secondary key of the row `primary`.
-    PutEntry { table: TableId, key: IndexKey, primary: Bytes },
+    PutEntry {
+        table: TableId,
+        key: IndexKey,
+        primary: Bytes,
+    },
     /// Deletes a secondary key of the row `primary`.
-    DeleteEntry { table: TableId, key: IndexKey, primary: Bytes },
+    DeleteEntry {
+        table: TableId,
+        key: IndexKey,
+        primary: Bytes,
+    },
 }
 
 /// The rows as they are before a frame.
@@ -52,7 +60,10 @@ pub(crate) fn project(
                 let keys = table.keys(value)?;
                 if keys.primary != write.key {
                     let what = "is not under its own key";
-                    return Err(StoreError::InvalidRow { table: table.name, what });
+                    return Err(StoreError::InvalidRow {
+                        table: table.name,
+                        what,
+                    });
                 }
                 keys.secondary
             }
@@ -87,7 +98,13 @@ fn push_row(
         Some(value) => {
             let ordinal = u32::try_from(place).unwrap_or(u32::MAX);
             let value = value.clone();
-            mutations.push(Mutation::PutRow { table, key, version, ordinal, value });
+            mutations.push(Mutation::PutRow {
+                table,
+                key,
+                version,
+                ordinal,
+                value,
+            });
         }
         None if existed => mutations.push(Mutation::DeleteRow { table, key }),
         None => {}
@@ -104,10 +121,21 @@ fn push_entries(
     let table = write.table;
     for key in stale.iter().filter(|key| fresh.binary_search(key).is_err()) {
         let (key, primary) = (key.clone(), write.key.clone());
-        mutations.push(Mutation::DeleteEntry { table, key, primary });
+        mutations.push(Mutation::DeleteEntry {
+            table,
+            key,
+            primary,
+        });
     }
-    for key in fresh.into_iter().filter(|key| stale.binary_search(key).is_err()) {
+    for key in fresh
+        .into_iter()
+        .filter(|key| stale.binary_search(key).is_err())
+    {
         let primary = write.key.clone();
-        mutations.push(Mutation::PutEntry { table, key, primary });
+        mutations.push(Mutation::PutEntry {
+            table,
+            key,
+            primary,
+        });
     }
 }

@@ -10,10 +10,16 @@ use super::ledger::reader::FrameIterator;
 use super::table::Row;
 
 /// Rows fetched at once by a walk over a table or an index.
-const PAGE: usize = 512;
+const PAGE_ROWS: usize = 512;
+
+/// Rows in key order, each with its key or cursor.
+pub type Page<R> = Vec<(Vec<u8>, Versioned<R>)>;
 
 fn typed<R: Row>(stored: &StoredRow) -> Result<Versioned<R>, StoreError> {
-    Ok(Versioned { version: stored.version, row: decode(&stored.value)? })
+    Ok(Versioned {
+        version: stored.version,
+        row: decode(&stored.value)?,
+    })
 }
 
 impl Store {
@@ -24,7 +30,12 @@ impl Store {
     /// [`StoreError::Rebuilding`].
     pub fn get<R: Row>(&self, key: &[u8]) -> Result<Option<Versioned<R>>, StoreError> {
         self.core.schema.get(R::TABLE)?;
-        self.core.readable()?.row(R::TABLE, key)?.as_ref().map(typed).transpose()
+        self.core
+            .readable()?
+            .row(R::TABLE, key)?
+            .as_ref()
+            .map(typed)
+            .transpose()
     }
 
     /// Up to `limit` rows whose primary keys start with `prefix` and come after `after`, in key
@@ -37,10 +48,12 @@ impl Store {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Versioned<R>)>, StoreError> {
+    ) -> Result<Page<R>, StoreError> {
         self.core.schema.get(R::TABLE)?;
         let rows = self.core.readable()?.rows(R::TABLE, prefix, after, limit)?;
-        rows.into_iter().map(|(key, stored)| Ok((key, typed(&stored)?))).collect()
+        rows.into_iter()
+            .map(|(key, stored)| Ok((key, typed(&stored)?)))
+            .collect()
     }
 
     /// Up to `limit` rows whose keys in the secondary index `index` start with `prefix`, in the
@@ -55,12 +68,12 @@ impl Store {
         prefix: &[u8],
         after: Option<&[u8]>,
         limit: usize,
-    ) -> Result<Vec<(Vec<u8>, Versioned<R>)>, StoreError> {
+    ) -> Result<Page<R>, StoreError> {
         self.core.schema.get(R::TABLE)?;
         let mut found = Vec::new();
         let mut after = after.map(<[u8]>::to_vec);
         while found.len() < limit {
-            let wanted = (limit - found.len()).min(PAGE);
+            let wanted = (limit - found.len()).min(PAGE_ROWS);
             let engine = self.core.readable()?;
             let page = engine.entries(R::TABLE, index, prefix, after.as_deref(), wanted)?;
             let Some((last, _)) = page.last() else { break };
@@ -72,9 +85,16 @@ impl Store {
                     continue;
                 }
                 // Gone or changed since the entry was read: the row is not of this key any more.
-                let Some(stored) = engine.row(R::TABLE, primary)? else { continue };
+                let Some(stored) = engine.row(R::TABLE, primary)? else {
+                    continue;
+                };
                 let row = typed::<R>(&stored)?;
-                if row.row.index().iter().any(|k| k.index == index && k.key == key) {
+                if row
+                    .row
+                    .index()
+                    .iter()
+                    .any(|k| k.index == index && k.key == key)
+                {
                     found.push((cursor, row));
                 }
             }
@@ -95,8 +115,10 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = self.range::<R>(&[], after.as_deref(), PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let page = self.range::<R>(&[], after.as_deref(), PAGE_ROWS)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
             after = Some(last.clone());
             for (_, row) in page {
                 visit(row)?;

@@ -15,7 +15,12 @@ pub(super) struct MemoryEngine(RwLock<BTreeMap<Vec<u8>, Bytes>>);
 
 impl Engine for MemoryEngine {
     fn get(&self, key: &[u8]) -> Result<Option<Bytes>, StoreError> {
-        Ok(self.0.read().unwrap_or_else(PoisonError::into_inner).get(key).cloned())
+        Ok(self
+            .0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(key)
+            .cloned())
     }
 
     fn range(
@@ -49,7 +54,10 @@ impl Engine for MemoryEngine {
     }
 
     fn clear(&self) -> Result<(), StoreError> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner).clear();
+        self.0
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
         Ok(())
     }
 

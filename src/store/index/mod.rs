@@ -142,7 +142,13 @@ impl Index {
         match engine.get(META_KEY)?.map(|bytes| Meta::decode(&bytes)) {
             Some(Some(meta)) if meta.fingerprint == fingerprint => {
                 let key = keys.index_key(meta.epoch, &meta.id)?;
-                return Ok((Self { engine, state: RwLock::new(State { meta, key }) }, reason));
+                return Ok((
+                    Self {
+                        engine,
+                        state: RwLock::new(State { meta, key }),
+                    },
+                    reason,
+                ));
             }
             Some(_) => {
                 reason = Some(RebuildReason::Schema);
@@ -155,7 +161,13 @@ impl Index {
         }
         let state = Self::fresh_state(fingerprint, keys, random)?;
         engine.apply(vec![(META_KEY.to_vec(), Some(state.meta.encode()))])?;
-        Ok((Self { engine, state: RwLock::new(state) }, reason))
+        Ok((
+            Self {
+                engine,
+                state: RwLock::new(state),
+            },
+            reason,
+        ))
     }
 
     fn fresh_state(
@@ -165,7 +177,12 @@ impl Index {
     ) -> Result<State, StoreError> {
         let mut id = [0; 16];
         random.fill(&mut id)?;
-        let meta = Meta { epoch: keys.epoch(), id, fingerprint, applied: Sequence(0) };
+        let meta = Meta {
+            epoch: keys.epoch(),
+            id,
+            fingerprint,
+            applied: Sequence(0),
+        };
         let key = keys.index_key(meta.epoch, &meta.id)?;
         Ok(State { meta, key })
     }
@@ -175,12 +192,17 @@ impl Index {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         self.engine.clear()?;
         *state = Self::fresh_state(state.meta.fingerprint, keys, random)?;
-        self.engine.apply(vec![(META_KEY.to_vec(), Some(state.meta.encode()))])
+        self.engine
+            .apply(vec![(META_KEY.to_vec(), Some(state.meta.encode()))])
     }
 
     /// The last frame that was applied and noted in the index.
     pub(crate) fn applied(&self) -> Sequence {
-        self.state.read().unwrap_or_else(PoisonError::into_inner).meta.applied
+        self.state
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .meta
+            .applied
     }
 
     /// Applies changes and notes the last frame they came from, atomically.
@@ -194,7 +216,10 @@ impl Index {
         for mutation in mutations {
             batch.push(encode(&state.key, mutation)?);
         }
-        let meta = Meta { applied, ..state.meta.clone() };
+        let meta = Meta {
+            applied,
+            ..state.meta.clone()
+        };
         batch.push((META_KEY.to_vec(), Some(meta.encode())));
         self.engine.apply(batch)?;
         state.meta = meta;
@@ -202,13 +227,12 @@ impl Index {
     }
 
     /// The row under a primary key.
-    pub(crate) fn row(
-        &self,
-        table: TableId,
-        key: &[u8],
-    ) -> Result<Option<StoredRow>, StoreError> {
+    pub(crate) fn row(&self, table: TableId, key: &[u8]) -> Result<Option<StoredRow>, StoreError> {
         let full = row_key(table, key);
-        self.engine.get(&full)?.map(|value| self.unseal(&full, &value)).transpose()
+        self.engine
+            .get(&full)?
+            .map(|value| self.unseal(&full, &value))
+            .transpose()
     }
 
     /// Rows of a table by primary key.
@@ -295,16 +319,23 @@ impl Index {
     }
 
     fn unseal(&self, key: &[u8], value: &[u8]) -> Result<StoredRow, StoreError> {
-        let (header, sealed) = value.split_at_checked(ROW_HEADER_BYTES).unwrap_or((value, &[]));
+        let (header, sealed) = value
+            .split_at_checked(ROW_HEADER_BYTES)
+            .unwrap_or((value, &[]));
         let version = u64::from_be_bytes(to_array(header));
         let ordinal = u32::from_be_bytes(to_array(header.get(8..).unwrap_or_default()));
         let mut data = sealed.to_vec();
         let opened = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            state.key.open(counter_nonce(version, ordinal), key, &mut data)
+            state
+                .key
+                .open(counter_nonce(version, ordinal), key, &mut data)
         };
         match opened {
-            Some(()) => Ok(StoredRow { version: Sequence(version), value: Bytes::from(data) }),
+            Some(()) => Ok(StoredRow {
+                version: Sequence(version),
+                value: Bytes::from(data),
+            }),
             None => Err(self.damaged()),
         }
     }
@@ -333,12 +364,15 @@ fn entry_key(table: TableId, index: u8, key: &[u8], primary: &[u8]) -> Vec<u8> {
     full
 }
 
-fn encode(
-    sealing: &SealKey,
-    mutation: Mutation,
-) -> Result<(Vec<u8>, Option<Vec<u8>>), StoreError> {
+fn encode(sealing: &SealKey, mutation: Mutation) -> Result<(Vec<u8>, Option<Vec<u8>>), StoreError> {
     Ok(match mutation {
-        Mutation::PutRow { table, key, version, ordinal, value } => {
+        Mutation::PutRow {
+            table,
+            key,
+            version,
+            ordinal,
+            value,
+        } => {
             let full = row_key(table, &key);
             let mut sealed = Vec::with_capacity(ROW_HEADER_BYTES + value.len() + 16);
             sealed.extend_from_slice(&version.0.to_be_bytes());
@@ -349,13 +383,19 @@ fn encode(
             (full, Some(sealed))
         }
         Mutation::DeleteRow { table, key } => (row_key(table, &key), None),
-        Mutation::PutEntry { table, key, primary } => {
+        Mutation::PutEntry {
+            table,
+            key,
+            primary,
+        } => {
             let length = u32::try_from(key.key.len()).unwrap_or(u32::MAX);
             let full = entry_key(table, key.index, &key.key, &primary);
             (full, Some(length.to_be_bytes().to_vec()))
         }
-        Mutation::DeleteEntry { table, key, primary } => {
-            (entry_key(table, key.index, &key.key, &primary), None)
-        }
+        Mutation::DeleteEntry {
+            table,
+            key,
+            primary,
+        } => (entry_key(table, key.index, &key.key, &primary), None),
     })
 }

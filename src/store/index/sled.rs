@@ -89,7 +89,10 @@ impl SledEngine {
                 .flush_every_ms(Some(FLUSH_MS))
                 .open()
         })?;
-        Ok(Self { db, dir: dir.to_path_buf() })
+        Ok(Self {
+            db,
+            dir: dir.to_path_buf(),
+        })
     }
 }
 

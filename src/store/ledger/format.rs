@@ -92,7 +92,11 @@ impl SegmentHeader {
         }
         if version != SEGMENT_VERSION {
             let (what, supported) = ("ledger segment", SEGMENT_VERSION);
-            return Err(StoreError::Format { what, found: version, supported });
+            return Err(StoreError::Format {
+                what,
+                found: version,
+                supported,
+            });
         }
         Ok(Self {
             epoch: u32::from_be_bytes(fields.take()),

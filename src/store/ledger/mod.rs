@@ -13,81 +13,26 @@ pub(crate) mod format;
 pub(crate) mod payload;
 pub(crate) mod reader;
 pub(crate) mod recover;
+mod shared;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::commit::Sequence;
 use super::crypto::{SealKey, TAG_BYTES, counter_nonce, sha256};
-use super::disk::{Disk, DiskFile};
+use super::disk::DiskFile;
 use super::error::{IoContext as _, StoreError};
-use super::keys::{Keys, Random};
+use super::keys::Random;
 use format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader, frame_bytes,
 };
+pub(crate) use shared::Shared;
 
 /// The file name of a segment.
 pub(crate) fn segment_name(number: u64) -> String {
     format!("{number:010}.seg")
-}
-
-/// What writer and readers of the ledger share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) dir: PathBuf,
-    pub(crate) disk: Arc<dyn Disk>,
-    pub(crate) keys: Arc<Keys>,
-    segments: RwLock<Vec<SegmentHeader>>,
-    durable: AtomicU64,
-}
-
-impl Shared {
-    pub(crate) fn new(
-        dir: PathBuf,
-        disk: Arc<dyn Disk>,
-        keys: Arc<Keys>,
-        segments: Vec<SegmentHeader>,
-    ) -> Self {
-        Self { dir, disk, keys, segments: RwLock::new(segments), durable: AtomicU64::new(0) }
-    }
-
-    /// The last frame that is durable.
-    pub(crate) fn durable(&self) -> Sequence {
-        Sequence(self.durable.load(Ordering::Acquire))
-    }
-
-    pub(crate) fn set_durable(&self, sequence: Sequence) {
-        self.durable.store(sequence.0, Ordering::Release);
-    }
-
-    /// All segments, oldest first.
-    pub(crate) fn segments(&self) -> Vec<SegmentHeader> {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The segment that holds the frame `sequence`, or will.
-    pub(crate) fn segment_of(&self, sequence: Sequence) -> Option<SegmentHeader> {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        segments.iter().rev().find(|header| header.first_sequence <= sequence).cloned()
-    }
-
-    /// Whether the frame `sequence` is in a segment after the one numbered `number`.
-    pub(crate) fn ends_before(&self, number: u64, sequence: Sequence) -> bool {
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        segments
-            .iter()
-            .rev()
-            .take_while(|header| header.number > number)
-            .any(|header| header.first_sequence <= sequence)
-    }
-
-    fn add(&self, header: SegmentHeader) {
-        self.segments.write().unwrap_or_else(PoisonError::into_inner).push(header);
-    }
 }
 
 /// Sizes the writer keeps to, in bytes.
@@ -200,14 +145,25 @@ impl Ledger {
         let mut durable = 0;
         while let Some(rest) = frames.get(durable..).filter(|rest| !rest.is_empty()) {
             if self.poisoned {
-                return Appended { durable, error: Some(StoreError::Poisoned) };
+                return Appended {
+                    durable,
+                    error: Some(StoreError::Poisoned),
+                };
             }
             match self.append_run(rest) {
                 Ok(count) => durable += count,
-                Err(error) => return Appended { durable, error: Some(error) },
+                Err(error) => {
+                    return Appended {
+                        durable,
+                        error: Some(error),
+                    };
+                }
             }
         }
-        Appended { durable, error: None }
+        Appended {
+            durable,
+            error: None,
+        }
     }
 
     /// Appends as many frames as fit the current segment. Returns how many, at least one.
@@ -221,7 +177,9 @@ impl Ledger {
         if full {
             self.roll(utc)?;
         }
-        let Some(current) = &self.current else { return Err(StoreError::Poisoned) };
+        let Some(current) = &self.current else {
+            return Err(StoreError::Poisoned);
+        };
         let (bytes, count, chain) = self.encode_run(current, frames)?;
         let end = current.end + bytes.len() as u64;
         self.preallocate(end)?;
@@ -232,7 +190,8 @@ impl Ledger {
         if let Some(current) = &mut self.current {
             current.end = end;
         }
-        self.shared.set_durable(Sequence(self.next.0.saturating_sub(1)));
+        self.shared
+            .set_durable(Sequence(self.next.0.saturating_sub(1)));
         Ok(count)
     }
 
@@ -268,9 +227,13 @@ impl Ledger {
     /// Takes disk space up to `end`. A failure leaves everything as it was.
     fn preallocate(&mut self, end: u64) -> Result<(), StoreError> {
         let sizes = self.sizes;
-        let Some(current) = &mut self.current else { return Ok(()) };
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
         if end > current.allocated {
-            let target = (current.allocated + sizes.preallocate).min(sizes.segment).max(end);
+            let target = (current.allocated + sizes.preallocate)
+                .min(sizes.segment)
+                .max(end);
             current
                 .file
                 .preallocate(current.allocated, target)
@@ -281,8 +244,14 @@ impl Ledger {
     }
 
     fn write_run(&mut self, bytes: &[u8], utc: i64) -> Result<(), StoreError> {
-        let Some(current) = &self.current else { return Err(StoreError::Poisoned) };
-        if let Err(error) = current.file.write_at(bytes, current.end).during("writing the ledger") {
+        let Some(current) = &self.current else {
+            return Err(StoreError::Poisoned);
+        };
+        if let Err(error) = current
+            .file
+            .write_at(bytes, current.end)
+            .during("writing the ledger")
+        {
             // Some frames may be on disk whole. A new segment that starts with their sequence
             // fences them off; without it their fate is unknown.
             self.current = None;
@@ -318,14 +287,25 @@ impl Ledger {
         let path = shared.dir.join(segment_name(header.number));
         let temporary = path.with_extension("tmp");
         recover::remove_if_there(shared.disk.as_ref(), &temporary)?;
-        let file = shared.disk.create(&temporary).during("making a ledger segment")?;
-        file.write_at(&header.encode(), 0).during("making a ledger segment")?;
+        let file = shared
+            .disk
+            .create(&temporary)
+            .during("making a ledger segment")?;
+        file.write_at(&header.encode(), 0)
+            .during("making a ledger segment")?;
         let start = SEGMENT_HEADER_BYTES as u64;
         let allocated = self.sizes.preallocate.min(self.sizes.segment).max(start);
-        file.preallocate(start, allocated).during("taking disk space for the ledger")?;
+        file.preallocate(start, allocated)
+            .during("taking disk space for the ledger")?;
         file.fdatasync().map_err(|_| self.sync_failed())?;
-        shared.disk.rename(&temporary, &path).during("naming a ledger segment")?;
-        shared.disk.fsync_dir(&shared.dir).map_err(|_| self.sync_failed())?;
+        shared
+            .disk
+            .rename(&temporary, &path)
+            .during("naming a ledger segment")?;
+        shared
+            .disk
+            .fsync_dir(&shared.dir)
+            .map_err(|_| self.sync_failed())?;
         self.current = Some(Current {
             file,
             key: shared.keys.segment_key(header.epoch, &header.id)?,
@@ -356,7 +336,12 @@ fn encode_frame(
         super::crypto::to_array(out.get(start..).unwrap_or_default());
     let payload_at = out.len();
     out.extend_from_slice(payload);
-    key.seal_tail(counter_nonce(header.sequence.0, 0), &header_bytes, out, payload_at)?;
+    key.seal_tail(
+        counter_nonce(header.sequence.0, 0),
+        &header_bytes,
+        out,
+        payload_at,
+    )?;
     let hash = sha256(&[out.get(start..).unwrap_or_default()]);
     out.extend_from_slice(&hash);
     Ok(hash)

@@ -51,12 +51,19 @@ pub(crate) fn decode(
     hash: [u8; 32],
     payload: Vec<u8>,
 ) -> Result<Frame, StoreError> {
-    let fault = |what| StoreError::InvalidRow { table: "ledger frame", what };
+    let fault = |what| StoreError::InvalidRow {
+        table: "ledger frame",
+        what,
+    };
     let payload = Payload::decode(Bytes::from(payload)).map_err(|_| fault("does not decode"))?;
     let mut writes = Vec::with_capacity(payload.writes.len());
     for write in payload.writes {
         let table = u16::try_from(write.table).map_err(|_| fault("has no such table"))?;
-        writes.push(AppliedWrite { table: TableId(table), key: write.key, value: write.value });
+        writes.push(AppliedWrite {
+            table: TableId(table),
+            key: write.key,
+            value: write.value,
+        });
     }
     Ok(Frame {
         sequence: header.sequence,

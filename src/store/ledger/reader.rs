@@ -24,7 +24,11 @@ pub(crate) struct Window {
 
 impl Window {
     pub(crate) fn new(file: Arc<dyn DiskFile>) -> Self {
-        Self { file, start: 0, bytes: Vec::new() }
+        Self {
+            file,
+            start: 0,
+            bytes: Vec::new(),
+        }
     }
 
     /// The bytes at `offset`: `length` of them, or fewer at the end of the file.
@@ -37,7 +41,10 @@ impl Window {
             skip
         } else {
             self.bytes.resize(length.max(WINDOW_BYTES), 0);
-            let read = self.file.read_at(&mut self.bytes, offset).during("reading the ledger");
+            let read = self
+                .file
+                .read_at(&mut self.bytes, offset)
+                .during("reading the ledger");
             self.bytes.truncate(*read.as_ref().unwrap_or(&0));
             self.start = offset;
             read?;
@@ -122,7 +129,10 @@ impl SegmentReader {
         let bytes = self.window.at(frame.offset, frame.header.frame_bytes())?;
         let header = bytes.get(..FRAME_HEADER_BYTES).unwrap_or_default();
         let end = bytes.len().saturating_sub(HASH_BYTES);
-        let mut data = bytes.get(FRAME_HEADER_BYTES..end).unwrap_or_default().to_vec();
+        let mut data = bytes
+            .get(FRAME_HEADER_BYTES..end)
+            .unwrap_or_default()
+            .to_vec();
         let nonce = counter_nonce(frame.header.sequence.0, 0);
         self.key.open(nonce, header, &mut data).ok_or_else(|| {
             let place = segment_name(self.header.number);
@@ -154,7 +164,11 @@ pub(crate) fn parse(
     if stored != hash {
         return Ok(Err("the frame's hash does not match"));
     }
-    Ok(Ok(RawFrame { header, hash, offset }))
+    Ok(Ok(RawFrame {
+        header,
+        hash,
+        offset,
+    }))
 }
 
 /// Reads frames from a sequence up to the last durable one. After it has returned `None` it can be
@@ -169,12 +183,20 @@ pub(crate) struct FrameIterator {
 
 impl FrameIterator {
     pub(crate) fn new(shared: Arc<Shared>, from: Sequence) -> Self {
-        Self { shared, from: from.max(Sequence(1)), reader: None, failed: false }
+        Self {
+            shared,
+            from: from.max(Sequence(1)),
+            reader: None,
+            failed: false,
+        }
     }
 
     fn advance(&mut self) -> Result<Option<Frame>, StoreError> {
         loop {
-            let wanted = self.reader.as_ref().map_or(self.from, |reader| reader.expected);
+            let wanted = self
+                .reader
+                .as_ref()
+                .map_or(self.from, |reader| reader.expected);
             if wanted > self.shared.durable() {
                 return Ok(None);
             }
@@ -185,7 +207,9 @@ impl FrameIterator {
             if !stays {
                 self.change_segment(wanted)?;
             }
-            let Some(reader) = &mut self.reader else { return Ok(None) };
+            let Some(reader) = &mut self.reader else {
+                return Ok(None);
+            };
             match reader.step()? {
                 Step::Frame(frame) if frame.header.sequence >= self.from => {
                     return reader.decode(&frame).map(Some);

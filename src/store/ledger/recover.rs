@@ -35,16 +35,23 @@ pub(crate) fn open(
     disk: &Arc<dyn Disk>,
     keys: &Arc<Keys>,
 ) -> Result<Shared, StoreError> {
-    disk.create_dir_all(dir).during("making the ledger folder")?;
+    disk.create_dir_all(dir)
+        .during("making the ledger folder")?;
     let mut segments: Vec<SegmentHeader> = Vec::new();
     for name in disk.list(dir).during("listing the ledger")? {
-        if Path::new(&name).extension().is_some_and(|extension| extension == "tmp") {
+        if Path::new(&name)
+            .extension()
+            .is_some_and(|extension| extension == "tmp")
+        {
             remove_if_there(disk.as_ref(), &dir.join(&name))?;
             continue;
         }
-        let file = disk.open(&dir.join(&name)).during("opening a ledger segment")?;
+        let file = disk
+            .open(&dir.join(&name))
+            .during("opening a ledger segment")?;
         let mut bytes = [0; SEGMENT_HEADER_BYTES];
-        file.read_at(&mut bytes, 0).during("reading a ledger segment")?;
+        file.read_at(&mut bytes, 0)
+            .during("reading a ledger segment")?;
         let header = SegmentHeader::decode(&bytes, &name)?;
         let fault = |what| StoreError::corrupt(&*name, 0, what);
         if name != segment_name(header.number) {
@@ -53,15 +60,20 @@ pub(crate) fn open(
         if header.store_id != keys.store_id() {
             return Err(fault("the segment belongs to another store"));
         }
-        let (number, first) = segments
-            .last()
-            .map_or((1, Sequence(1)), |last| (last.number + 1, last.first_sequence));
+        let (number, first) = segments.last().map_or((1, Sequence(1)), |last| {
+            (last.number + 1, last.first_sequence)
+        });
         if header.number != number || header.first_sequence < first {
             return Err(fault("a segment before this one is missing"));
         }
         segments.push(header);
     }
-    Ok(Shared::new(dir.to_path_buf(), Arc::clone(disk), Arc::clone(keys), segments))
+    Ok(Shared::new(
+        dir.to_path_buf(),
+        Arc::clone(disk),
+        Arc::clone(keys),
+        segments,
+    ))
 }
 
 /// Where the ledger ends.
@@ -81,7 +93,10 @@ pub(crate) fn replay(
     visit: &mut dyn FnMut(Frame) -> Result<(), StoreError>,
 ) -> Result<End, StoreError> {
     let segments = shared.segments();
-    let start = segments.iter().rposition(|header| header.first_sequence <= from).unwrap_or(0);
+    let start = segments
+        .iter()
+        .rposition(|header| header.first_sequence <= from)
+        .unwrap_or(0);
     let mut end = End::default();
     // Before the first segment there is nothing, and its hash is zeros.
     let mut chain_known = start == 0;
@@ -156,7 +171,10 @@ fn candidates(bytes: &[u8]) -> Vec<usize> {
         return Vec::new();
     }
     let windows = bytes.windows(FRAME_MAGIC.len()).enumerate();
-    windows.filter(|(_, window)| *window == FRAME_MAGIC).map(|(place, _)| place).collect()
+    windows
+        .filter(|(_, window)| *window == FRAME_MAGIC)
+        .map(|(place, _)| place)
+        .collect()
 }
 
 /// Whether the frame was written after the missing one was acknowledged.
@@ -172,14 +190,22 @@ fn harden(
     reader: &SegmentReader,
     last_write: Option<u64>,
 ) -> Result<(), StoreError> {
-    let Some(start) = last_write else { return Ok(()) };
+    let Some(start) = last_write else {
+        return Ok(());
+    };
     let path = shared.dir.join(segment_name(reader.header.number));
     let file = shared.disk.open(&path).during("opening a ledger segment")?;
     let size = usize::try_from(reader.offset - start).unwrap_or(usize::MAX);
     let mut bytes = vec![0; size];
-    let read = file.read_at(&mut bytes, start).during("reading the ledger")?;
+    let read = file
+        .read_at(&mut bytes, start)
+        .during("reading the ledger")?;
     bytes.truncate(read);
-    file.write_at(&bytes, start).during("rewriting the ledger's end")?;
+    file.write_at(&bytes, start)
+        .during("rewriting the ledger's end")?;
     file.fdatasync().map_err(|_| StoreError::Poisoned)?;
-    shared.disk.fsync_dir(&shared.dir).map_err(|_| StoreError::Poisoned)
+    shared
+        .disk
+        .fsync_dir(&shared.dir)
+        .map_err(|_| StoreError::Poisoned)
 }

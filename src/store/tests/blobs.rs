@@ -40,11 +40,17 @@ fn a_document_of_any_size_comes_back() {
         crate::store::crypto::hex(&info.sha256),
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     );
-    assert_eq!(crate::store::crypto::hex(&info.sha1), "a9993e364706816aba3e25717850c26c9cd0d89d");
+    assert_eq!(
+        crate::store::crypto::hex(&info.sha1),
+        "a9993e364706816aba3e25717850c26c9cd0d89d"
+    );
     assert_eq!(store.blobs().list().unwrap().len(), 8);
     assert!(store.blobs().remove(&info.id).unwrap());
     assert!(!store.blobs().remove(&info.id).unwrap());
-    assert!(matches!(store.blobs().reader(&info.id), Err(StoreError::BlobNotFound)));
+    assert!(matches!(
+        store.blobs().reader(&info.id),
+        Err(StoreError::BlobNotFound)
+    ));
 }
 
 /// Bars: D-08, E-02.
@@ -56,7 +62,10 @@ fn every_changed_byte_is_noticed() {
     let info = write(&store, &content, 70_000);
     let path = blob_path(&info.id);
     let length = disk.content(&path).unwrap().len() as u64;
-    for offset in (0..200).chain((200..length).step_by(611)).chain([length - 1]) {
+    for offset in (0..200)
+        .chain((200..length).step_by(611))
+        .chain([length - 1])
+    {
         assert!(disk.flip(&path, offset, 0x10));
         assert!(read(&store, &info.id).is_err(), "byte {offset}");
         let report = store.check(&mut |_| ()).unwrap();
@@ -73,7 +82,10 @@ fn one_document_does_not_stand_for_another() {
     let one = write(&store, b"one", 8);
     let two = write(&store, b"two", 8);
     crate::store::disk::Disk::rename(&disk, &blob_path(&one.id), &blob_path(&two.id)).unwrap();
-    assert!(matches!(read(&store, &two.id), Err(StoreError::Corrupt { .. })));
+    assert!(matches!(
+        read(&store, &two.id),
+        Err(StoreError::Corrupt { .. })
+    ));
 }
 
 #[test]
@@ -82,12 +94,12 @@ fn an_unfinished_document_leaves_nothing() {
     let (store, _) = open_sim(&disk).unwrap();
     let before = disk.files();
     let mut writer = store.blobs().writer().unwrap();
-    writer.write(&[1; 100_000]).unwrap();
+    writer.write(&vec![1; 100_000]).unwrap();
     assert_eq!(disk.files().len(), before.len() + 1);
     drop(writer);
     assert_eq!(disk.files(), before);
     let mut writer = store.blobs().writer().unwrap();
-    writer.write(&[1; 100_000]).unwrap();
+    writer.write(&vec![1; 100_000]).unwrap();
     disk.halt();
     drop((writer, store));
     disk.kill_process();

@@ -10,22 +10,45 @@ async fn rows_are_read_by_key_range_and_index() {
     assert!(report.created && report.rebuilt.is_none());
     for id in 0..20 {
         let group = u32::try_from(id % 3).unwrap();
-        let _outcome = store.commit(put(&[note(id, group, "first")])).await.unwrap();
+        let _outcome = store
+            .commit(put(&[note(id, group, "first")]))
+            .await
+            .unwrap();
     }
     let changed = store.commit(put(&[note(4, 9, "moved")])).await.unwrap();
     let found = store.get::<Note>(&key(4)).unwrap().unwrap();
-    assert_eq!((found.version, found.row), (sequence(changed), note(4, 9, "moved")));
+    assert_eq!(
+        (found.version, found.row),
+        (sequence(changed), note(4, 9, "moved"))
+    );
 
     let page = store.range::<Note>(&[], Some(&key(17)), 10).unwrap();
-    assert_eq!(page.iter().map(|(_, n)| n.row.id).collect::<Vec<_>>(), [18, 19]);
+    assert_eq!(
+        page.iter().map(|(_, n)| n.row.id).collect::<Vec<_>>(),
+        [18, 19]
+    );
     let group_one = KeyBuilder::new().u32(1).build();
     let page = store.by_index::<Note>(1, &group_one, None, 3).unwrap();
-    assert_eq!(page.iter().map(|(_, n)| n.row.id).collect::<Vec<_>>(), [1, 7, 10]);
-    let rest = store.by_index::<Note>(1, &group_one, Some(&page[2].0), 10).unwrap();
-    assert_eq!(rest.iter().map(|(_, n)| n.row.id).collect::<Vec<_>>(), [13, 16, 19]);
+    assert_eq!(
+        page.iter().map(|(_, n)| n.row.id).collect::<Vec<_>>(),
+        [1, 7, 10]
+    );
+    let rest = store
+        .by_index::<Note>(1, &group_one, Some(&page[2].0), 10)
+        .unwrap();
+    assert_eq!(
+        rest.iter().map(|(_, n)| n.row.id).collect::<Vec<_>>(),
+        [13, 16, 19]
+    );
 
     let delete = Write::delete::<Note>(key(1)).expecting(Expect::Version(Sequence(2)));
-    let _outcome = store.commit(Commit { writes: vec![delete], ..Commit::default() }).await.unwrap();
+    let _outcome = store
+        .commit(Commit {
+            writes: vec![delete],
+            ..Commit::default()
+        })
+        .await
+        .unwrap();
     assert_eq!(store.get::<Note>(&key(1)).unwrap(), None);
     let page = store.by_index::<Note>(1, &group_one, None, 1).unwrap();
     assert_eq!(page[0].1.row.id, 7);
@@ -43,16 +66,28 @@ async fn a_precondition_that_does_not_hold_changes_nothing() {
     let disk = SimDisk::new(1);
     let (store, _) = open_sim(&disk).unwrap();
     let absent = |id| Write::put(&note(id, 1, "a")).expecting(Expect::Absent);
-    let commit = |writes| Commit { writes, ..Commit::default() };
+    let commit = |writes| Commit {
+        writes,
+        ..Commit::default()
+    };
     let first = sequence(store.commit(commit(vec![absent(1)])).await.unwrap());
     let both = commit(vec![absent(2), absent(1)]);
-    assert!(matches!(store.commit(both).await, Err(StoreError::Conflict)));
+    assert!(matches!(
+        store.commit(both).await,
+        Err(StoreError::Conflict)
+    ));
     assert_eq!(store.get::<Note>(&key(2)).unwrap(), None);
     assert_eq!(store.last_sequence(), first);
     let stale = Write::put(&note(1, 1, "b")).expecting(Expect::Version(Sequence(first.0 + 1)));
-    assert!(matches!(store.commit(commit(vec![stale])).await, Err(StoreError::Conflict)));
+    assert!(matches!(
+        store.commit(commit(vec![stale])).await,
+        Err(StoreError::Conflict)
+    ));
     let right = Write::put(&note(1, 1, "b")).expecting(Expect::Version(first));
-    assert_eq!(sequence(store.commit(commit(vec![right])).await.unwrap()), first.next());
+    assert_eq!(
+        sequence(store.commit(commit(vec![right])).await.unwrap()),
+        first.next()
+    );
 }
 
 #[tokio::test]
@@ -61,7 +96,10 @@ async fn of_many_that_expect_absence_one_wins() {
     let (store, _) = open_sim(&disk).unwrap();
     let commits = (0..50).map(|writer| {
         let write = Write::put(&note(1, writer, "mine")).expecting(Expect::Absent);
-        store.commit(Commit { writes: vec![write], ..Commit::default() })
+        store.commit(Commit {
+            writes: vec![write],
+            ..Commit::default()
+        })
     });
     let mut won = 0;
     for result in join_all(commits).await {
@@ -100,8 +138,11 @@ async fn concurrent_commits_share_syncs() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open_real(folder.path()).unwrap();
     let commits = (0..400).map(|id| store.commit(put(&[note(id, 1, "together")])));
-    let mut sequences: Vec<Sequence> =
-        join_all(commits).await.into_iter().map(|outcome| sequence(outcome.unwrap())).collect();
+    let mut sequences: Vec<Sequence> = join_all(commits)
+        .await
+        .into_iter()
+        .map(|outcome| sequence(outcome.unwrap()))
+        .collect();
     sequences.sort_unstable();
     assert_eq!(sequences, (1..=400).map(Sequence).collect::<Vec<_>>());
     let stats = store.stats();
@@ -126,7 +167,10 @@ async fn a_commit_completes_when_its_caller_goes() {
     for id in 0..50 {
         assert!(store.get::<Note>(&key(id)).unwrap().is_some());
     }
-    assert!(matches!(store.commit(audit("late")).await, Err(StoreError::Closed)));
+    assert!(matches!(
+        store.commit(audit("late")).await,
+        Err(StoreError::Closed)
+    ));
     store.close().await.unwrap();
 }
 
@@ -135,7 +179,10 @@ struct Log(Mutex<Vec<(u64, Vec<u64>)>>);
 
 impl Follower for Log {
     fn applied(&self, sequence: Sequence, writes: &[AppliedWrite]) {
-        let ids = writes.iter().map(|w| w.row::<Note>().unwrap().unwrap().id).collect();
+        let ids = writes
+            .iter()
+            .map(|w| w.row::<Note>().unwrap().unwrap().id)
+            .collect();
         self.0.lock().unwrap().push((sequence.0, ids));
     }
 }
@@ -177,16 +224,30 @@ async fn a_repeat_gets_the_same_receipt_also_after_reopening() {
     let now = crate::clock::Clock::now(clock.as_ref()).as_second();
     let commits = (0..5).map(|_| store.commit(keyed(&store, 1, now + 60)));
     let outcomes = join_all(commits).await;
-    let replayed = Outcome::Replayed { receipt: Bytes::from_static(&[1]) };
-    assert_eq!(outcomes.iter().filter(|o| o.as_ref().unwrap() == &replayed).count(), 4);
+    let replayed = Outcome::Replayed {
+        receipt: Bytes::from_static(&[1]),
+    };
+    assert_eq!(
+        outcomes
+            .iter()
+            .filter(|o| o.as_ref().unwrap() == &replayed)
+            .count(),
+        4
+    );
     let other = store.commit(keyed(&store, 2, now + 60)).await;
     assert!(matches!(other, Err(StoreError::IdempotencyMismatch)));
     drop(store);
 
-    let options = Options { clock: Arc::<ManualClock>::clone(&clock), ..sim_options(&disk) };
+    let options = Options {
+        clock: Arc::<ManualClock>::clone(&clock),
+        ..sim_options(&disk)
+    };
     let (store, report) = Store::open(&dir(), schema(), options).unwrap();
     assert!(report.clean);
-    assert_eq!(store.commit(keyed(&store, 1, now + 60)).await.unwrap(), replayed);
+    assert_eq!(
+        store.commit(keyed(&store, 1, now + 60)).await.unwrap(),
+        replayed
+    );
     assert_eq!(store.purge_expired(10).await.unwrap(), 0);
     clock.advance(Duration::from_secs(61));
     assert_eq!(store.purge_expired(10).await.unwrap(), 1);
@@ -209,7 +270,10 @@ async fn frames_are_read_while_others_are_written() {
                 let frame = frames.next().unwrap().unwrap();
                 assert_eq!(frame.sequence, Sequence(wanted));
                 assert_eq!(frame.audit[0], (wanted - 1).to_string());
-                assert_eq!(frame.writes[0].row::<Note>().unwrap().unwrap().id, wanted - 1);
+                assert_eq!(
+                    frame.writes[0].row::<Note>().unwrap().unwrap().id,
+                    wanted - 1
+                );
             }
             assert!(frames.next().is_none());
         }
@@ -221,16 +285,25 @@ async fn frames_are_read_while_others_are_written() {
 #[tokio::test]
 async fn what_is_too_large_or_unknown_is_refused() {
     let disk = SimDisk::new(7);
-    let options = Options { commit_bytes: 1000, ..sim_options(&disk) };
+    let options = Options {
+        commit_bytes: 1000,
+        ..sim_options(&disk)
+    };
     let (store, _) = Store::open(&dir(), schema(), options).unwrap();
     let large = store.commit(put(&[note(1, 1, &"x".repeat(1000))])).await;
     assert!(matches!(large, Err(StoreError::TooLarge { .. })));
     let mut unknown = put(&[note(1, 1, "x")]);
     unknown.writes[0].table = TableId(99);
-    assert!(matches!(store.commit(unknown).await, Err(StoreError::UnknownTable(_))));
+    assert!(matches!(
+        store.commit(unknown).await,
+        Err(StoreError::UnknownTable(_))
+    ));
     let mut misplaced = put(&[note(1, 1, "x")]);
     misplaced.writes[0].key = key(2);
-    assert!(matches!(store.commit(misplaced).await, Err(StoreError::InvalidRow { .. })));
+    assert!(matches!(
+        store.commit(misplaced).await,
+        Err(StoreError::InvalidRow { .. })
+    ));
     assert_eq!(store.last_sequence(), Sequence(0));
     let twice = schema().table::<Other>();
     assert!(Store::open(&dir().join("b"), twice, sim_options(&disk)).is_err());

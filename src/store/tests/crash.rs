@@ -16,13 +16,18 @@ struct Receipts {
 /// Works until the power fails. Every commit writes two rows with the same text.
 async fn work(store: &Store, receipts: &mut Receipts, run: &str) {
     for step in 0..40_u64 {
-        let text = format!("{run}-{step}-{}", "z".repeat(usize::try_from(step * 13).unwrap()));
+        let text = format!(
+            "{run}-{step}-{}",
+            "z".repeat(usize::try_from(step * 13).unwrap())
+        );
         let (a, b) = (step % 8, 100 + step % 8);
         let group = u32::try_from(step).unwrap();
         let mut commit = put(&[note(a, group, &text), note(b, group, &text)]);
         commit.audit.push(Bytes::from(text.clone()));
-        let (first, second) =
-            tokio::join!(store.commit(commit), store.commit(audit(&format!("read {step}"))));
+        let (first, second) = tokio::join!(
+            store.commit(commit),
+            store.commit(audit(&format!("read {step}")))
+        );
         let row = receipts.rows.entry(a).or_default();
         match first {
             Ok(outcome) => {
@@ -52,10 +57,19 @@ async fn work(store: &Store, receipts: &mut Receipts, run: &str) {
 }
 
 fn compare(store: &Store, receipts: &mut Receipts, seed: u64) {
-    assert!(store.last_sequence() >= receipts.last, "seed {seed}: frames lost");
+    assert!(
+        store.last_sequence() >= receipts.last,
+        "seed {seed}: frames lost"
+    );
     for (id, (acknowledged, unknown)) in &mut receipts.rows {
-        let text = store.get::<Note>(&key(*id)).unwrap().map(|found| found.row.text);
-        let twin = store.get::<Note>(&key(id + 100)).unwrap().map(|found| found.row.text);
+        let text = store
+            .get::<Note>(&key(*id))
+            .unwrap()
+            .map(|found| found.row.text);
+        let twin = store
+            .get::<Note>(&key(id + 100))
+            .unwrap()
+            .map(|found| found.row.text);
         assert_eq!(text, twin, "seed {seed}: half a commit");
         let known = text == *acknowledged || text.as_ref().is_some_and(|t| unknown.contains(t));
         assert!(known, "seed {seed}: row {id} lost an acknowledged change");
@@ -68,7 +82,10 @@ fn compare(store: &Store, receipts: &mut Receipts, seed: u64) {
         while let Some(chunk) = reader.next_chunk().unwrap() {
             read.extend_from_slice(&chunk);
         }
-        assert!(read == *content, "seed {seed}: a blob is not what was written");
+        assert!(
+            read == *content,
+            "seed {seed}: a blob is not what was written"
+        );
     }
     let report = store.check(&mut |_| ()).unwrap();
     assert!(report.faults.is_empty(), "seed {seed}: {report:?}");
@@ -78,13 +95,26 @@ fn compare(store: &Store, receipts: &mut Receipts, seed: u64) {
 /// Bars: D-02, D-03, D-04, D-11. The seed of a failure is in its message.
 #[tokio::test]
 async fn nothing_acknowledged_is_lost_in_a_power_cut() {
+    lose_power(0..150).await;
+}
+
+/// The other half, so that two cores share the work.
+#[tokio::test]
+async fn nothing_acknowledged_is_lost_in_another_power_cut() {
+    lose_power(150..300).await;
+}
+
+async fn lose_power(seeds: std::ops::Range<u64>) {
     let mut acknowledged = 0;
-    for seed in 0..300_u64 {
+    for seed in seeds {
         let disk = SimDisk::new(seed);
         let mut receipts = Receipts::default();
         for round in 0..4_u64 {
             let cut = 1 + (seed * 7 + round * 31) % 97;
-            disk.set_faults(Faults { power_cut_at: Some(cut), ..Faults::default() });
+            disk.set_faults(Faults {
+                power_cut_at: Some(cut),
+                ..Faults::default()
+            });
             if let Ok((store, _)) = open_sim(&disk) {
                 work(&store, &mut receipts, &format!("{seed}-{round}")).await;
             }
@@ -96,7 +126,10 @@ async fn nothing_acknowledged_is_lost_in_a_power_cut() {
             }
             // Recovery itself loses power, deeper each time.
             for depth in 1..=seed % 6 {
-                disk.set_faults(Faults { power_cut_at: Some(depth), ..Faults::default() });
+                disk.set_faults(Faults {
+                    power_cut_at: Some(depth),
+                    ..Faults::default()
+                });
                 drop(open_sim(&disk));
                 disk.power_cycle();
             }
@@ -109,7 +142,7 @@ async fn nothing_acknowledged_is_lost_in_a_power_cut() {
         }
         acknowledged += receipts.acknowledged;
     }
-    assert!(acknowledged > 3000, "{acknowledged}");
+    assert!(acknowledged > 1500, "{acknowledged}");
 }
 
 /// Bar: D-07.
@@ -119,11 +152,17 @@ async fn after_a_failed_sync_nothing_is_acknowledged_and_nothing_lost() {
         let disk = SimDisk::new(n);
         drop(open_sim(&disk).unwrap());
         let (store, _) = open_sim(&disk).unwrap();
-        disk.set_faults(Faults { failing_sync: Some(n), ..Faults::default() });
+        disk.set_faults(Faults {
+            failing_sync: Some(n),
+            ..Faults::default()
+        });
         let mut receipts = Receipts::default();
         let mut failed = false;
         for id in 0..40 {
-            match store.commit(put(&[note(id, 1, "x"), note(id + 100, 1, "x")])).await {
+            match store
+                .commit(put(&[note(id, 1, "x"), note(id + 100, 1, "x")]))
+                .await
+            {
                 Ok(outcome) => {
                     assert!(!failed, "acknowledged after a failed sync");
                     receipts.last = sequence(outcome);
@@ -149,7 +188,11 @@ async fn after_a_failed_sync_nothing_is_acknowledged_and_nothing_lost() {
         drop(store);
         disk.power_cycle();
         let (store, _) = open_sim(&disk).unwrap();
-        assert_eq!(store.last_sequence(), before, "sync {n}: what was served is gone");
+        assert_eq!(
+            store.last_sequence(),
+            before,
+            "sync {n}: what was served is gone"
+        );
         compare(&store, &mut receipts, n);
     }
 }
@@ -160,20 +203,29 @@ async fn a_failed_write_fails_its_commit_and_only_that() {
     for n in 1..60 {
         let disk = SimDisk::new(n);
         let (store, _) = open_sim(&disk).unwrap();
-        disk.set_faults(Faults { failing_write: Some(n), ..Faults::default() });
+        disk.set_faults(Faults {
+            failing_write: Some(n),
+            ..Faults::default()
+        });
         let mut expected = Vec::new();
         let mut failures = 0;
         for id in 0..40 {
             match store.commit(put(&[note(id, 1, &"w".repeat(300))])).await {
                 Ok(_) => expected.push(id),
-                Err(StoreError::Io { .. }) => failures += 1,
+                Err(StoreError::Io { .. }) => {
+                    failures += 1;
+                    // Half the time the process dies right then.
+                    if n % 2 == 0 {
+                        break;
+                    }
+                }
                 Err(error) => panic!("write {n}: {error}"),
             }
         }
         assert!(failures <= 1, "write {n}: {failures}");
         disk.halt();
         drop(store);
-        disk.power_cycle();
+        disk.kill_process();
         let (store, _) = open_sim(&disk).unwrap();
         let mut found = Vec::new();
         let mut visit = |row: Versioned<Note>| {
@@ -193,8 +245,14 @@ async fn a_full_disk_refuses_and_resumes_without_restart() {
     let (store, _) = open_sim(&disk).unwrap();
     let mut written = 0;
     for capacity in (0..120_u64).map(|step| 1000 + step * 700) {
-        disk.set_faults(Faults { capacity_bytes: Some(capacity), ..Faults::default() });
-        match store.commit(put(&[note(capacity, 1, &"f".repeat(500))])).await {
+        disk.set_faults(Faults {
+            capacity_bytes: Some(capacity),
+            ..Faults::default()
+        });
+        match store
+            .commit(put(&[note(capacity, 1, &"f".repeat(500))]))
+            .await
+        {
             Ok(_) => written += 1,
             Err(error) => assert!(error.is_disk_full(), "{error}"),
         }
@@ -207,21 +265,39 @@ async fn a_full_disk_refuses_and_resumes_without_restart() {
     disk.power_cycle();
     let (store, report) = open_sim(&disk).unwrap();
     assert_eq!(report.last_sequence, Sequence(written + 1));
-    assert_eq!(store.get::<Note>(&key(1)).unwrap().unwrap().row.text, "again");
+    assert_eq!(
+        store.get::<Note>(&key(1)).unwrap().unwrap().row.text,
+        "again"
+    );
 }
 
 /// Bar: D-18.
 #[tokio::test]
 async fn the_order_does_not_follow_the_clock() {
     let disk = SimDisk::new(10);
-    for start in ["2036-01-01T00:00:00Z", "1990-01-01T00:00:00Z", "2026-01-01T00:00:00Z"] {
+    for start in [
+        "2036-01-01T00:00:00Z",
+        "1990-01-01T00:00:00Z",
+        "2026-01-01T00:00:00Z",
+    ] {
         let clock = Arc::new(ManualClock::at(start.parse().unwrap()));
-        let options = Options { clock, ..sim_options(&disk) };
+        let options = Options {
+            clock,
+            ..sim_options(&disk)
+        };
         let (store, _) = Store::open(&dir(), schema(), options).unwrap();
         let before = store.last_sequence();
         let after = sequence(store.commit(put(&[note(1, 1, start)])).await.unwrap());
         assert_eq!(after, before.next());
     }
     let (store, _) = open_sim(&disk).unwrap();
-    assert!(store.get::<Note>(&key(1)).unwrap().unwrap().row.text.starts_with("2026"));
+    assert!(
+        store
+            .get::<Note>(&key(1))
+            .unwrap()
+            .unwrap()
+            .row
+            .text
+            .starts_with("2026")
+    );
 }

@@ -6,7 +6,11 @@ use crate::store::ledger::format::SEGMENT_HEADER_BYTES;
 
 async fn fill(store: &Store, from: u64, count: u64) {
     for id in from..from + count {
-        let mut commit = put(&[note(id, u32::try_from(id % 5).unwrap(), &"canary".repeat(9))]);
+        let mut commit = put(&[note(
+            id,
+            u32::try_from(id % 5).unwrap(),
+            &"canary".repeat(9),
+        )]);
         commit.audit.push(Bytes::from_static(b"canary audit"));
         let _outcome = store.commit(commit).await.unwrap();
     }
@@ -22,7 +26,10 @@ fn kill(disk: &SimDisk, store: Arc<Store>) {
 /// Where the written part of a file ends.
 fn used(disk: &SimDisk, path: &Path) -> u64 {
     let content = disk.content(path).unwrap();
-    content.iter().rposition(|byte| *byte != 0).map_or(0, |place| place as u64 + 1)
+    content
+        .iter()
+        .rposition(|byte| *byte != 0)
+        .map_or(0, |place| place as u64 + 1)
 }
 
 /// Bar: D-03.
@@ -41,15 +48,22 @@ async fn a_last_frame_torn_at_any_byte_is_cut_and_the_rest_kept() {
         disk.zero_from(&segment, cut);
         let (store, report) = open_sim(&disk).unwrap();
         assert_eq!(report.last_sequence, Sequence(5), "cut at {cut}");
-        let mut torn = whole[usize::try_from(before).unwrap()..usize::try_from(cut).unwrap()].iter();
-        let torn = torn.rposition(|byte| *byte != 0).map_or(0, |place| place as u64 + 1);
+        let mut torn =
+            whole[usize::try_from(before).unwrap()..usize::try_from(cut).unwrap()].iter();
+        let torn = torn
+            .rposition(|byte| *byte != 0)
+            .map_or(0, |place| place as u64 + 1);
         assert_eq!(report.torn_bytes, torn, "cut at {cut}");
         kill(&disk, store);
     }
     let (store, report) = open_sim(&disk).unwrap();
     assert!(!report.clean);
     fill(&store, 5, 3).await;
-    assert_eq!(segments(&disk).len(), 2, "goes on in a new segment, under a new key");
+    assert_eq!(
+        segments(&disk).len(),
+        2,
+        "goes on in a new segment, under a new key"
+    );
     drop(store);
     let (store, report) = open_sim(&disk).unwrap();
     assert_eq!((report.last_sequence, report.clean), (Sequence(9), true));
@@ -69,7 +83,11 @@ async fn a_bad_frame_before_good_ones_is_corruption_not_a_torn_tail() {
     for offset in (0..third).step_by(7) {
         assert!(disk.flip(&segment, offset, 0x04));
         match open_sim(&disk) {
-            Err(StoreError::Corrupt { place, offset: found, .. }) => {
+            Err(StoreError::Corrupt {
+                place,
+                offset: found,
+                ..
+            }) => {
                 assert_eq!(place, "0000000001.seg");
                 assert!(found <= offset, "{found} {offset}");
             }
@@ -92,7 +110,10 @@ async fn a_closed_ledger_hides_no_damage() {
     drop(store);
     for offset in (SEGMENT_HEADER_BYTES as u64..end).step_by(5) {
         assert!(disk.flip(&segment, offset, 0x80));
-        assert!(matches!(open_sim(&disk), Err(StoreError::Corrupt { .. })), "offset {offset}");
+        assert!(
+            matches!(open_sim(&disk), Err(StoreError::Corrupt { .. })),
+            "offset {offset}"
+        );
         assert!(disk.flip(&segment, offset, 0x80));
     }
 }
@@ -117,7 +138,11 @@ async fn check_names_every_fault() {
     let files = segments(&disk);
     assert!(disk.flip(&files[0], 1000, 1) && disk.flip(&files[2], 1000, 1));
     let report = store.check(&mut |_| ()).unwrap();
-    let places: Vec<_> = report.faults.iter().map(|fault| fault.place.as_str()).collect();
+    let places: Vec<_> = report
+        .faults
+        .iter()
+        .map(|fault| fault.place.as_str())
+        .collect();
     assert_eq!(places, ["0000000001.seg", "0000000003.seg"]);
 }
 
@@ -130,18 +155,27 @@ async fn a_wrong_or_missing_key_refuses_and_overwrites_nothing() {
     drop(store);
     let key = dir().join("root.key");
     let files = |disk: &SimDisk| -> Vec<_> {
-        disk.files().into_iter().map(|path| (disk.content(&path), path)).collect()
+        disk.files()
+            .into_iter()
+            .map(|path| (disk.content(&path), path))
+            .collect()
     };
     let before = files(&disk);
     assert!(disk.flip(&key, 5, 1));
     assert!(matches!(open_sim(&disk), Err(StoreError::WrongKey)));
     assert!(disk.flip(&key, 5, 1));
     disk.set_mode(&key, 0o640);
-    assert!(matches!(open_sim(&disk), Err(StoreError::KeyExposed { mode: 0o640 })));
+    assert!(matches!(
+        open_sim(&disk),
+        Err(StoreError::KeyExposed { mode: 0o640 })
+    ));
     disk.set_mode(&key, 0o600);
     assert_eq!(files(&disk), before);
     crate::store::disk::Disk::rename(&disk, &key, &dir().join("away")).unwrap();
-    assert!(matches!(open_sim(&disk), Err(StoreError::Missing("root key"))));
+    assert!(matches!(
+        open_sim(&disk),
+        Err(StoreError::Missing("root key"))
+    ));
     crate::store::disk::Disk::rename(&disk, &dir().join("away"), &key).unwrap();
     for offset in 0..66 {
         assert!(disk.flip(&dir().join("store.meta"), offset, 1));
@@ -149,7 +183,10 @@ async fn a_wrong_or_missing_key_refuses_and_overwrites_nothing() {
         assert!(disk.flip(&dir().join("store.meta"), offset, 1));
     }
     crate::store::disk::Disk::remove(&disk, &dir().join("store.meta")).unwrap();
-    assert!(matches!(open_sim(&disk), Err(StoreError::Missing("store.meta"))));
+    assert!(matches!(
+        open_sim(&disk),
+        Err(StoreError::Missing("store.meta"))
+    ));
 }
 
 /// Bar: D-12.
@@ -201,7 +238,10 @@ async fn an_index_that_is_ahead_or_of_another_schema_is_rebuilt() {
     assert_eq!(report.rebuilt, Some(RebuildReason::Ahead));
     assert_eq!(store.range::<Note>(&[], None, 100).unwrap().len(), 10);
     drop(store);
-    let options = Options { clock: clock(), ..Options::default() };
+    let options = Options {
+        clock: clock(),
+        ..Options::default()
+    };
     let wider = schema().table::<Extra>();
     let (store, report) = Store::open(folder.path(), wider, options).unwrap();
     assert_eq!(report.rebuilt, Some(RebuildReason::Schema));
@@ -241,7 +281,11 @@ async fn nothing_lies_on_disk_in_clear() {
             }
             files += 1;
             let content = fs::read(&path).unwrap();
-            assert!(!content.windows(6).any(|window| window == b"canary"), "{}", path.display());
+            assert!(
+                !content.windows(6).any(|window| window == b"canary"),
+                "{}",
+                path.display()
+            );
             if !path.components().any(|part| part.as_os_str() == "index") {
                 let mode = fs::metadata(&path).unwrap().permissions().mode();
                 assert_eq!(mode & 0o077, 0, "{}", path.display());

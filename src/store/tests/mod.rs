@@ -1,13 +1,22 @@
 //! The store as a whole, on simulated and real disks. Bars: D-02, D-03, D-05 … D-09, D-12, D-14,
 //! D-17, D-18, E-01, E-02, E-06 in their quick form.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests panic on failure")]
-#![allow(clippy::panic, clippy::indexing_slicing, reason = "tests panic on failure")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "tests panic on failure"
+)]
+#![allow(
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests panic on failure"
+)]
 
 mod blobs;
 mod commit;
 mod crash;
 mod damage;
 
+use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -42,7 +51,11 @@ impl Row for Note {
 }
 
 pub(super) fn note(id: u64, group: u32, text: &str) -> Note {
-    Note { id, group, text: text.to_owned() }
+    Note {
+        id,
+        group,
+        text: text.to_owned(),
+    }
 }
 
 pub(super) fn key(id: u64) -> Vec<u8> {
@@ -50,11 +63,17 @@ pub(super) fn key(id: u64) -> Vec<u8> {
 }
 
 pub(super) fn put(rows: &[Note]) -> Commit {
-    Commit { writes: rows.iter().map(Write::put).collect(), ..Commit::default() }
+    Commit {
+        writes: rows.iter().map(Write::put).collect(),
+        ..Commit::default()
+    }
 }
 
 pub(super) fn audit(text: &str) -> Commit {
-    Commit { audit: vec![Bytes::copy_from_slice(text.as_bytes())], ..Commit::default() }
+    Commit {
+        audit: vec![Bytes::copy_from_slice(text.as_bytes())],
+        ..Commit::default()
+    }
 }
 
 pub(super) fn schema() -> Schema {
@@ -96,8 +115,8 @@ pub(super) fn open_real(path: &Path) -> Result<(Arc<Store>, OpenReport), StoreEr
     Store::open(path, schema(), options)
 }
 
-pub(super) fn sequence(outcome: Outcome) -> Sequence {
-    match outcome {
+pub(super) fn sequence(outcome: impl Borrow<Outcome>) -> Sequence {
+    match *outcome.borrow() {
         Outcome::Committed { sequence } => sequence,
         Outcome::Replayed { .. } => panic!("replayed"),
     }
@@ -105,5 +124,8 @@ pub(super) fn sequence(outcome: Outcome) -> Sequence {
 
 /// All ledger segments on the simulated disk, oldest first.
 pub(super) fn segments(disk: &SimDisk) -> Vec<PathBuf> {
-    disk.files().into_iter().filter(|path| path.extension().is_some_and(|e| e == "seg")).collect()
+    disk.files()
+        .into_iter()
+        .filter(|path| path.extension().is_some_and(|e| e == "seg"))
+        .collect()
 }
