@@ -122,7 +122,6 @@ pub(crate) struct AuthorityKey {
 /// A certificate's facts.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
-    pub(crate) der: CertificateDer<'static>,
     pub(crate) fingerprint: [u8; 32],
     pub(crate) signed: Vec<u8>,
     pub(crate) signature: Vec<u8>,
@@ -220,7 +219,6 @@ impl Certificate {
         let tbs = &parsed.tbs_certificate;
         let spki = tbs.subject_pki.raw;
         Ok(Self {
-            der: der.clone().into_owned(),
             fingerprint: sha256(der),
             signed: tbs.as_ref().to_vec(),
             signature: parsed.signature_value.data.to_vec(),
@@ -243,11 +241,7 @@ impl Certificate {
     pub(crate) fn is_self_issued(&self) -> bool {
         self.issuer.der == self.subject.der
     }
-
-    /// The serial number in lower-case hexadecimal.
-    pub(crate) fn serial_text(&self) -> String {
-        hex(&self.serial)
-    }
+}
 }
 
 /// Lower-case hexadecimal.

@@ -10,6 +10,7 @@ mod certificate;
 mod certified;
 mod crl;
 mod der;
+pub mod dev;
 mod hc_role;
 mod identity;
 mod judge;
