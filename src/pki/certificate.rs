@@ -242,7 +242,6 @@ impl Certificate {
         self.issuer.der == self.subject.der
     }
 }
-}
 
 /// Lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {

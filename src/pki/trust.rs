@@ -416,7 +416,8 @@ fn read_lists(path: &Path) -> Result<Vec<ListFile>, TrustError> {
         .map(|entry| entry.map(|entry| entry.path()).map_err(io))
         .collect::<Result<Vec<_>, _>>()?;
     let hidden = |file: &Path| {
-        file.file_name().is_some_and(|name| name.to_string_lossy().starts_with('.'))
+        file.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'))
     };
     files.retain(|file| file.is_file() && !hidden(file));
     files.sort();

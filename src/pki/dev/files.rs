@@ -66,7 +66,10 @@ impl State {
 }
 
 fn io<'p>(path: &'p Path) -> impl FnOnce(std::io::Error) -> DevError + 'p {
-    move |source| DevError::Io { path: path.to_owned(), source }
+    move |source| DevError::Io {
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// A PEM block, 64 characters a line (RFC 7468).
@@ -118,7 +121,9 @@ fn write_secret(path: &Path, text: &str) -> Result<(), DevError> {
 /// Writes a file as a whole: a reader sees the old or the new one.
 fn write_public(path: &Path, text: &str) -> Result<(), DevError> {
     // A leading dot: readers of the folder pass it over.
-    let file = path.file_name().map(|name| name.to_string_lossy().into_owned());
+    let file = path
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned());
     let temporary = path.with_file_name(format!(".{}.new", file.unwrap_or_default()));
     fs::write(&temporary, text).map_err(io(&temporary))?;
     fs::rename(&temporary, path).map_err(io(path))
@@ -158,14 +163,18 @@ pub(super) fn write_authorities(
 }
 
 fn unusable(path: &Path, reason: impl ToString) -> DevError {
-    DevError::Unusable { path: path.to_owned(), reason: reason.to_string().into() }
+    DevError::Unusable {
+        path: path.to_owned(),
+        reason: reason.to_string().into(),
+    }
 }
 
 fn read_authority(certificate: &Path, key: &Path) -> Result<Authority, DevError> {
     let chain = read_certificates(certificate)?;
-    let der = chain.first().ok_or_else(|| unusable(certificate, "no certificate"))?;
-    let facts =
-        Certificate::read(der, usize::MAX).map_err(|error| unusable(certificate, error))?;
+    let der = chain
+        .first()
+        .ok_or_else(|| unusable(certificate, "no certificate"))?;
+    let facts = Certificate::read(der, usize::MAX).map_err(|error| unusable(certificate, error))?;
     let pkcs8 = PrivatePkcs8KeyDer::from_pem_file(key)
         .map_err(|error| unusable(key, format!("{error:?}")))?;
     let pkcs8 = Zeroizing::new(pkcs8.secret_pkcs8_der().to_vec());
@@ -212,10 +221,7 @@ pub(super) fn write_state(folder: &Path, state: &State) -> Result<(), DevError> 
 }
 
 /// Writes certificate chain and key; their paths.
-pub(super) fn write_issued(
-    folder: &Path,
-    issued: &Issued,
-) -> Result<(PathBuf, PathBuf), DevError> {
+pub(super) fn write_issued(folder: &Path, issued: &Issued) -> Result<(PathBuf, PathBuf), DevError> {
     let names = Layout::of(folder).names;
     fs::create_dir_all(&names).map_err(io(&names))?;
     let certificate = names.join(format!("{}.cert.pem", issued.name));

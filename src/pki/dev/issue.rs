@@ -38,7 +38,10 @@ fn midnight(now: Timestamp) -> i64 {
 /// From the last midnight of Japan for `days` days, to 23:59:59 (14:59:59Z).
 fn validity(now: Timestamp, days: i64) -> Result<(Timestamp, Timestamp), DevError> {
     let start = midnight(now);
-    Ok((at(start)?, at(start.saturating_add(days.saturating_mul(DAY)) - 1)?))
+    Ok((
+        at(start)?,
+        at(start.saturating_add(days.saturating_mul(DAY)) - 1)?,
+    ))
 }
 
 /// Content octets of serial number `serial`.
@@ -50,7 +53,11 @@ fn serial_octets(serial: u64) -> Vec<u8> {
 /// The name of a CA: C, O, every OU, and CN if it has one.
 fn authority_name(organisation: &str, units: &[String], common: Option<&str>) -> Vec<u8> {
     let mut attributes = vec![(oid::COUNTRY, "JP"), (oid::ORGANISATION, organisation)];
-    attributes.extend(units.iter().map(|unit| (oid::ORGANISATIONAL_UNIT, unit.as_str())));
+    attributes.extend(
+        units
+            .iter()
+            .map(|unit| (oid::ORGANISATIONAL_UNIT, unit.as_str())),
+    );
     attributes.extend(common.map(|common| (oid::COMMON_NAME, common)));
     name(attributes)
 }
@@ -63,8 +70,11 @@ fn root_name(profile: &DevProfile, suffix: &str) -> Vec<u8> {
 /// The GeneralName of the distribution point of the root's list.
 fn arl_point(profile: &DevProfile) -> Vec<u8> {
     let units = &profile.root.organisational_units;
-    let name =
-        authority_name(&profile.root.organisation, units, Some(&profile.root.arl_name));
+    let name = authority_name(
+        &profile.root.organisation,
+        units,
+        Some(&profile.root.arl_name),
+    );
     extension::directory(&name)
 }
 
@@ -78,8 +88,14 @@ pub(super) fn root(
     let subject = root_name(profile, suffix);
     let japanese = name([
         (oid::COUNTRY, "JP"),
-        (oid::ORGANISATION, profile.root.organisation_japanese.as_str()),
-        (oid::ORGANISATIONAL_UNIT, profile.root.organisational_unit_japanese.as_str()),
+        (
+            oid::ORGANISATION,
+            profile.root.organisation_japanese.as_str(),
+        ),
+        (
+            oid::ORGANISATIONAL_UNIT,
+            profile.root.organisational_unit_japanese.as_str(),
+        ),
     ]);
     let mut extensions = vec![
         extension::subject_key(&key.key_id()),
@@ -101,7 +117,13 @@ pub(super) fn root(
         outer_algorithm: None,
     };
     let der = template.sign(&key)?;
-    Ok(Authority { der, issuer: subject.clone(), subject, serial: template.serial, key })
+    Ok(Authority {
+        der,
+        issuer: subject.clone(),
+        subject,
+        serial: template.serial,
+        key,
+    })
 }
 
 /// The issuing CA.
@@ -116,7 +138,13 @@ pub(super) fn issuing(
     let template = issuing_template(profile, suffix, root, &key, (now, serial))?;
     let der = template.sign(&root.key)?;
     let issuer = root.subject.clone();
-    Ok(Authority { der, subject: template.subject, issuer, serial: template.serial, key })
+    Ok(Authority {
+        der,
+        subject: template.subject,
+        issuer,
+        serial: template.serial,
+        key,
+    })
 }
 
 /// An issuing CA's certificate: critical policies with a cPSuri, the full authority key identifier,
@@ -130,8 +158,11 @@ pub(super) fn issuing_template(
 ) -> Result<Template, DevError> {
     let own = &profile.issuing;
     let organisation = format!("{}{suffix}", own.organisation);
-    let subject =
-        authority_name(&organisation, &own.organisational_units, Some(&own.common_name));
+    let subject = authority_name(
+        &organisation,
+        &own.organisational_units,
+        Some(&own.common_name),
+    );
     let (not_before, not_after) = validity(now, own.validity_days)?;
     let points = [arl_point(profile), extension::uri(&profile.root.arl_uri)];
     Ok(Template {
@@ -246,8 +277,9 @@ fn end_entity_extensions(
         &request.dns_names,
         &request.ips,
     ));
-    extensions
-        .push(extension::distribution_points([extension::uri(&profile.issuing.crl_uri)]));
+    extensions.push(extension::distribution_points([extension::uri(
+        &profile.issuing.crl_uri,
+    )]));
     if let Some(role) = request.role.as_deref().or(kind.role.as_deref()) {
         let profiles =
             Profiles::test().map_err(|error| DevError::Profile(error.to_string().into()))?;
@@ -260,7 +292,13 @@ fn end_entity_extensions(
 
 /// Values that would make a certificate nobody can use, or that its string types cannot hold.
 fn check(request: &IssueRequest) -> Result<(), DevError> {
-    let refuse = |what, value: &str, why| Err(DevError::Value { what, value: value.into(), why });
+    let refuse = |what, value: &str, why| {
+        Err(DevError::Value {
+            what,
+            value: value.into(),
+            why,
+        })
+    };
     if let Some(code) = &request.institution_code
         && !rules::is_institution_code(code)
     {
@@ -280,16 +318,25 @@ fn check(request: &IssueRequest) -> Result<(), DevError> {
         }
     }
     let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.');
-    if let Some(dns) =
-        request.dns_names.iter().find(|dns| dns.is_empty() || !dns.chars().all(label))
+    if let Some(dns) = request
+        .dns_names
+        .iter()
+        .find(|dns| dns.is_empty() || !dns.chars().all(label))
     {
         return refuse("DNS name", dns, "letters, digits, '-' and '.' only");
     }
     let named = !request.dns_names.is_empty() || !request.ips.is_empty();
     if request.kind == Kind::Gateway && !named {
-        return refuse("gateway", &request.name, "it listens, so it needs a DNS name or address");
+        return refuse(
+            "gateway",
+            &request.name,
+            "it listens, so it needs a DNS name or address",
+        );
     }
-    if request.validity_days.is_some_and(|days| !(1..=36_500).contains(&days)) {
+    if request
+        .validity_days
+        .is_some_and(|days| !(1..=36_500).contains(&days))
+    {
         return refuse("validity", &request.name, "1 to 36500 days");
     }
     Ok(())
@@ -301,11 +348,16 @@ fn revoked_entry(serial: Vec<u8>, revoked_at: &str) -> Result<Entry, DevError> {
         value: revoked_at.into(),
         why: "not a timestamp",
     })?;
-    Ok(Entry { serial, revoked_at, reason: CESSATION_OF_OPERATION })
+    Ok(Entry {
+        serial,
+        revoked_at,
+        reason: CESSATION_OF_OPERATION,
+    })
 }
 
 fn next_update(profile: &DevProfile, now: Timestamp) -> Option<Timestamp> {
-    now.checked_add(SignedDuration::from_hours(profile.crl_hours)).ok()
+    now.checked_add(SignedDuration::from_hours(profile.crl_hours))
+        .ok()
 }
 
 /// The root's list for CAs, with the critical issuing distribution point.
@@ -341,7 +393,10 @@ pub(super) fn issuing_crl(
 ) -> Result<ListTemplate, DevError> {
     let entries = state.certificates.iter().filter_map(|record| {
         let revoked_at = record.revoked_at.as_ref()?;
-        Some(revoked_entry(record.serial.to_be_bytes().to_vec(), revoked_at))
+        Some(revoked_entry(
+            record.serial.to_be_bytes().to_vec(),
+            revoked_at,
+        ))
     });
     Ok(ListTemplate {
         issuer: issuing.subject.clone(),

@@ -56,7 +56,9 @@ pub enum DevError {
     #[error("certs-dev/profile.toml: {0}")]
     Profile(Box<str>),
     /// A name that is no file name of letters, digits, `.`, `_` and `-`.
-    #[error("{0:?} is not a usable name: 1 to 64 of a-z, 0-9, '.', '_', '-', not starting with '.'")]
+    #[error(
+        "{0:?} is not a usable name: 1 to 64 of a-z, 0-9, '.', '_', '-', not starting with '.'"
+    )]
     Name(Box<str>),
     /// A certificate of this name was issued already.
     #[error("a certificate named {0:?} was issued already")]
@@ -289,7 +291,10 @@ impl Issued {
 
     /// The chain in PEM.
     pub fn chain_pem(&self) -> String {
-        self.chain.iter().map(|der| files::pem("CERTIFICATE", der)).collect()
+        self.chain
+            .iter()
+            .map(|der| files::pem("CERTIFICATE", der))
+            .collect()
     }
 
     /// The key in PEM.
@@ -322,7 +327,12 @@ pub struct DevPki {
 
 impl fmt::Debug for DevPki {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "DevPki({:?}, {} issued)", self.folder, self.state.certificates.len())
+        write!(
+            f,
+            "DevPki({:?}, {} issued)",
+            self.folder,
+            self.state.certificates.len()
+        )
     }
 }
 
@@ -335,11 +345,7 @@ impl DevPki {
     ///
     /// # Errors
     /// [`DevError`].
-    pub fn create(
-        folder: &Path,
-        clock: Arc<dyn Clock>,
-        foreign: bool,
-    ) -> Result<Self, DevError> {
+    pub fn create(folder: &Path, clock: Arc<dyn Clock>, foreign: bool) -> Result<Self, DevError> {
         files::refuse_existing(folder)?;
         let mut pki = Self::in_memory_named(clock, if foreign { FOREIGN } else { "" })?;
         pki.folder = Some(folder.to_owned());
@@ -358,7 +364,16 @@ impl DevPki {
         let (root_crl, issuing_crl) = files::read_crls(folder)?;
         let profile = DevProfile::embedded()?;
         let folder = Some(folder.to_owned());
-        Ok(Self { folder, clock, profile, root, issuing, state, root_crl, issuing_crl })
+        Ok(Self {
+            folder,
+            clock,
+            profile,
+            root,
+            issuing,
+            state,
+            root_crl,
+            issuing_crl,
+        })
     }
 
     /// A new PKI that touches no disk. Two of them have the same names and different keys.
@@ -404,7 +419,12 @@ impl DevPki {
     /// [`DevError`].
     pub fn issue(&mut self, request: &IssueRequest) -> Result<Issued, DevError> {
         files::check_name(&request.name)?;
-        if self.state.certificates.iter().any(|known| known.name == request.name) {
+        if self
+            .state
+            .certificates
+            .iter()
+            .any(|known| known.name == request.name)
+        {
             return Err(DevError::NameTaken(request.name.as_str().into()));
         }
         let serial = self.state.take_serial();
@@ -445,7 +465,14 @@ impl DevPki {
         serial: u64,
         key: &DevKey,
     ) -> Result<template::Template, DevError> {
-        issue::end_entity(&self.profile, &self.issuing, request, serial, key, self.clock.now())
+        issue::end_entity(
+            &self.profile,
+            &self.issuing,
+            request,
+            serial,
+            key,
+            self.clock.now(),
+        )
     }
 
     /// An issuing CA's certificate under the root for `key`, before its signature.
@@ -455,7 +482,13 @@ impl DevPki {
         key: &DevKey,
         serial: u64,
     ) -> Result<template::Template, DevError> {
-        issue::issuing_template(&self.profile, "", &self.root, key, (self.clock.now(), serial))
+        issue::issuing_template(
+            &self.profile,
+            "",
+            &self.root,
+            key,
+            (self.clock.now(), serial),
+        )
     }
 
     /// Puts a certificate, by name or serial number, on the issuing CA's revocation list, which is
@@ -487,7 +520,9 @@ impl DevPki {
     /// A file error.
     pub fn revoke_issuing(&mut self) -> Result<(), DevError> {
         let now = self.clock.now();
-        self.state.issuing_revoked_at.get_or_insert_with(|| now.to_string());
+        self.state
+            .issuing_revoked_at
+            .get_or_insert_with(|| now.to_string());
         self.refresh()
     }
 
@@ -523,7 +558,9 @@ impl DevPki {
     }
 
     fn save(&self) -> Result<(), DevError> {
-        let Some(folder) = &self.folder else { return Ok(()) };
+        let Some(folder) = &self.folder else {
+            return Ok(());
+        };
         files::write_crl(&files::root_crl(folder), &self.root_crl)?;
         files::write_crl(&files::issuing_crl(folder), &self.issuing_crl)?;
         files::write_state(folder, &self.state)
@@ -546,7 +583,10 @@ impl DevPki {
 
     /// Both revocation lists: the root's, then the issuing CA's.
     pub fn crls(&self) -> [CertificateRevocationListDer<'static>; 2] {
-        [self.root_crl.clone().into(), self.issuing_crl.clone().into()]
+        [
+            self.root_crl.clone().into(),
+            self.issuing_crl.clone().into(),
+        ]
     }
 
     /// A trust store of this PKI under the test profiles.
@@ -554,7 +594,8 @@ impl DevPki {
     /// # Errors
     /// [`DevError`].
     pub fn trust_store(&self, options: TrustOptions) -> Result<TrustStore, DevError> {
-        let profiles = Profiles::test().map_err(|error| DevError::Profile(error.to_string().into()))?;
+        let profiles =
+            Profiles::test().map_err(|error| DevError::Profile(error.to_string().into()))?;
         let store = TrustStore::from_der(
             &[self.root_certificate()],
             &[self.issuing_certificate()],
@@ -600,9 +641,15 @@ impl Layout {
     /// # Errors
     /// [`TrustError`], or [`DevError::Profile`].
     pub fn trust_store(&self, options: TrustOptions) -> Result<TrustStore, DevError> {
-        let profiles = Profiles::test().map_err(|error| DevError::Profile(error.to_string().into()))?;
-        let (roots, issuing, crls) =
-            ([self.root.clone()], [self.issuing.clone()], [self.crls.clone()]);
-        Ok(TrustStore::load(&roots, &issuing, &crls, profiles, options)?)
+        let profiles =
+            Profiles::test().map_err(|error| DevError::Profile(error.to_string().into()))?;
+        let (roots, issuing, crls) = (
+            [self.root.clone()],
+            [self.issuing.clone()],
+            [self.crls.clone()],
+        );
+        Ok(TrustStore::load(
+            &roots, &issuing, &crls, profiles, options,
+        )?)
     }
 }

@@ -62,7 +62,11 @@ impl DevKey {
                 Pair::Rsa(RsaKeyPair::from_pkcs8(pkcs8).map_err(failed)?)
             }
         };
-        Ok(Self { pair, algorithm, pkcs8: Zeroizing::new(pkcs8.to_vec()) })
+        Ok(Self {
+            pair,
+            algorithm,
+            pkcs8: Zeroizing::new(pkcs8.to_vec()),
+        })
     }
 
     pub(crate) fn pkcs8(&self) -> &[u8] {
@@ -79,21 +83,27 @@ impl DevKey {
 
     pub(crate) fn spki(&self) -> Vec<u8> {
         let algorithm = match self.algorithm {
-            KeyAlgorithm::EcdsaP256 => {
-                [der::oid("1.2.840.10045.2.1"), der::oid("1.2.840.10045.3.1.7")]
-            }
+            KeyAlgorithm::EcdsaP256 => [
+                der::oid("1.2.840.10045.2.1"),
+                der::oid("1.2.840.10045.3.1.7"),
+            ],
             KeyAlgorithm::EcdsaP384 => [der::oid("1.2.840.10045.2.1"), der::oid("1.3.132.0.34")],
             KeyAlgorithm::Rsa2048 | KeyAlgorithm::Rsa3072 => {
                 [der::oid("1.2.840.113549.1.1.1"), vec![tag::NULL, 0]]
             }
         };
-        der::sequence([der::sequence(algorithm), der::bit_string(self.public_bits())])
+        der::sequence([
+            der::sequence(algorithm),
+            der::bit_string(self.public_bits()),
+        ])
     }
 
     /// SHA-1 of the public key bits (RFC 5280 §4.2.1.2 method 1): a name, not a protection.
     pub(crate) fn key_id(&self) -> Vec<u8> {
         use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
-        digest(&SHA1_FOR_LEGACY_USE_ONLY, self.public_bits()).as_ref().to_vec()
+        digest(&SHA1_FOR_LEGACY_USE_ONLY, self.public_bits())
+            .as_ref()
+            .to_vec()
     }
 
     /// AlgorithmIdentifier of the signatures this key makes.
@@ -141,7 +151,11 @@ pub(crate) struct Extension {
 
 impl Extension {
     pub(crate) fn new(oid: &'static str, critical: bool, value: Vec<u8>) -> Self {
-        Self { oid, critical, value }
+        Self {
+            oid,
+            critical,
+            value,
+        }
     }
 
     fn to_der(&self) -> Vec<u8> {
@@ -319,9 +333,7 @@ pub(crate) mod extension {
         Extension::new("2.5.29.32", true, der::sequence(list))
     }
 
-    pub(crate) fn extended_key_usage<'a>(
-        purposes: impl IntoIterator<Item = &'a str>,
-    ) -> Extension {
+    pub(crate) fn extended_key_usage<'a>(purposes: impl IntoIterator<Item = &'a str>) -> Extension {
         let list = purposes.into_iter().map(|purpose| match purpose {
             "clientAuth" => der::oid("1.3.6.1.5.5.7.3.2"),
             "serverAuth" => der::oid("1.3.6.1.5.5.7.3.1"),
@@ -337,7 +349,10 @@ pub(crate) mod extension {
     ) -> Option<Extension> {
         let mut names: Vec<Vec<u8>> = Vec::new();
         names.extend(directory.map(|name| der::element(tag::constructed(4), name)));
-        names.extend(dns.iter().map(|name| der::element(tag::primitive(2), name.as_bytes())));
+        names.extend(
+            dns.iter()
+                .map(|name| der::element(tag::primitive(2), name.as_bytes())),
+        );
         names.extend(ips.iter().map(|ip| match ip {
             IpAddr::V4(four) => der::element(tag::primitive(7), &four.octets()),
             IpAddr::V6(six) => der::element(tag::primitive(7), &six.octets()),
@@ -360,7 +375,9 @@ pub(crate) mod extension {
 
     /// cRLDistributionPoints, one point for each GeneralName.
     pub(crate) fn distribution_points(names: impl IntoIterator<Item = Vec<u8>>) -> Extension {
-        let points = names.into_iter().map(|name| der::sequence([point_name(&name)]));
+        let points = names
+            .into_iter()
+            .map(|name| der::sequence([point_name(&name)]));
         Extension::new("2.5.29.31", false, der::sequence(points))
     }
 
@@ -371,8 +388,7 @@ pub(crate) mod extension {
 
     /// issuingDistributionPoint, critical, with onlyContainsCACerts: as the HPKI SARL has it.
     pub(crate) fn authorities_only(point: &[u8]) -> Extension {
-        let value =
-            der::sequence([point_name(point), der::element(tag::primitive(2), &[0xff])]);
+        let value = der::sequence([point_name(point), der::element(tag::primitive(2), &[0xff])]);
         Extension::new("2.5.29.28", true, value)
     }
 
