@@ -211,6 +211,8 @@ impl Certificate {
                 limit,
             });
         }
+        let algorithms_agree =
+            der::algorithms_agree(der).map_err(|_| malformed("not an X.509 certificate"))?;
         let (rest, parsed) =
             X509Certificate::from_der(der).map_err(|_| malformed("not an X.509 certificate"))?;
         if !rest.is_empty() || parsed.signature_value.unused_bits != 0 {
@@ -223,7 +225,7 @@ impl Certificate {
             signed: tbs.as_ref().to_vec(),
             signature: parsed.signature_value.data.to_vec(),
             signature_algorithm: SignatureAlgorithm::read(&parsed.signature_algorithm),
-            algorithms_agree: parsed.signature_algorithm == tbs.signature,
+            algorithms_agree,
             version: tbs.version.0 + 1,
             serial: tbs.raw_serial().to_vec(),
             issuer: DistinguishedName::read(&tbs.issuer),

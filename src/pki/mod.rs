@@ -20,6 +20,8 @@ pub mod profile;
 mod refusal;
 mod rules;
 mod signature;
+#[cfg(test)]
+mod tests;
 pub mod tls;
 mod trust;
 

@@ -67,15 +67,19 @@ fn root_name(profile: &DevProfile, suffix: &str) -> Vec<u8> {
     authority_name(&organisation, &profile.root.organisational_units, None)
 }
 
-/// The GeneralName of the distribution point of the root's list.
-fn arl_point(profile: &DevProfile) -> Vec<u8> {
+/// The directoryName of a distribution point of the root: its name with a CN.
+fn directory_point(profile: &DevProfile, common: &str) -> Vec<u8> {
     let units = &profile.root.organisational_units;
-    let name = authority_name(
+    extension::directory(&authority_name(
         &profile.root.organisation,
         units,
-        Some(&profile.root.arl_name),
-    );
-    extension::directory(&name)
+        Some(common),
+    ))
+}
+
+/// The distribution point of the root's list for CAs.
+fn arl_point(profile: &DevProfile) -> Vec<u8> {
+    directory_point(profile, &profile.root.arl_name)
 }
 
 /// The self-signed root: two OUs and no CN, no policies, a Japanese directoryName.
@@ -103,6 +107,11 @@ pub(super) fn root(
         extension::authority(),
     ];
     extensions.extend(extension::alternative_names(Some(&japanese), &[], &[]));
+    let own_points = [
+        directory_point(profile, &profile.root.own_arl_name),
+        extension::uri(&profile.root.own_arl_uri),
+    ];
+    extensions.push(extension::distribution_points(own_points));
     let (not_before, not_after) = validity(now, profile.root.validity_days)?;
     let template = Template {
         version: 2,

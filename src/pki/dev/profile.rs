@@ -26,6 +26,8 @@ pub(crate) struct Root {
     pub(crate) organisation_japanese: String,
     pub(crate) organisational_unit_japanese: String,
     pub(crate) validity_days: i64,
+    pub(crate) own_arl_name: String,
+    pub(crate) own_arl_uri: String,
     pub(crate) arl_name: String,
     pub(crate) arl_uri: String,
 }
