@@ -122,7 +122,6 @@ pub(crate) struct AuthorityKey {
 /// A certificate's facts.
 #[derive(Clone, Debug)]
 pub(crate) struct Certificate {
-    pub(crate) der: CertificateDer<'static>,
     pub(crate) fingerprint: [u8; 32],
     pub(crate) signed: Vec<u8>,
     pub(crate) signature: Vec<u8>,
@@ -212,6 +211,8 @@ impl Certificate {
                 limit,
             });
         }
+        let algorithms_agree =
+            der::algorithms_agree(der).map_err(|_| malformed("not an X.509 certificate"))?;
         let (rest, parsed) =
             X509Certificate::from_der(der).map_err(|_| malformed("not an X.509 certificate"))?;
         if !rest.is_empty() || parsed.signature_value.unused_bits != 0 {
@@ -220,12 +221,11 @@ impl Certificate {
         let tbs = &parsed.tbs_certificate;
         let spki = tbs.subject_pki.raw;
         Ok(Self {
-            der: der.clone().into_owned(),
             fingerprint: sha256(der),
             signed: tbs.as_ref().to_vec(),
             signature: parsed.signature_value.data.to_vec(),
             signature_algorithm: SignatureAlgorithm::read(&parsed.signature_algorithm),
-            algorithms_agree: parsed.signature_algorithm == tbs.signature,
+            algorithms_agree,
             version: tbs.version.0 + 1,
             serial: tbs.raw_serial().to_vec(),
             issuer: DistinguishedName::read(&tbs.issuer),
@@ -242,11 +242,6 @@ impl Certificate {
     /// Whether issuer and subject are the same name (RFC 5280 §6.1: self-issued).
     pub(crate) fn is_self_issued(&self) -> bool {
         self.issuer.der == self.subject.der
-    }
-
-    /// The serial number in lower-case hexadecimal.
-    pub(crate) fn serial_text(&self) -> String {
-        hex(&self.serial)
     }
 }
 

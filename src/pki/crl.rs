@@ -124,6 +124,8 @@ impl Crl {
                 limit: limits.crl_bytes,
             });
         }
+        let algorithms_agree =
+            der::algorithms_agree(der).map_err(|_| malformed("not a certificate list"))?;
         let (rest, parsed) = CertificateRevocationList::from_der(der)
             .map_err(|_| malformed("not a certificate list"))?;
         let tbs = &parsed.tbs_cert_list;
@@ -134,7 +136,7 @@ impl Crl {
             return Err(CrlError::Unsupported("version 1".into()));
         }
         let algorithm = SignatureAlgorithm::read(&parsed.signature_algorithm);
-        if parsed.signature_algorithm != tbs.signature {
+        if !algorithms_agree {
             return Err(malformed("two different signature algorithms"));
         }
         if !algorithms.signatures.contains(&algorithm.0) {

@@ -77,6 +77,22 @@ pub(crate) fn whole(bytes: &[u8]) -> Result<Element<'_>, NotDer> {
     }
 }
 
+/// Reads the outside of a certificate or revocation list (what is signed, an algorithm, a
+/// signature), of which the certificate parser takes tags lightly although no signature covers
+/// them. Whether the algorithm outside is, octet for octet, the one inside: in both structures the
+/// first SEQUENCE of what is signed.
+pub(crate) fn algorithms_agree(bytes: &[u8]) -> Result<bool, NotDer> {
+    match whole(bytes)?.expect(tag::SEQUENCE)?.children()?.as_slice() {
+        [signed, outside, signature] => {
+            signature.expect(tag::BIT_STRING)?;
+            outside.expect(tag::SEQUENCE)?;
+            let parts = signed.expect(tag::SEQUENCE)?.children()?;
+            Ok(parts.iter().find(|part| part.tag == tag::SEQUENCE) == Some(outside))
+        }
+        _ => Err(NotDer),
+    }
+}
+
 /// The first element of `bytes`, and what follows. Definite minimal lengths and low tags only.
 fn split(bytes: &[u8]) -> Result<(Element<'_>, &[u8]), NotDer> {
     let (&tag, rest) = bytes.split_first().ok_or(NotDer)?;

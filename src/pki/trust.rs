@@ -402,7 +402,7 @@ fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TrustError {
 
 type ListFile = (PathBuf, CertificateRevocationListDer<'static>);
 
-/// The revocation lists of one file, or of every file in a folder.
+/// The revocation lists of one file, or of every file in a folder whose name has no leading dot.
 fn read_lists(path: &Path) -> Result<Vec<ListFile>, TrustError> {
     if !path.is_dir() {
         return read_list_file(path);
@@ -415,7 +415,11 @@ fn read_lists(path: &Path) -> Result<Vec<ListFile>, TrustError> {
         .map_err(io)?
         .map(|entry| entry.map(|entry| entry.path()).map_err(io))
         .collect::<Result<Vec<_>, _>>()?;
-    files.retain(|file| file.is_file());
+    let hidden = |file: &Path| {
+        file.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    };
+    files.retain(|file| file.is_file() && !hidden(file));
     files.sort();
     let mut lists = Vec::new();
     for file in files {
