@@ -40,6 +40,12 @@ impl Call {
         Self { caller, deadline, record: Mutex::new(Pending { record, written: false }) }
     }
 
+    /// A call for one part of this one that is a change of its own, with its own audit event.
+    pub fn for_part(&self) -> Self {
+        let (method, request_id) = (self.method(), self.request_id());
+        Self::new(self.caller.clone(), method, request_id, self.deadline)
+    }
+
     /// Who calls.
     pub fn caller(&self) -> &Caller {
         &self.caller

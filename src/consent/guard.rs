@@ -17,6 +17,8 @@ pub struct About<'a> {
     pub patients: &'a [PatientIdentifier],
     /// A break-glass grant found for the call.
     pub grant: Option<&'a Grant>,
+    /// The question is only passed on; others disclose.
+    pub relaying: bool,
     /// Class and confidentiality of the document.
     pub document: Option<(&'a str, Confidentiality)>,
 }
@@ -63,6 +65,7 @@ impl Guard {
             directives: &directives,
             opt_out_network: self.default == ConsentDefault::OptOut,
             grant: about.grant,
+            relaying: about.relaying,
             document: about.document,
             now: self.clock.now(),
         });

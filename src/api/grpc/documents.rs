@@ -235,6 +235,7 @@ fn readable(
         patients: std::slice::from_ref(&patient),
         grant,
         document: Some(found.sensitivity()),
+        ..About::default()
     };
     match gateway.guard.authorize_for(call, Action::ReadDocument, about) {
         Ok(permit) => Ok(Some((found, permit))),
