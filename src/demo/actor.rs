@@ -77,7 +77,11 @@ impl Caller {
     pub fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         request.set_timeout(TIMEOUT);
-        if let Some(value) = self.assertion.as_deref().and_then(|token| token.parse().ok()) {
+        if let Some(value) = self
+            .assertion
+            .as_deref()
+            .and_then(|token| token.parse().ok())
+        {
             request.metadata_mut().insert(ASSERTION, value);
         }
         request

@@ -47,7 +47,13 @@ impl Peers {
         trust: Arc<TrustHandle>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { directory, identity, trust, clock, channels: Mutex::default() }
+        Self {
+            directory,
+            identity,
+            trust,
+            clock,
+            channels: Mutex::default(),
+        }
     }
 
     /// The community, if it takes part.
@@ -55,9 +61,17 @@ impl Peers {
     /// # Errors
     /// [`Reason::UnknownCommunity`].
     pub fn peer(&self, home: &HomeCommunityId) -> Result<Arc<Peer>> {
-        self.directory.snapshot().peer(home).cloned().ok_or_else(|| {
-            Error::field(Reason::UnknownCommunity, "home_community_id", "no such community")
-        })
+        self.directory
+            .snapshot()
+            .peer(home)
+            .cloned()
+            .ok_or_else(|| {
+                Error::field(
+                    Reason::UnknownCommunity,
+                    "home_community_id",
+                    "no such community",
+                )
+            })
     }
 
     /// A channel to a community. Connects when first used, and again after a failure.
@@ -98,7 +112,10 @@ pub fn connect(
             .caused_by(error.to_string())
     };
     let name = ServerName::try_from(endpoint.host().to_owned()).map_err(|e| unusable(&e))?;
-    let expect = ServerExpectation { name: name.clone(), pin: Some(pin) };
+    let expect = ServerExpectation {
+        name: name.clone(),
+        pin: Some(pin),
+    };
     let config = client_config(identity, Arc::clone(trust), Arc::clone(clock), expect)
         .map_err(|error| unusable(&error))?;
     let connector = TlsConnector::from(config);

@@ -47,7 +47,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// If TLS or the routes cannot be set up, or the store cannot be closed cleanly.
-pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
+pub async fn run(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<()> {
     let tls = server_config(
         &gateway.certificate,
         Arc::clone(&gateway.trust),
@@ -133,7 +137,11 @@ impl Edge {
     ) -> Result<(TlsStream<TcpStream>, CertifiedPeer), &'static str> {
         let permit = self.handshakes.acquire().await.map_err(|_| "closing")?;
         stream.set_nodelay(true).map_err(|_| "socket")?;
-        let tls = self.acceptor.accept(stream).await.map_err(|error| rule(&error))?;
+        let tls = self
+            .acceptor
+            .accept(stream)
+            .await
+            .map_err(|error| rule(&error))?;
         drop(permit);
         let certificates = tls.get_ref().1.peer_certificates();
         let clock = self.gateway.clock.as_ref();
