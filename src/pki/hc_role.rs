@@ -1,4 +1,4 @@
-//! hcRole (ISO 17090-2 HCActorData) in subjectDirectoryAttributes: decoding, and encoding for
+//! hcRole (ISO 17090-2 `HCActorData`) in subjectDirectoryAttributes: decoding, and encoding for
 //! development certificates.
 //!
 //! The double SET: `Attribute.values` is a SET holding one `HCActorData`, itself a SET OF `HCActor`;

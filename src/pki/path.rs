@@ -2,8 +2,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::certificate::{AuthorityKey, Certificate};
+use super::certificate::Certificate;
 use super::certified::Remark;
+use super::extensions::AuthorityKey;
 use super::names::Name;
 use super::refusal::{Place, Refusal};
 use super::trust::TrustStore;
