@@ -242,8 +242,9 @@ impl Claims {
 /// refusal says what is missing.
 fn claimed_usage(leaf: &Certificate, profiles: &Profiles) -> Usage {
     let mut policies = leaf.extensions.policies.iter().flatten();
-    match policies.any(|policy| profiles.find(Usage::Institution, policy).is_some()) {
-        true => Usage::Institution,
-        false => Usage::Person,
+    if policies.any(|policy| profiles.find(Usage::Institution, policy).is_some()) {
+        Usage::Institution
+    } else {
+        Usage::Person
     }
 }

@@ -206,19 +206,18 @@ fn check_against_signer(claims: &Claims, signer: &Certified) -> Result<(), Asser
             if code.is_some_and(|code| code != claims.institution.as_str()) {
                 return contradiction("institution");
             }
-            match signer.has_role(&claims.role) {
-                true => Ok(()),
-                false => Err(AssertionRefusal::RoleNotCertified),
+            if !signer.has_role(&claims.role) {
+                return Err(AssertionRefusal::RoleNotCertified);
             }
         }
         Usage::Institution | Usage::Server => {
             if signer.institution_code() != Some(claims.issuer.as_str()) {
                 return contradiction("iss");
             }
-            match claims.institution.as_str() == claims.issuer {
-                true => Ok(()),
-                false => contradiction("institution"),
+            if claims.institution.as_str() != claims.issuer {
+                return contradiction("institution");
             }
         }
     }
+    Ok(())
 }

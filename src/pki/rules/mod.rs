@@ -112,13 +112,8 @@ pub(crate) fn critical(
     depth: usize,
     wanted: &[Box<str>],
 ) -> Result<(), Refusal> {
-    let missing = wanted.iter().find(|name| {
-        !certificate
-            .extensions
-            .critical
-            .iter()
-            .any(|found| *found == &***name)
-    });
+    let found = &certificate.extensions.critical;
+    let missing = wanted.iter().find(|name| !found.contains(&&***name));
     match missing {
         Some(name) => Err(Refusal::NotCritical {
             place: Place::at(depth),

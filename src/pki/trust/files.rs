@@ -28,25 +28,22 @@ fn is_pem(bytes: &[u8]) -> bool {
 /// [`TrustError::Io`], [`TrustError::Pem`], [`TrustError::Empty`].
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let bytes = read_file(path)?;
-    if !is_pem(&bytes) {
-        return match bytes.is_empty() {
-            true => Err(TrustError::Empty {
-                path: path.to_owned(),
-                expected: "certificate",
-            }),
-            false => Ok(vec![CertificateDer::from(bytes)]),
-        };
-    }
-    let found = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| pem_error(path, &error))?;
-    match found.is_empty() {
-        true => Err(TrustError::Empty {
+    let found = if is_pem(&bytes) {
+        CertificateDer::pem_slice_iter(&bytes)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| pem_error(path, &error))?
+    } else if bytes.is_empty() {
+        Vec::new()
+    } else {
+        vec![CertificateDer::from(bytes)]
+    };
+    if found.is_empty() {
+        return Err(TrustError::Empty {
             path: path.to_owned(),
             expected: "certificate",
-        }),
-        false => Ok(found),
+        });
     }
+    Ok(found)
 }
 
 fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TrustError {
