@@ -2,8 +2,10 @@
 //!
 //! Evaluation is `access`'s ([`crate::access::evaluate`]).
 
+mod guard;
 mod service;
 
+pub use guard::{About, Guard};
 pub use service::Consents;
 
 use crate::store::Schema;

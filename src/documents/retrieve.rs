@@ -33,7 +33,7 @@ impl Documents {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let entry = found.entry.clone();
         tokio::task::spawn_blocking(move || {
-            let mut send = |part| {
+            let send = |part| {
                 let part = pb::RetrievedPart { part: Some(part) };
                 sender.blocking_send(Ok(part)).is_ok()
             };

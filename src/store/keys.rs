@@ -249,11 +249,15 @@ impl Keys {
 
 /// Whether the folder holds anything that was encrypted.
 fn has_data(dir: &Path, disk: &dyn Disk) -> Result<bool, StoreError> {
-    match disk.list(&dir.join("ledger")) {
-        Ok(names) => Ok(!names.is_empty()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error).during("listing the ledger"),
+    for folder in ["ledger", "blobs"] {
+        match disk.list(&dir.join(folder)) {
+            Ok(names) if names.iter().any(|name| name != "tmp") => return Ok(true),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error).during("listing the store"),
+        }
     }
+    Ok(false)
 }
 
 fn read_root(path: &Path, disk: &dyn Disk) -> Result<Option<Secret>, StoreError> {

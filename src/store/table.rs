@@ -4,6 +4,7 @@
 //! ([`Tag`]), never in clear (INV-8).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use aws_lc_rs::digest;
 
@@ -166,7 +167,7 @@ fn keys_of<R: Row>(bytes: &[u8]) -> Option<RowKeys> {
     })
 }
 
-/// The tables of a store. Two rows types under one number are a mistake of the program: the first
+/// The tables of a store. Two row types under one number are a mistake of the program: the first
 /// stays, and [`Schema::duplicates`] lists the others.
 #[derive(Clone, Debug)]
 pub struct Schema {
@@ -193,15 +194,16 @@ impl Schema {
     /// Adds the table of `R`.
     #[must_use]
     pub fn table<R: Row>(mut self) -> Self {
-        if self.tables.contains_key(&R::TABLE) {
-            self.duplicates.push(R::NAME);
-        } else {
-            let table = Table {
-                name: R::NAME,
-                index_version: R::INDEX_VERSION,
-                keys: keys_of::<R>,
-            };
-            self.tables.insert(R::TABLE, table);
+        match self.tables.entry(R::TABLE) {
+            Entry::Occupied(_) => self.duplicates.push(R::NAME),
+            Entry::Vacant(entry) => {
+                let (name, index_version) = (R::NAME, R::INDEX_VERSION);
+                entry.insert(Table {
+                    name,
+                    index_version,
+                    keys: keys_of::<R>,
+                });
+            }
         }
         self
     }

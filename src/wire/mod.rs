@@ -16,6 +16,12 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
 }
 
+/// Metadata: the person's assertion, a signed JWS.
+pub const ASSERTION: &str = "renkei-assertion";
+
+/// Metadata: the request id, the same at every node a call goes through.
+pub const REQUEST_ID: &str = "renkei-request-id";
+
 /// The descriptors of everything in `proto/`, with comments; for server reflection and linting.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
