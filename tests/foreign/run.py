@@ -53,16 +53,15 @@ class Renkei:
         return done.stdout
 
     def init(self):
-        self.run("pki", "init", self.pki)
+        self.run("pki", "init", "--dir", self.pki)
 
-    def issue(self, name: str, kind: str, *more):
-        """Issues a certificate; returns its files, chain and key."""
-        self.run("pki", "issue", name, "--dir", self.pki, "--kind", kind, *more)
-        names = self.pki / "names"
-        return names / f"{name}.cert.pem", names / f"{name}.key.pem"
-
-    def pin(self, certificate: Path) -> str:
-        return json.loads(self.run("pki", "show", certificate, "--json"))["pin"]
+    def issue(self, name: str, kind: str, *more) -> SimpleNamespace:
+        """Issues a certificate: its files `certificate` (the chain) and `key`, and its `pin`."""
+        common = ["--dir", self.pki, "--kind", kind, "--name", name, "--cn", f"Foreign {name}"]
+        issued = json.loads(self.run("pki", "issue", *common, *more, "--json"))
+        return SimpleNamespace(
+            certificate=Path(issued["certificate"]), key=Path(issued["key"]), pin=issued["pin"]
+        )
 
     def token(self, profile: Path) -> str:
         return self.run("token", "--as", profile).strip()
@@ -156,7 +155,7 @@ def toml(sections: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_config(renkei: Renkei, certificate: Path, key: Path) -> Path:
+def write_config(renkei: Renkei, gateway) -> Path:
     crls = renkei.pki / "crls"
     path = renkei.folder / "node.toml"
     sections = {
@@ -168,8 +167,8 @@ def write_config(renkei: Renkei, certificate: Path, key: Path) -> Path:
         },
         "listen": {"address": "127.0.0.1:0"},
         "tls": {
-            "certificate": str(certificate),
-            "key": str(key),
+            "certificate": str(gateway.certificate),
+            "key": str(gateway.key),
             "roots": [str(renkei.root)],
             "intermediates": [str(renkei.pki / "issuing.cert.pem")],
             "crls": [str(crls / "root.crl.pem"), str(crls / "issuing.crl.pem")],
@@ -183,14 +182,14 @@ def write_config(renkei: Renkei, certificate: Path, key: Path) -> Path:
     return path
 
 
-def write_profile(renkei: Renkei, certificate: Path, key: Path, endpoint: str) -> Path:
+def write_profile(renkei: Renkei, hospital, endpoint: str) -> Path:
     """The physician for whom the hospital vouches, as `renkei token` takes it."""
     path = renkei.folder / "physician.toml"
     profile = {
         "connection": {
             "endpoint": f"https://{endpoint}",
-            "certificate": str(certificate),
-            "key": str(key),
+            "certificate": str(hospital.certificate),
+            "key": str(hospital.key),
             "roots": [str(renkei.root)],
         },
         "assertion": {
@@ -212,24 +211,26 @@ def run(renkei: Renkei) -> client.Report:
     print(f"ok   {len(files)} files of proto/ compiled with grpcio-tools")
 
     renkei.init()
-    gateway, gateway_key = renkei.issue("gateway", "gateway", "--dns", "localhost", "--ip", "127.0.0.1")
-    hospital, hospital_key = renkei.issue("hospital", "institution", "--institution-code", INSTITUTION)
-    members = directory(renkei.pin(gateway), renkei.pin(hospital))
+    gateway = renkei.issue("gateway", "gateway", "--dns", "localhost", "--ip", "127.0.0.1")
+    hospital = renkei.issue(
+        "hospital", "institution", "--code", INSTITUTION, "--org", "Foreign Client Test Hospital"
+    )
+    members = directory(gateway.pin, hospital.pin)
     (renkei.folder / "directory.json").write_text(json.dumps(members), encoding="utf-8")
 
-    node = Node(renkei, write_config(renkei, gateway, gateway_key))
+    node = Node(renkei, write_config(renkei, gateway))
     try:
         endpoint = node.address()
         print(f"ok   the node is ready at {endpoint}")
-        profile = write_profile(renkei, hospital, hospital_key, endpoint)
+        profile = write_profile(renkei, hospital, endpoint)
         tokens = renkei.folder / "assertions"
         tokens.write_text("".join(f"{renkei.token(profile)}\n" for _ in range(ASSERTIONS)))
         options = SimpleNamespace(
             stubs=stubs,
             endpoint=endpoint,
             ca=renkei.root,
-            cert=hospital,
-            key=hospital_key,
+            cert=hospital.certificate,
+            key=hospital.key,
             assertions=tokens,
             authority=AUTHORITIES[0],
             second_authority=AUTHORITIES[1],
