@@ -107,6 +107,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What is wrong, for the operator.
+    #[expect(clippy::too_many_lines, reason = "the wiring reads best whole")]
     pub async fn open(
         config: Config,
         options: Options,

@@ -255,6 +255,7 @@ fn is_active(consent: &pb::Consent) -> bool {
     )
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn recorded_by(call: &Call) -> Option<cpb::PersonRef> {
     let caller = call.caller();
     Some(cpb::PersonRef {

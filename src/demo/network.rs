@@ -113,6 +113,15 @@ impl Network {
         Caller::new(&link, person, &self.home)
     }
 
+    /// Somebody without a certificate, at the hub.
+    ///
+    /// # Errors
+    /// If the address is malformed.
+    pub(super) fn anonymous(&self) -> Result<Caller> {
+        let (node, address) = self.server(None)?;
+        Caller::anonymous(address, node.pin, &self.trust, &self.world.clock())
+    }
+
     /// The system of an institution, at its own gateway.
     ///
     /// # Errors

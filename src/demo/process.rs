@@ -75,6 +75,11 @@ impl Process {
         })
     }
 
+    /// What it has logged so far.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
     /// Ends the process at once, as a power cut of the process would: SIGKILL.
     ///
     /// # Errors

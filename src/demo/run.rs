@@ -93,6 +93,7 @@ fn prepare(root: &Path, settings: &Settings) -> Result<(World, Strangers, Sample
     Ok((world, strangers, sample))
 }
 
+#[expect(clippy::too_many_lines, reason = "the list of steps")]
 async fn play(
     report: &mut Report,
     world: World,

@@ -11,6 +11,7 @@ fn rules() -> Rules {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the fields are optional")]
 fn code(code: &str) -> Option<cpb::CodedValue> {
     Some(cpb::CodedValue {
         code: code.into(),
@@ -19,6 +20,7 @@ fn code(code: &str) -> Option<cpb::CodedValue> {
     })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn patient() -> Option<cpb::Identifier> {
     Some(cpb::Identifier {
         assigning_authority: "1.2.3.4".into(),
@@ -86,6 +88,7 @@ fn a_good_submission_gets_what_the_registry_assigns() {
 type Change = fn(&mut pb::Submission);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn every_broken_rule_names_its_field() {
     let cases: &[(Change, Reason, &str)] = &[
         (

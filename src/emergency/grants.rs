@@ -62,7 +62,7 @@ impl Grants {
             .checked_add(seconds.seconds())
             .map_err(Error::internal)?;
         let id = uuid::Uuid::new_v4().to_string();
-        let notice = self.notice(call, request, &id, now)?;
+        let notice = Self::notice(call, request, &id, now)?;
         let row = GrantRow {
             id: id.clone(),
             linkage: linkage.to_bytes().to_vec(),
@@ -87,7 +87,6 @@ impl Grants {
     }
 
     fn notice(
-        &self,
         call: &Call,
         request: &pb::OpenBreakGlassRequest,
         id: &str,

@@ -81,7 +81,7 @@ impl Emergency {
                 .documents
                 .find(permit, patient, &filter, MAX_DOCUMENTS, "")?;
             response.truncated |= !page.next.is_empty();
-            for entry in page.entries {
+            for entry in &page.entries {
                 self.read(permit, entry, &mut response)?;
             }
         }
@@ -91,7 +91,7 @@ impl Emergency {
     fn read(
         &self,
         permit: &Permit,
-        entry: dpb::DocumentEntry,
+        entry: &dpb::DocumentEntry,
         response: &mut fpb::GetSummaryItemsResponse,
     ) -> Result<()> {
         let uuid = entry.entry_uuid.parse().map_err(Error::internal)?;
@@ -102,7 +102,7 @@ impl Emergency {
             Outcome::Readable => String::new(),
             Outcome::NotUnderstood(reason) => reason.to_string(),
         };
-        response.documents.push(listed(&entry, reason));
+        response.documents.push(listed(entry, reason));
         Ok(())
     }
 

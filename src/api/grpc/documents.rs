@@ -60,7 +60,7 @@ async fn provide(
     known(&gateway, &call, &patient)?;
     if start.validate_only {
         return Ok(pb::ProvideDocumentsResponse {
-            result: Some(Default::default()),
+            result: Some(pb::RegistrationResult::default()),
         });
     }
     while let Some(part) = next(&mut messages).await? {

@@ -235,7 +235,7 @@ async fn close<A>(gateway: &Gateway, call: &Call, answer: Result<A>) -> Result<A
             audit: vec![event],
             ..Commit::default()
         };
-        gateway.store.commit(commit).await?;
+        let _committed = gateway.store.commit(commit).await?;
     }
     answer
 }

@@ -49,6 +49,7 @@ async fn identify(caller: &Caller, record: &SampleRecord) -> Result<String> {
     Ok(first.candidate_ref)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn reference(candidate: &str) -> Option<pb::PatientRef> {
     Some(pb::PatientRef {
         subject: Some(pb::patient_ref::Subject::CandidateRef(candidate.to_owned())),

@@ -36,22 +36,38 @@ async fn query(caller: &Caller) -> Result<(), tonic::Status> {
         .map(|_| ())
 }
 
-/// Each is refused in the TLS handshake; the unregistered one after it.
+/// Each is refused in the TLS handshake, by the rule that is broken (as the hub's log says); the
+/// unregistered one after it.
 pub(crate) async fn certificates(network: &Network, strangers: &Strangers) -> Checked {
     let mut checked = Vec::new();
-    for (who, identity) in [
-        ("of another CA", &strangers.foreign),
-        ("for signing (nonRepudiation)", &strangers.signing),
-        ("revoked", &strangers.revoked),
+    for (who, rule, identity) in [
+        ("of another CA", "issuer-unknown", Some(&strangers.foreign)),
+        (
+            "for signing (nonRepudiation)",
+            "signing-certificate",
+            Some(&strangers.signing),
+        ),
+        ("revoked", "revoked", Some(&strangers.revoked)),
+        ("none", "no-certificate", None),
     ] {
-        let caller = network.caller_with(None, identity, None)?;
-        match query(&caller).await {
-            Err(status) if status.code() == Code::Unavailable || status.code() == Code::Unknown => {
-            }
-            Err(status) => bail!("certificate {who}: expected no connection, got {status}"),
-            Ok(()) => bail!("certificate {who} was served"),
-        }
-        checked.push(format!("certificate {who}: refused in the handshake"));
+        let before = network.hub.log().matches(rule).count();
+        let caller = match identity {
+            Some(identity) => network.caller_with(None, identity, None)?,
+            None => network.anonymous()?,
+        };
+        let Err(status) = query(&caller).await else {
+            bail!("certificate {who}: was served")
+        };
+        let transport = std::error::Error::source(&status)
+            .is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>);
+        ensure(transport, || {
+            format!("certificate {who}: expected no connection, got {status}")
+        })?;
+        let after = network.hub.log().matches(rule).count();
+        ensure(after > before, || {
+            format!("certificate {who}: not refused by the rule {rule}")
+        })?;
+        checked.push(format!("certificate {who}: no connection (rule {rule})"));
     }
     let caller = network.caller_with(None, &strangers.unregistered, None)?;
     let Err(status) = query(&caller).await else {
