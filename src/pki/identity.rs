@@ -1,0 +1,192 @@
+//! A node's own certificate and private key.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::crypto::aws_lc_rs;
+use rustls::sign::{CertifiedKey, SigningKey};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use zeroize::{Zeroize as _, Zeroizing};
+
+use super::certificate::Certificate;
+use super::trust::read_certificates;
+use super::{Refusal, TrustError};
+use crate::types::CertificatePin;
+
+/// Largest own certificate; the same as the limit for peers.
+const LARGEST_CERTIFICATE: usize = 65_536;
+
+/// Why an identity cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IdentityError {
+    /// The certificate file cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] TrustError),
+    /// The end-entity certificate does not parse.
+    #[error("own certificate: {0}")]
+    Refused(#[from] Refusal),
+    /// The key file cannot be read.
+    #[error("cannot read {path:?}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Others than the owner may read the key file.
+    #[error("private key {path:?} may be read by others (mode {mode:03o}); set it to 600")]
+    Readable {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// Not an unencrypted PEM private key of a kind in use.
+    #[error("no usable private key in {origin}: {reason}")]
+    Key {
+        /// The file, or where it came from.
+        origin: Box<str>,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// The key belongs to another certificate.
+    #[error("private key does not belong to the certificate of {subject}")]
+    Mismatch {
+        /// The certificate's subject.
+        subject: Box<str>,
+    },
+}
+
+/// A certificate chain with the private key of its first certificate.
+///
+/// `Debug` shows the subject only.
+#[derive(Clone)]
+pub struct NodeIdentity(Arc<Inner>);
+
+struct Inner {
+    leaf: Certificate,
+    chain: Vec<CertificateDer<'static>>,
+    key: PrivateKeyDer<'static>,
+    signing: Arc<dyn SigningKey>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.key.zeroize();
+    }
+}
+
+impl NodeIdentity {
+    /// Loads `cert_chain_pem` (own certificate first, then the CA certificates below the root) and
+    /// `key_pem` (PKCS#8, PKCS#1 or SEC1, not encrypted).
+    ///
+    /// # Errors
+    /// [`IdentityError`]; among others if group or others may read the key, and if it belongs to
+    /// another certificate.
+    pub fn load(cert_chain_pem: &Path, key_pem: &Path) -> Result<Self, IdentityError> {
+        let chain = read_certificates(cert_chain_pem)?;
+        refuse_readable(key_pem)?;
+        let text = fs::read(key_pem)
+            .map(Zeroizing::new)
+            .map_err(|source| IdentityError::Io {
+                path: key_pem.to_owned(),
+                source,
+            })?;
+        let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| IdentityError::Key {
+            origin: key_pem.display().to_string().into(),
+            reason: format!("{error:?}").into(),
+        })?;
+        Self::from_der(chain, key)
+    }
+
+    /// Makes an identity from DER.
+    ///
+    /// # Errors
+    /// [`IdentityError`], all but the file variants.
+    pub fn from_der(
+        chain: Vec<CertificateDer<'static>>,
+        key: PrivateKeyDer<'static>,
+    ) -> Result<Self, IdentityError> {
+        let first = chain.first().ok_or(Refusal::NoCertificate)?;
+        let leaf = Certificate::read(first, LARGEST_CERTIFICATE)?;
+        let signing =
+            aws_lc_rs::sign::any_supported_type(&key).map_err(|error| IdentityError::Key {
+                origin: "identity".into(),
+                reason: error.to_string().into(),
+            })?;
+        let public = signing.public_key();
+        if public.is_none_or(|spki| spki.as_ref() != leaf.spki.as_slice()) {
+            return Err(IdentityError::Mismatch {
+                subject: leaf.subject.text().into(),
+            });
+        }
+        Ok(Self(Arc::new(Inner {
+            leaf,
+            chain,
+            key,
+            signing,
+        })))
+    }
+
+    /// The chain sent to peers, own certificate first.
+    pub fn chain(&self) -> &[CertificateDer<'static>] {
+        &self.0.chain
+    }
+
+    /// The pin under which peers register this identity.
+    pub fn pin(&self) -> CertificatePin {
+        CertificatePin::from_bytes(self.0.leaf.spki_sha256)
+    }
+
+    /// The subject's name as text.
+    pub fn subject(&self) -> String {
+        self.0.leaf.subject.text()
+    }
+
+    pub(crate) fn leaf(&self) -> &Certificate {
+        &self.0.leaf
+    }
+
+    pub(crate) fn key(&self) -> &PrivateKeyDer<'static> {
+        &self.0.key
+    }
+
+    /// The pair for rustls. Its own consistency check is not used: webpki, behind it, refuses a
+    /// critical certificatePolicies. [`NodeIdentity::from_der`] has compared key and certificate.
+    pub(crate) fn certified_key(&self) -> CertifiedKey {
+        CertifiedKey::new(self.0.chain.clone(), Arc::clone(&self.0.signing))
+    }
+}
+
+impl fmt::Debug for NodeIdentity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "NodeIdentity({})", self.subject())
+    }
+}
+
+/// Refuses a key file that group or others may read, on systems with such bits.
+fn refuse_readable(path: &Path) -> Result<(), IdentityError> {
+    let metadata = fs::metadata(path).map_err(|source| IdentityError::Io {
+        path: path.to_owned(),
+        source,
+    })?;
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(IdentityError::Readable {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+    }
+    #[cfg(not(unix))]
+    drop(metadata);
+    Ok(())
+}

@@ -1,0 +1,248 @@
+//! Path building and revocation: from an end entity up to a configured root.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::certificate::{AuthorityKey, Certificate};
+use super::certified::Remark;
+use super::names::Name;
+use super::refusal::{Place, Refusal};
+use super::trust::TrustStore;
+
+/// Tolerance for a revocation list issued by a clock ahead of ours.
+const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
+
+/// Searches a path from `leaf` over `pool` to a root of `trust`, and returns what `accept` makes of
+/// the first path that it accepts. Otherwise the refusal that came closest.
+pub(crate) fn find<'c, T>(
+    leaf: &'c Certificate,
+    pool: &[&'c Certificate],
+    roots: &'c [Certificate],
+    limits: (usize, usize),
+    accept: &mut dyn FnMut(&[&'c Certificate]) -> Result<T, Refusal>,
+) -> Result<T, Refusal> {
+    let (longest, checks) = limits;
+    let mut search = Search {
+        pool,
+        roots,
+        longest,
+        checks,
+        limit: checks,
+        closest: None,
+    };
+    let mut path = vec![leaf];
+    match search.climb(&mut path, accept) {
+        Some(found) => Ok(found),
+        None => Err(search
+            .closest
+            .map_or(Refusal::NoCertificate, |(_, refusal)| refusal)),
+    }
+}
+
+struct Search<'s, 'c> {
+    pool: &'s [&'c Certificate],
+    roots: &'c [Certificate],
+    longest: usize,
+    checks: usize,
+    limit: usize,
+    /// How close the best failure came to a path, and why it failed.
+    closest: Option<(usize, Refusal)>,
+}
+
+impl<'c> Search<'_, 'c> {
+    fn failed(&mut self, closeness: usize, refusal: Refusal) {
+        if self
+            .closest
+            .as_ref()
+            .is_none_or(|(best, _)| closeness > *best)
+        {
+            self.closest = Some((closeness, refusal));
+        }
+    }
+
+    fn climb<T>(
+        &mut self,
+        path: &mut Vec<&'c Certificate>,
+        accept: &mut dyn FnMut(&[&'c Certificate]) -> Result<T, Refusal>,
+    ) -> Option<T> {
+        let current = path.last().copied()?;
+        let depth = path.len() - 1;
+        if path.len() >= self.longest {
+            let refusal = Refusal::ChainTooLong {
+                count: path.len() + 1,
+                limit: self.longest,
+            };
+            self.failed(depth * 10 + 4, refusal);
+            return None;
+        }
+        let roots = self.roots.iter().map(|root| (root, true));
+        let pool: Vec<_> = self
+            .pool
+            .iter()
+            .map(|candidate| (*candidate, false))
+            .collect();
+        for (candidate, is_root) in roots.chain(pool) {
+            let named = candidate.subject.der == current.issuer.der;
+            if !named
+                || path
+                    .iter()
+                    .any(|known| known.fingerprint == candidate.fingerprint)
+            {
+                continue;
+            }
+            if !self.signs(candidate, current, depth) {
+                continue;
+            }
+            path.push(candidate);
+            let found = if is_root {
+                accept(path)
+                    .map_err(|refusal| self.failed(1_000, refusal))
+                    .ok()
+            } else {
+                self.climb(path, accept)
+            };
+            path.pop();
+            if found.is_some() {
+                return found;
+            }
+        }
+        let issuer = current.issuer.text().into();
+        self.failed(
+            depth * 10 + 1,
+            Refusal::IssuerUnknown {
+                place: Place::at(depth),
+                issuer,
+            },
+        );
+        None
+    }
+
+    /// Whether `candidate`, of the right name, issued `current`; spends one signature check.
+    fn signs(&mut self, candidate: &Certificate, current: &Certificate, depth: usize) -> bool {
+        let place = Place::at(depth);
+        if let Some(key) = &current.extensions.authority_key
+            && !names_issuer(key, candidate)
+        {
+            self.failed(depth * 10 + 2, Refusal::AuthorityKeyIdentifier { place });
+            return false;
+        }
+        if self.checks == 0 {
+            self.failed(999, Refusal::PathTooComplex { limit: self.limit });
+            return false;
+        }
+        self.checks -= 1;
+        let (algorithm, signed) = (&current.signature_algorithm, &current.signed);
+        if candidate
+            .key
+            .verifies(algorithm, signed, &current.signature)
+        {
+            return true;
+        }
+        self.failed(depth * 10 + 3, Refusal::Signature { place });
+        false
+    }
+}
+
+/// Whether authority key identifier `key` names `issuer`: by key identifier, and by issuer and
+/// serial number where those are given (HPKI gives both).
+fn names_issuer(key: &AuthorityKey, issuer: &Certificate) -> bool {
+    let by_key = match (&key.key_id, &issuer.extensions.subject_key_id) {
+        (Some(wanted), Some(found)) => wanted == found,
+        _ => true,
+    };
+    let by_name = key.issuer.is_empty()
+        || key
+            .issuer
+            .contains(&Name::Directory(issuer.issuer.der.clone()));
+    let by_serial = key
+        .serial
+        .as_ref()
+        .is_none_or(|serial| *serial == issuer.serial);
+    by_key && by_name && by_serial
+}
+
+/// What revocation checking of one path found.
+#[derive(Debug, Default)]
+pub(crate) struct Revocation {
+    pub(crate) remarks: Vec<Remark>,
+    pub(crate) numbers: Vec<String>,
+    /// When the first list used stops serving.
+    pub(crate) valid_until: Option<Timestamp>,
+}
+
+/// Checks every certificate of `path` below the root against its issuer's lists (RFC 5280 §6.3).
+pub(crate) fn revocation(
+    path: &[&Certificate],
+    trust: &TrustStore,
+    now: Timestamp,
+) -> Result<Revocation, Refusal> {
+    let mut result = Revocation::default();
+    for (depth, (certificate, issuer)) in path.iter().zip(path.iter().skip(1)).enumerate() {
+        check_one(
+            certificate,
+            issuer,
+            Place::at(depth),
+            trust,
+            now,
+            &mut result,
+        )?;
+    }
+    Ok(result)
+}
+
+fn check_one(
+    certificate: &Certificate,
+    issuer: &Certificate,
+    place: Place,
+    trust: &TrustStore,
+    now: Timestamp,
+    result: &mut Revocation,
+) -> Result<(), Refusal> {
+    let covering: Vec<_> = trust
+        .crls()
+        .iter()
+        .filter(|list| list.covers(certificate, issuer))
+        .collect();
+    // A stale list still tells the truth about what it revokes.
+    if let Some(revoked_at) = covering
+        .iter()
+        .find_map(|list| list.revoked_at(&certificate.serial))
+    {
+        return Err(Refusal::Revoked { place, revoked_at });
+    }
+    if !issuer.extensions.has_key_usage("cRLSign") {
+        return Err(Refusal::CrlSign { place });
+    }
+    let latest_start = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
+    let started = covering
+        .iter()
+        .filter(|list| list.this_update <= latest_start);
+    let Some(list) = started.max_by_key(|list| list.next_update) else {
+        return Err(match covering.first() {
+            Some(list) => Refusal::CrlNotYetValid {
+                place,
+                this_update: list.this_update,
+            },
+            None => Refusal::CrlMissing {
+                place,
+                issuer: certificate.issuer.text().into(),
+            },
+        });
+    };
+    let next_update = list.next_update;
+    let end = next_update
+        .saturating_add(trust.options().crl_grace)
+        .unwrap_or(Timestamp::MAX);
+    if now > end {
+        return Err(Refusal::CrlExpired { place, next_update });
+    }
+    if now > next_update {
+        result
+            .remarks
+            .push(Remark::CrlInGrace { place, next_update });
+    }
+    // A verdict made before nextUpdate lasts only until then, so that the remark is not missed.
+    let until = if now > next_update { end } else { next_update };
+    result.valid_until = Some(result.valid_until.map_or(until, |known| known.min(until)));
+    result.numbers.push(list.number_text());
+    Ok(())
+}

@@ -1,0 +1,529 @@
+//! The trust store: roots, known CA certificates, revocation lists and profiles; never the
+//! operating system's store. Immutable; a reload makes a new one with a new generation.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+
+use super::certificate::Certificate;
+use super::crl::{Crl, CrlError};
+use super::profile::Profiles;
+use super::rules;
+use super::{Certified, Refusal, Usage};
+
+/// Verdicts remembered by [`TrustHandle`]; one is about 1 KiB.
+const CACHED_VERDICTS: usize = 4_096;
+
+/// Settings of a trust store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TrustOptions {
+    /// How long past nextUpdate a revocation list still serves, with a remark. Zero: not at all.
+    pub crl_grace: Duration,
+}
+
+/// Why a trust store cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TrustError {
+    /// A file cannot be read.
+    #[error("cannot read {path:?}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A file holds nothing of the kind expected.
+    #[error("no {expected} in {path:?}")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+        /// What was expected.
+        expected: &'static str,
+    },
+    /// A PEM block does not decode.
+    #[error("malformed PEM in {path:?}: {reason}")]
+    Pem {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: Box<str>,
+    },
+    /// No root at all: nothing could be trusted.
+    #[error("no root certificate is configured")]
+    NoRoot,
+    /// A root or CA certificate breaks a rule.
+    #[error("CA certificate {subject}: {refusal}")]
+    Authority {
+        /// Its subject, or where it came from.
+        subject: Box<str>,
+        /// The rule.
+        refusal: Refusal,
+    },
+    /// A root that is not self-signed.
+    #[error("root certificate {subject} is not self-signed")]
+    NotSelfSigned {
+        /// Its subject.
+        subject: Box<str>,
+    },
+    /// A revocation list is not taken.
+    #[error("{origin}: {error}")]
+    Crl {
+        /// The file, or where it came from.
+        origin: Box<str>,
+        /// Why.
+        error: CrlError,
+    },
+}
+
+/// How one revocation list stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CrlStatus {
+    /// Issuer's name.
+    pub issuer: String,
+    /// CRL number.
+    pub number: String,
+    /// When it was issued.
+    pub this_update: Timestamp,
+    /// When the next one is due.
+    pub next_update: Timestamp,
+    /// How many certificates are on it.
+    pub revoked: usize,
+}
+
+/// Roots, CA certificates, revocation lists and profiles of one moment; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TrustStore(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    roots: Vec<Certificate>,
+    intermediates: Vec<Certificate>,
+    crls: Vec<Crl>,
+    profiles: Profiles,
+    options: TrustOptions,
+    generation: u64,
+}
+
+fn next_generation() -> u64 {
+    static GENERATION: AtomicU64 = AtomicU64::new(1);
+    GENERATION.fetch_add(1, Ordering::Relaxed)
+}
+
+impl TrustStore {
+    /// Loads a trust store from PEM or DER files. A folder among `crls` stands for every file in
+    /// it. All or nothing: one bad file and the store is not made, so that the old one stays.
+    ///
+    /// # Errors
+    /// [`TrustError`].
+    pub fn load(
+        roots: &[PathBuf],
+        intermediates: &[PathBuf],
+        crls: &[PathBuf],
+        profiles: Profiles,
+        options: TrustOptions,
+    ) -> Result<Self, TrustError> {
+        let mut root_certificates = Vec::new();
+        for path in roots {
+            root_certificates.extend(read_certificates(path)?);
+        }
+        let mut ca_certificates = Vec::new();
+        for path in intermediates {
+            ca_certificates.extend(read_certificates(path)?);
+        }
+        let store = Self::from_der(&root_certificates, &ca_certificates, &[], profiles, options)?;
+        let mut lists: Vec<Crl> = Vec::new();
+        for path in crls {
+            for (file, list) in read_lists(path)? {
+                let origin = file.display().to_string();
+                let list = store
+                    .read_crl(&list)
+                    .map_err(|error| crl_error(&origin, error))?;
+                keep_newest(&mut lists, list);
+            }
+        }
+        Ok(store.with_lists(lists))
+    }
+
+    /// Makes a trust store from DER.
+    ///
+    /// # Errors
+    /// [`TrustError`], all but the file variants.
+    pub fn from_der(
+        roots: &[CertificateDer<'_>],
+        intermediates: &[CertificateDer<'_>],
+        crls: &[CertificateRevocationListDer<'_>],
+        profiles: Profiles,
+        options: TrustOptions,
+    ) -> Result<Self, TrustError> {
+        if roots.is_empty() {
+            return Err(TrustError::NoRoot);
+        }
+        let roots = roots
+            .iter()
+            .map(|der| read_root(der, &profiles))
+            .collect::<Result<Vec<_>, _>>()?;
+        let intermediates = intermediates
+            .iter()
+            .map(|der| read_authority(der, &profiles))
+            .collect::<Result<Vec<_>, _>>()?;
+        let generation = next_generation();
+        let store = Self(Arc::new(Inner {
+            roots,
+            intermediates,
+            crls: Vec::new(),
+            profiles,
+            options,
+            generation,
+        }));
+        let mut lists = Vec::new();
+        for der in crls {
+            let list = store
+                .read_crl(der)
+                .map_err(|error| crl_error("revocation list", error))?;
+            keep_newest(&mut lists, list);
+        }
+        Ok(store.with_lists(lists))
+    }
+
+    /// This store with `new` revocation lists put in place of those they renew. A list with a lower
+    /// number than the one in force is refused, and then nothing changes.
+    ///
+    /// # Errors
+    /// [`CrlError`].
+    pub fn with_crls(&self, new: &[CertificateRevocationListDer<'_>]) -> Result<Self, CrlError> {
+        let mut lists = self.0.crls.clone();
+        for der in new {
+            let list = self.read_crl(der)?;
+            if let Some(known) = lists.iter().find(|known| known.same_scope(&list))
+                && list.is_older_than(known)
+            {
+                return Err(CrlError::NumberWentBack {
+                    issuer: list.issuer.text().into(),
+                    found: list.number_text().into(),
+                    known: known.number_text().into(),
+                });
+            }
+            keep_newest(&mut lists, list);
+        }
+        Ok(self.with_lists(lists))
+    }
+
+    /// Checks that no list of this store is older than the one `previous` holds for the same
+    /// certificates, and none of `previous` is missing; for a reload from files.
+    ///
+    /// # Errors
+    /// [`CrlError::NumberWentBack`].
+    pub fn check_not_older_than(&self, previous: &Self) -> Result<(), CrlError> {
+        for known in &previous.0.crls {
+            let newer = self.0.crls.iter().find(|list| list.same_scope(known));
+            if newer.is_some_and(|list| list.is_older_than(known)) {
+                return Err(CrlError::NumberWentBack {
+                    issuer: known.issuer.text().into(),
+                    found: newer.map(Crl::number_text).unwrap_or_default().into(),
+                    known: known.number_text().into(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn with_lists(&self, crls: Vec<Crl>) -> Self {
+        Self(Arc::new(Inner {
+            roots: self.0.roots.clone(),
+            intermediates: self.0.intermediates.clone(),
+            crls,
+            profiles: self.0.profiles.clone(),
+            options: self.0.options,
+            generation: next_generation(),
+        }))
+    }
+
+    fn read_crl(&self, der: &[u8]) -> Result<Crl, CrlError> {
+        let authorities = self.0.roots.iter().chain(&self.0.intermediates);
+        let profiles = &self.0.profiles;
+        Crl::load(der, authorities, profiles.algorithms(), profiles.limits())
+    }
+
+    /// The number of this state of trust, never given twice in one process: a verdict under one
+    /// generation says nothing under another.
+    pub fn generation(&self) -> u64 {
+        self.0.generation
+    }
+
+    /// The profiles certificates are judged by.
+    pub fn profiles(&self) -> &Profiles {
+        &self.0.profiles
+    }
+
+    /// The settings.
+    pub fn options(&self) -> TrustOptions {
+        self.0.options
+    }
+
+    /// Every revocation list in force, for metrics and readiness.
+    pub fn crl_status(&self) -> Vec<CrlStatus> {
+        let status = |list: &Crl| CrlStatus {
+            issuer: list.issuer.text(),
+            number: list.number_text(),
+            this_update: list.this_update,
+            next_update: list.next_update,
+            revoked: list.revoked_count(),
+        };
+        self.0.crls.iter().map(status).collect()
+    }
+
+    /// Names of the configured CAs no revocation list was signed by; their certificates are all
+    /// refused, so a node with such a CA is not ready.
+    pub fn authorities_without_crl(&self) -> Vec<String> {
+        let authorities = self.0.roots.iter().chain(&self.0.intermediates);
+        authorities
+            .filter(|ca| !self.0.crls.iter().any(|list| list.signer == ca.spki_sha256))
+            .map(|ca| ca.subject.text())
+            .collect()
+    }
+
+    pub(crate) fn roots(&self) -> &[Certificate] {
+        &self.0.roots
+    }
+
+    pub(crate) fn intermediates(&self) -> &[Certificate] {
+        &self.0.intermediates
+    }
+
+    pub(crate) fn crls(&self) -> &[Crl] {
+        &self.0.crls
+    }
+}
+
+fn crl_error(origin: &str, error: CrlError) -> TrustError {
+    TrustError::Crl {
+        origin: origin.into(),
+        error,
+    }
+}
+
+fn keep_newest(lists: &mut Vec<Crl>, list: Crl) {
+    match lists.iter_mut().find(|known| known.same_scope(&list)) {
+        Some(known) if list.is_older_than(known) => {}
+        Some(known) => *known = list,
+        None => lists.push(list),
+    }
+}
+
+fn read_authority(
+    der: &CertificateDer<'_>,
+    profiles: &Profiles,
+) -> Result<Certificate, TrustError> {
+    let limit = profiles.limits().certificate_bytes;
+    let certificate = Certificate::read(der, limit).map_err(|refusal| TrustError::Authority {
+        subject: "(unreadable)".into(),
+        refusal,
+    })?;
+    match rules::authority(&certificate, 1, profiles) {
+        Ok(()) => Ok(certificate),
+        Err(refusal) => Err(TrustError::Authority {
+            subject: certificate.subject.text().into(),
+            refusal,
+        }),
+    }
+}
+
+fn read_root(der: &CertificateDer<'_>, profiles: &Profiles) -> Result<Certificate, TrustError> {
+    let root = read_authority(der, profiles)?;
+    let own = root
+        .key
+        .verifies(&root.signature_algorithm, &root.signed, &root.signature);
+    if root.is_self_issued() && own {
+        Ok(root)
+    } else {
+        Err(TrustError::NotSelfSigned {
+            subject: root.subject.text().into(),
+        })
+    }
+}
+
+fn read_file(path: &Path) -> Result<Vec<u8>, TrustError> {
+    fs::read(path).map_err(|source| TrustError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn is_pem(bytes: &[u8]) -> bool {
+    bytes
+        .windows(11)
+        .take(65_536)
+        .any(|window| window == b"-----BEGIN ")
+}
+
+/// The certificates of one PEM (one or more) or DER (one) file.
+///
+/// # Errors
+/// [`TrustError::Io`], [`TrustError::Pem`], [`TrustError::Empty`].
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let bytes = read_file(path)?;
+    if !is_pem(&bytes) {
+        return match bytes.is_empty() {
+            true => Err(TrustError::Empty {
+                path: path.to_owned(),
+                expected: "certificate",
+            }),
+            false => Ok(vec![CertificateDer::from(bytes)]),
+        };
+    }
+    let found = CertificateDer::pem_slice_iter(&bytes)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| pem_error(path, &error))?;
+    match found.is_empty() {
+        true => Err(TrustError::Empty {
+            path: path.to_owned(),
+            expected: "certificate",
+        }),
+        false => Ok(found),
+    }
+}
+
+fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TrustError {
+    TrustError::Pem {
+        path: path.to_owned(),
+        reason: format!("{error:?}").into(),
+    }
+}
+
+type ListFile = (PathBuf, CertificateRevocationListDer<'static>);
+
+/// The revocation lists of one file, or of every file in a folder whose name has no leading dot.
+fn read_lists(path: &Path) -> Result<Vec<ListFile>, TrustError> {
+    if !path.is_dir() {
+        return read_list_file(path);
+    }
+    let io = |source| TrustError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut files = fs::read_dir(path)
+        .map_err(io)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(io))
+        .collect::<Result<Vec<_>, _>>()?;
+    let hidden = |file: &Path| {
+        file.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    };
+    files.retain(|file| file.is_file() && !hidden(file));
+    files.sort();
+    let mut lists = Vec::new();
+    for file in files {
+        lists.extend(read_list_file(&file)?);
+    }
+    Ok(lists)
+}
+
+/// The revocation lists of one PEM (one or more) or DER (one) file.
+fn read_list_file(path: &Path) -> Result<Vec<ListFile>, TrustError> {
+    let bytes = read_file(path)?;
+    let lists = if is_pem(&bytes) {
+        CertificateRevocationListDer::pem_slice_iter(&bytes)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| pem_error(path, &error))?
+    } else {
+        vec![CertificateRevocationListDer::from(bytes)]
+    };
+    if lists.is_empty() {
+        return Err(TrustError::Empty {
+            path: path.to_owned(),
+            expected: "revocation list",
+        });
+    }
+    Ok(lists
+        .into_iter()
+        .map(|list| (path.to_owned(), list))
+        .collect())
+}
+
+/// The trust store in force, replaced as a whole on reload, with the verdicts under it.
+///
+/// Every verdict is kept by certificate fingerprint, usage and generation, until the earliest time
+/// at which it could change by itself; never across a reload. Refusals are not kept.
+#[derive(Debug)]
+pub struct TrustHandle {
+    store: ArcSwap<TrustStore>,
+    verdicts: Mutex<HashMap<([u8; 32], Usage), Verdict>>,
+}
+
+#[derive(Debug)]
+struct Verdict {
+    generation: u64,
+    judged_at: Timestamp,
+    certified: Arc<Certified>,
+}
+
+impl TrustHandle {
+    /// A handle with `store` in force.
+    pub fn new(store: TrustStore) -> Arc<Self> {
+        Arc::new(Self {
+            store: ArcSwap::from_pointee(store),
+            verdicts: Mutex::new(HashMap::new()),
+        })
+    }
+
+    /// The store in force.
+    pub fn current(&self) -> TrustStore {
+        TrustStore::clone(&self.store.load())
+    }
+
+    /// Puts `store` in force and forgets all verdicts.
+    pub fn replace(&self, store: TrustStore) {
+        self.store.store(Arc::new(store));
+        self.verdicts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
+    }
+
+    /// [`super::judge()`] under the store in force, or the verdict remembered under it.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        usage: Usage,
+        now: Timestamp,
+    ) -> Result<Arc<Certified>, Refusal> {
+        let store = self.store.load();
+        let leaf = chain.first().ok_or(Refusal::NoCertificate)?;
+        let key = (super::certificate::sha256(leaf), usage);
+        {
+            let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(verdict) = verdicts.get(&key)
+                && verdict.generation == store.generation()
+                && verdict.judged_at <= now
+                && now.as_second() <= verdict.certified.verdict_valid_until.as_second()
+            {
+                return Ok(Arc::clone(&verdict.certified));
+            }
+        }
+        let certified = Arc::new(super::judge(chain, &store, usage, now)?);
+        let verdict = Verdict {
+            generation: store.generation(),
+            judged_at: now,
+            certified: Arc::clone(&certified),
+        };
+        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
+        if verdicts.len() >= CACHED_VERDICTS {
+            verdicts.clear();
+        }
+        verdicts.insert(key, verdict);
+        Ok(certified)
+    }
+}
