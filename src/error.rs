@@ -271,3 +271,28 @@ impl std::error::Error for Error {
 
 /// The result of a service.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<crate::store::StoreError> for Error {
+    fn from(error: crate::store::StoreError) -> Self {
+        use crate::store::StoreError as S;
+        let reason = match &error {
+            S::Conflict => Reason::ConcurrentChange,
+            S::IdempotencyMismatch => Reason::IdempotencyMismatch,
+            S::Corrupt { .. } | S::InvalidRow { .. } => Reason::IntegrityFailure,
+            S::TooLarge { .. } => Reason::MessageTooLarge,
+            S::Io { .. } | S::Poisoned | S::Closed | S::Rebuilding | S::Locked => {
+                Reason::StoreUnavailable
+            }
+            _ => Reason::Internal,
+        };
+        let message = match reason {
+            Reason::ConcurrentChange => "another change came first; read again and repeat",
+            Reason::IdempotencyMismatch => "the idempotency key was used with another request",
+            Reason::IntegrityFailure => "stored data failed its integrity check; not served",
+            Reason::MessageTooLarge => "the change is larger than the store takes",
+            Reason::StoreUnavailable => "the store cannot make this durable now",
+            _ => "internal error",
+        };
+        Self::new(reason, message).caused_by(error)
+    }
+}

@@ -1,1 +1,232 @@
-//! The domain services, wired once.
+//! The domain services of a node, wired once. What every handler holds, and all it holds.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::audit::Audit;
+use crate::clock::Clock;
+use crate::config::{Capability, Config};
+use crate::consent::{Consents, Guard};
+use crate::directory::{Authenticator, Directory};
+use crate::documents::Documents;
+use crate::emergency::Emergency;
+use crate::error::{Error, Reason, Result};
+use crate::federation::{Federation, Locator, Outbox, Peers, follow_parent};
+use crate::identity::Identity;
+use crate::pki::{NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
+use crate::store::{OpenReport, Options, Schema, Store};
+use crate::types::HomeCommunityId;
+use crate::wire::pb::directory::ApplyDirectoryRequest;
+
+/// A node's services.
+#[derive(Debug)]
+pub struct Gateway {
+    /// Its settings.
+    pub config: Config,
+    /// Its community.
+    pub home: HomeCommunityId,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Its durable memory.
+    pub store: Arc<Store>,
+    /// Who calls.
+    pub authenticator: Authenticator,
+    /// Whom it trusts.
+    pub trust: Arc<TrustHandle>,
+    /// Its certificate.
+    pub certificate: NodeIdentity,
+    /// Who takes part.
+    pub directory: Arc<Directory>,
+    /// Who may.
+    pub guard: Arc<Guard>,
+    /// What patients said.
+    pub consents: Arc<Consents>,
+    /// Who a patient is.
+    pub identity: Arc<Identity>,
+    /// Documents here.
+    pub documents: Arc<Documents>,
+    /// The other communities.
+    pub federation: Arc<Federation>,
+    /// The minimal summary.
+    pub emergency: Emergency,
+    /// What happened.
+    pub audit: Audit,
+    /// Calls at once.
+    pub admission: Arc<Semaphore>,
+    /// Work under way, waited for at a stop.
+    pub tasks: TaskTracker,
+    /// Tells background work to stop.
+    pub stop: CancellationToken,
+    /// When the node started.
+    pub started: jiff::Timestamp,
+    /// What was found when the store was opened.
+    pub opened: OpenReport,
+}
+
+/// Every table a node keeps.
+pub fn schema() -> Schema {
+    let schema = crate::identity::tables(Schema::new());
+    let schema = crate::documents::tables(schema);
+    let schema = crate::directory::tables(schema);
+    let schema = crate::consent::tables(schema);
+    let schema = crate::federation::tables(schema);
+    crate::emergency::tables(schema)
+}
+
+/// Loads the trust a configuration names.
+///
+/// # Errors
+/// The file or certificate that is wrong.
+pub fn load_trust(config: &Config) -> Result<TrustStore> {
+    let unusable = |error: String| {
+        Error::new(Reason::Internal, "the trust store cannot be loaded").caused_by(error)
+    };
+    let profiles = if config.tls.test_profile { Profiles::test() } else { Profiles::hpki() };
+    let profiles = profiles.map_err(|error| unusable(error.to_string()))?;
+    TrustStore::load(
+        &config.tls.roots,
+        &config.tls.intermediates,
+        &config.tls.crls,
+        profiles,
+        TrustOptions::default(),
+    )
+    .map_err(|error| unusable(error.to_string()))
+}
+
+impl Gateway {
+    /// Opens a node: its certificate, trust, store and services.
+    ///
+    /// # Errors
+    /// What is wrong, for the operator.
+    pub async fn open(
+        config: Config,
+        options: Options,
+        directory_file: Option<ApplyDirectoryRequest>,
+    ) -> Result<Arc<Self>> {
+        let clock = Arc::clone(&options.clock);
+        let certificate = NodeIdentity::load(&config.tls.certificate, &config.tls.key)
+            .map_err(Error::internal)?;
+        let trust = TrustHandle::new(load_trust(&config)?);
+        let home = config.home().map_err(Error::internal)?;
+        let parent = config.parent.as_ref().map(|parent| parent.home_community_id.parse());
+        let parent: Option<HomeCommunityId> = parent.transpose().map_err(Error::internal)?;
+        let (store, opened) = Store::open(Path::new(&config.node.data_dir), schema(), options)?;
+
+        let directory = Arc::new(Directory::open(Arc::clone(&store), &config)?);
+        if let Some(request) = directory_file {
+            directory.preload(request).await?;
+        }
+        let authenticator = Authenticator::new(
+            Arc::clone(&directory),
+            Arc::clone(&trust),
+            home.clone(),
+            parent.clone(),
+        );
+        let consents = Arc::new(Consents::new(Arc::clone(&store), Arc::clone(&clock)));
+        let guard = Arc::new(Guard::new(
+            Arc::clone(&consents),
+            Arc::clone(&clock),
+            home.clone(),
+            config.consent.cross_community,
+        ));
+        let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);
+        let documents =
+            Arc::new(Documents::new(Arc::clone(&store), Arc::clone(&clock), &config)?);
+        let tasks = TaskTracker::new();
+        let federation = Arc::new(Federation {
+            peers: Arc::new(Peers::new(
+                Arc::clone(&directory),
+                certificate.clone(),
+                Arc::clone(&trust),
+                Arc::clone(&clock),
+            )),
+            locator: Arc::new(Locator::new(Arc::clone(&store), Arc::clone(&clock))),
+            outbox: Arc::new(Outbox::open(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                parent.clone(),
+            )?),
+            parent,
+            directory: Arc::clone(&directory),
+            identity: Arc::clone(&identity),
+            tasks: tasks.clone(),
+            stream_ceiling: Duration::from_hours(2),
+            stream_idle: Duration::from_millis(config.deadlines.stream_idle_ms),
+        });
+        let emergency = Emergency::new(
+            &store,
+            &clock,
+            Arc::clone(&identity),
+            Arc::clone(&documents),
+            Arc::clone(&federation),
+        );
+        Ok(Arc::new(Self {
+            audit: Audit::new(Arc::clone(&store), home.clone()),
+            admission: Arc::new(Semaphore::new(config.listen.max_in_flight)),
+            started: clock.now(),
+            stop: CancellationToken::new(),
+            config,
+            home,
+            clock,
+            store,
+            authenticator,
+            trust,
+            certificate,
+            directory,
+            guard,
+            consents,
+            identity,
+            documents,
+            federation,
+            emergency,
+            tasks,
+            opened,
+        }))
+    }
+
+    /// Starts what runs beside the calls: the outbox, and following the parent's directory.
+    pub fn start(&self) {
+        let Some(parent) = self.federation.parent.clone() else { return };
+        let federation = &self.federation;
+        self.tasks.spawn(
+            Arc::clone(&federation.outbox).run(Arc::clone(&federation.peers), self.stop.clone()),
+        );
+        self.tasks.spawn(follow_parent(
+            parent,
+            Arc::clone(&self.directory),
+            Arc::clone(&federation.peers),
+            self.stop.clone(),
+        ));
+    }
+
+    /// Refuses a call for a capability that is not switched on.
+    ///
+    /// # Errors
+    /// [`Reason::RoleNotServed`].
+    pub fn serves(&self, capability: Capability) -> Result<()> {
+        if self.config.has(capability) {
+            return Ok(());
+        }
+        let message = format!("this node does not serve {capability:?}").to_lowercase();
+        Err(Error::new(Reason::RoleNotServed, message))
+    }
+
+    /// Stops background work, waits for calls under way (at most `limit`), and closes the store.
+    ///
+    /// # Errors
+    /// If the store cannot be closed cleanly; everything acknowledged is durable all the same.
+    pub async fn close(&self, limit: Duration) -> Result<()> {
+        self.stop.cancel();
+        self.tasks.close();
+        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+            tracing::warn!("calls were still under way at the end of the drain");
+        }
+        self.store.close().await?;
+        Ok(())
+    }
+}

@@ -40,6 +40,12 @@ impl Call {
         Self { caller, deadline, record: Mutex::new(Pending { record, written: false }) }
     }
 
+    /// A call for one part of this one that is a change of its own, with its own audit event.
+    pub fn for_part(&self) -> Self {
+        let (method, request_id) = (self.method(), self.request_id());
+        Self::new(self.caller.clone(), method, request_id, self.deadline)
+    }
+
     /// Who calls.
     pub fn caller(&self) -> &Caller {
         &self.caller
@@ -79,14 +85,14 @@ impl Call {
     }
 
     /// The audit event of a success, to be written in the same frame as the change it reports.
-    /// Call [`Call::written`] once that frame is committed.
     pub fn success_event(&self, now: Timestamp) -> Bytes {
         self.with(|pending| pending.record.close(Outcome::Success, now))
     }
 
-    /// The event is durable: the door must not write a second one.
-    pub fn written(&self) {
-        self.with(|pending| pending.written = true);
+    /// Whether the success event is on its way to the disk, so that the door must not write a
+    /// second one.
+    pub(super) fn set_written(&self, written: bool) {
+        self.with(|pending| pending.written = written);
     }
 
     /// The audit event for this end of the call, unless it is durable already.

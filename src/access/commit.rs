@@ -66,13 +66,17 @@ impl Call {
             ..idempotency
         });
         let commit = Commit { writes, audit: vec![self.success_event(now)], idempotency };
-        match store.commit(commit).await? {
-            Outcome::Committed { .. } => {
-                self.written();
-                Ok(response)
+        // From here on the event may become durable even if this call is dropped.
+        self.set_written(true);
+        match store.commit(commit).await {
+            Ok(Outcome::Committed { .. }) => Ok(response),
+            Ok(Outcome::Replayed { receipt }) => {
+                self.set_written(false);
+                R::decode(receipt).map_err(Error::internal)
             }
-            Outcome::Replayed { receipt } => {
-                R::decode(receipt).map_err(|error| Error::internal(error))
+            Err(error) => {
+                self.set_written(false);
+                Err(error.into())
             }
         }
     }

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::consent::{Answer, Directive, Question, evaluate};
 use crate::types::{Confidentiality, HomeCommunityId, PersonRole, PurposeOfUse, Relation};
 
+use super::directives::{Answer, Directive, Question, evaluate};
 use super::{Caller, Grant, ParticipantKind, Permit};
 
 /// What a caller wants to do.
@@ -92,6 +92,9 @@ pub struct Facts<'a> {
     pub opt_out_network: bool,
     /// A break-glass grant presented with the call, already found in the store.
     pub grant: Option<&'a Grant>,
+    /// This node only passes the question on: the disclosing node decides on what nobody said;
+    /// what is known here to be denied is denied here.
+    pub relaying: bool,
     /// Class and confidentiality of the document, once known.
     pub document: Option<(&'a str, Confidentiality)>,
     /// Now.
@@ -375,7 +378,9 @@ fn consent(facts: &Facts<'_>) -> Result<bool, Denial> {
         Answer::Denied { .. } => Err(Denial::ConsentDenied),
         Answer::Permitted => Ok(false),
         Answer::EmergencyOnly if emergency => Ok(false),
-        Answer::EmergencyOnly | Answer::Silent if own_community || facts.opt_out_network => {
+        Answer::EmergencyOnly | Answer::Silent
+            if own_community || facts.opt_out_network || facts.relaying =>
+        {
             Ok(false)
         }
         Answer::EmergencyOnly | Answer::Silent => Err(Denial::NoConsent),

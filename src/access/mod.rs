@@ -7,6 +7,7 @@ mod call;
 mod caller;
 mod commit;
 mod decide;
+mod directives;
 mod permit;
 
 #[cfg(test)]
@@ -15,4 +16,5 @@ mod tests;
 pub use call::Call;
 pub use caller::{Caller, Participant, ParticipantKind, Person};
 pub use decide::{Action, Denial, Facts, decide};
+pub use directives::{Answer, Directive, Grantee, Question, Stance, evaluate};
 pub use permit::{Grant, Permit};

@@ -3,7 +3,6 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use super::*;
-use crate::consent::{Directive, Stance};
 use crate::types::{
     CertificatePin, Confidentiality, HomeCommunityId, PersonRole, PurposeOfUse, Relation,
 };
@@ -44,6 +43,7 @@ struct Case {
     directives: Vec<Directive>,
     opt_out: bool,
     grant: Option<Grant>,
+    relaying: bool,
     confidentiality: Option<Confidentiality>,
     home: &'static str,
 }
@@ -56,6 +56,7 @@ impl Case {
             directives: vec![],
             opt_out: true,
             grant: None,
+            relaying: false,
             confidentiality: None,
             home: "urn:oid:1.9",
         }
@@ -70,6 +71,7 @@ impl Case {
             directives: &self.directives,
             opt_out_network: self.opt_out,
             grant: self.grant.as_ref(),
+            relaying: self.relaying,
             document: self.confidentiality.map(|level| ("18842-5", level)),
             now: now(),
         })
@@ -127,6 +129,16 @@ fn an_opt_in_network_needs_a_permit() {
 #[test]
 fn opting_out_is_honoured() {
     let mut case = Case::new(physician(), Action::FindDocuments);
+    case.directives = vec![deny(false)];
+    assert_eq!(case.denial(), Denial::ConsentDenied);
+}
+
+#[test]
+fn who_passes_a_question_on_enforces_denials_only() {
+    let mut case = Case::new(physician(), Action::FindDocuments);
+    case.opt_out = false;
+    case.relaying = true;
+    assert!(case.decide().is_ok());
     case.directives = vec![deny(false)];
     assert_eq!(case.denial(), Denial::ConsentDenied);
 }

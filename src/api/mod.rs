@@ -1,1 +1,3 @@
 //! The doors. They translate; no rule lives here.
+
+pub mod grpc;

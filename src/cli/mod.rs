@@ -12,6 +12,7 @@ mod json;
 mod names;
 mod node;
 mod output;
+pub mod pki;
 mod profile;
 mod token;
 
@@ -61,6 +62,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Node(node::Node),
+    Pki(pki::PkiArgs),
     Token(token::Token),
 }
 
@@ -68,6 +70,7 @@ impl Command {
     fn run(self, out: Output) -> Result<Done> {
         match self {
             Self::Node(command) => client(command.run(out)),
+            Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
             Self::Token(command) => command.run(out),
         }
     }

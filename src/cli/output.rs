@@ -34,6 +34,11 @@ impl Output {
         Self { json }
     }
 
+    /// Whether the output is JSON.
+    pub(crate) fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints an answer: the message itself as one line of JSON, or what `human` makes of it.
     pub(crate) fn answer<M: Wire>(&self, message: &M, human: impl FnOnce(&mut Text)) -> Result<()> {
         self.json(message)?;

@@ -1,5 +1,16 @@
-//! Consent directives, and their evaluation as a pure function.
+//! Recorded consent: what patients said, kept whole and with its history.
+//!
+//! Evaluation is `access`'s ([`crate::access::evaluate`]).
 
-mod evaluate;
+mod guard;
+mod service;
 
-pub use evaluate::{Answer, Directive, Grantee, Question, Stance, evaluate};
+pub use guard::{About, Guard};
+pub use service::Consents;
+
+use crate::store::Schema;
+
+/// Adds consent's tables to a schema.
+pub fn tables(schema: Schema) -> Schema {
+    schema.table::<service::ConsentRow>()
+}

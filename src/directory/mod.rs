@@ -1,1 +1,22 @@
 //! Who takes part: communities, institutions, their certificates and endpoints.
+//!
+//! Operators apply it at the hub; regions adopt the hub's. A certificate is bound to a member by its
+//! pin, never by its DN alone (`spec` japan §1.7).
+
+mod authn;
+mod service;
+mod snapshot;
+
+#[cfg(test)]
+mod tests;
+
+pub use authn::{Authenticator, Peer as CertifiedPeer};
+pub use service::Directory;
+pub use snapshot::{Peer, Snapshot, purpose_of_use};
+
+use crate::store::Schema;
+
+/// Adds the directory's tables to a schema.
+pub fn tables(schema: Schema) -> Schema {
+    schema.table::<service::MemberRow>().table::<service::VersionRow>()
+}

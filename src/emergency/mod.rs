@@ -1,1 +1,20 @@
-//! The minimal patient summary.
+//! The minimal patient summary (救急時医療情報): identify with little, break the glass, merge what the
+//! regions hold.
+
+pub mod extract;
+mod grants;
+mod identify;
+pub mod merge;
+mod service;
+mod tables;
+
+pub use grants::Grants;
+pub use identify::Candidates;
+pub use service::{Emergency, asked_patients};
+
+use crate::store::Schema;
+
+/// Adds the tables of emergency access to a schema.
+pub fn tables(schema: Schema) -> Schema {
+    schema.table::<tables::GrantRow>()
+}

@@ -1,1 +1,128 @@
-//! Other communities: fan-out, deadlines, merging, partial results, outbox.
+//! Other communities: fan-out within deadlines, merging, partial results, the outbox, the locator.
+
+pub mod fanout;
+mod find;
+mod locator;
+mod outbox;
+pub mod peers;
+mod retrieve;
+mod tables;
+mod uplink;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+use tokio_util::task::TaskTracker;
+use tonic::Code;
+
+pub use fanout::{Answer, Failure, Said, Target, completeness};
+pub use locator::Locator;
+pub use outbox::Outbox;
+pub use peers::Peers;
+pub use uplink::follow_parent;
+
+use crate::directory::Directory;
+use crate::error::{Error, Reason, Result};
+use crate::identity::Identity;
+use crate::store::Schema;
+use crate::types::HomeCommunityId;
+
+/// Adds federation's tables to a schema.
+pub fn tables(schema: Schema) -> Schema {
+    schema
+        .table::<tables::HoldingRow>()
+        .table::<tables::OutboxRow>()
+        .table::<tables::UndeliveredRow>()
+}
+
+/// The other communities, as this node reaches them.
+#[derive(Debug)]
+pub struct Federation {
+    /// The hub above, if any.
+    pub parent: Option<HomeCommunityId>,
+    /// Channels.
+    pub peers: Arc<Peers>,
+    /// Who takes part.
+    pub directory: Arc<Directory>,
+    /// Who a patient is.
+    pub identity: Arc<Identity>,
+    /// Who holds something.
+    pub locator: Arc<Locator>,
+    /// What the parent must be told.
+    pub outbox: Arc<Outbox>,
+    /// Background work, waited for when the node stops.
+    pub tasks: TaskTracker,
+    /// A document stream may last this long.
+    pub stream_ceiling: Duration,
+    /// A document stream without a part for this long is ended.
+    pub stream_idle: Duration,
+}
+
+/// Messages on their way to a caller.
+#[derive(Debug)]
+pub struct Stream<T> {
+    /// The messages.
+    pub receiver: mpsc::Receiver<Result<T>>,
+    /// Communities asked.
+    pub asked: u32,
+}
+
+impl<T> Stream<T> {
+    fn new(receiver: mpsc::Receiver<Result<T>>) -> Self {
+        Self { receiver, asked: 0 }
+    }
+
+    fn asked(mut self, asked: u32) -> Self {
+        self.asked = asked;
+        self
+    }
+}
+
+/// Passes another node's stream on unchanged, with bounded memory.
+fn pass_through<T: Send + 'static>(mut stream: tonic::Streaming<T>) -> Stream<T> {
+    let (sender, receiver) = mpsc::channel(8);
+    tokio::spawn(async move {
+        while let Some(message) = stream.next().await {
+            let stop = message.is_err();
+            if sender.send(message.map_err(peer_error)).await.is_err() || stop {
+                return;
+            }
+        }
+    });
+    Stream::new(receiver).asked(1)
+}
+
+/// Another node's failure as this node's: what concerns the caller keeps its meaning.
+pub fn peer_error(status: tonic::Status) -> Error {
+    let reason = match status.code() {
+        Code::PermissionDenied => return Error::not_permitted().caused_by(status),
+        Code::NotFound => Reason::NotFound,
+        Code::InvalidArgument => Reason::InvalidField,
+        Code::Unauthenticated => Reason::InvalidAssertion,
+        Code::DeadlineExceeded => Reason::DeadlineExceeded,
+        Code::DataLoss => Reason::IntegrityFailure,
+        Code::Unimplemented => Reason::NotImplemented,
+        Code::ResourceExhausted => Reason::Overloaded,
+        _ => Reason::CommunityUnavailable,
+    };
+    use tonic_types::StatusExt as _;
+    let details = status.get_error_details();
+    let reason = details
+        .error_info()
+        .and_then(|info| Reason::ALL.iter().find(|reason| reason.name() == info.reason))
+        .copied()
+        .unwrap_or(reason);
+    let message = match reason.kind() {
+        crate::error::ErrorKind::Unavailable | crate::error::ErrorKind::Internal => {
+            "the other community cannot be reached or cannot serve now".to_owned()
+        }
+        _ => status.message().to_owned(),
+    };
+    Error::new(reason, message).caused_by(status)
+}
+
+fn unknown_patient() -> Error {
+    Error::field(Reason::UnknownPatient, "patient_id", "the patient is not known here")
+}

@@ -21,6 +21,17 @@ impl NameKey {
     fn is_full(&self) -> bool {
         !self.family.is_empty() && !self.given.is_empty()
     }
+
+    /// Family and given name in one, as systems write that do not split them.
+    pub(crate) fn joined(&self) -> String {
+        format!("{}{}", self.family, self.given)
+    }
+
+    /// The same name, one of the two not split. Two unsplit names say too little: they may be
+    /// family names alone.
+    fn equals_unsplit(&self, other: &Self) -> bool {
+        self.is_full() != other.is_full() && self.joined() == other.joined()
+    }
 }
 
 /// Administrative sex, as far as it can agree or contradict.
@@ -266,6 +277,9 @@ fn names(
     near: impl Fn(&NameKey, &NameKey) -> bool,
 ) -> Level {
     let full = |names: &[NameKey]| names.iter().any(NameKey::is_full);
+    if a.iter().any(|x| b.iter().any(|y| x.equals_unsplit(y))) {
+        return Level::Agree;
+    }
     if !full(a) || !full(b) {
         return Level::Unknown;
     }

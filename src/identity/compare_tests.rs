@@ -133,3 +133,14 @@ fn comparison_is_symmetric() {
     }];
     assert_eq!(compare(&person(), &other), compare(&other, &person()));
 }
+
+#[test]
+fn an_unsplit_name_agrees_with_a_split_one_only() {
+    let unsplit = Traits {
+        kanji: vec![NameKey { family: "山田花子".into(), given: String::new() }],
+        kana: vec![],
+        ..person()
+    };
+    assert_eq!(compare(&person(), &unsplit).name, Level::Agree);
+    assert_eq!(compare(&unsplit, &unsplit).name, Level::Unknown);
+}

@@ -159,6 +159,7 @@ fn linking_keys(traits: &Traits) -> Vec<u64> {
         if !name.family.is_empty() && !name.given.is_empty() {
             keys.push(hash(30 + script, &[&name.family, &name.given]));
         }
+        keys.push(hash(100 + script, &[&name.joined()]));
         for phone in &traits.phones {
             keys.push(hash(40 + script, &[phone, &name.given]));
         }
@@ -256,5 +257,11 @@ impl Follower for Search {
                 _ => tracing::error!("a patient row could not be indexed"),
             }
         }
+    }
+}
+
+impl std::fmt::Debug for Search {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Search")
     }
 }

@@ -10,7 +10,9 @@ mod certificate;
 mod certified;
 mod crl;
 mod der;
+mod describe;
 pub mod dev;
+mod explain;
 mod hc_role;
 mod identity;
 mod judge;
@@ -27,6 +29,8 @@ mod trust;
 
 pub use certified::{Certified, Remark, Subject};
 pub use crl::CrlError;
+pub use describe::{Description, describe};
+pub use explain::{Explanation, Outcome, Step, explain, japanese};
 pub use identity::{IdentityError, NodeIdentity};
 pub use judge::judge;
 pub use profile::{HcRole, Profile, ProfileError, Profiles, RoleKind};

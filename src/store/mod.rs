@@ -1,1 +1,198 @@
 //! The only maker of durable bytes: ledger, blobs, index, keys.
+//!
+//! A change is a [`Commit`]: rows put or deleted, their preconditions, and the audit records that
+//! belong to them. It becomes one frame of the ledger, durable before it is acknowledged (INV-1),
+//! and is then applied to the index that reads come from. The ledger is the record; the index can
+//! be deleted at any time and is made again (INV-9). Documents are kept beside it as encrypted
+//! [`Blobs`]. What rows mean is not known here; the modules that own them say how a row's keys
+//! follow from it ([`Row`]).
+//!
+//! Reads and blob calls block for as long as a disk access; asynchronous callers move long ones to
+//! a blocking thread. [`Store::commit`] is asynchronous, and completes even if its caller goes.
+
+pub mod blobs;
+mod commit;
+mod committer;
+mod core;
+mod crypto;
+pub mod disk;
+mod error;
+mod idempotency;
+mod index;
+pub mod keys;
+mod ledger;
+mod maintain;
+mod open;
+mod options;
+mod overlay;
+mod prepare;
+mod projection;
+mod read;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use tokio::sync::{Semaphore, oneshot};
+
+use self::core::Core;
+pub use blobs::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
+pub use commit::{
+    AppliedWrite, Commit, Expect, Follower, Frame, Idempotency, Outcome, Sequence, Versioned, Write,
+};
+use committer::{Request, Waiting};
+pub use error::StoreError;
+pub use keys::{Keys, Random, SystemRandom, Tag};
+pub use options::{CheckReport, Fault, IndexKind, OpenReport, Options, RebuildReason, Stats};
+pub use read::Page;
+pub use table::{IndexKey, KeyBuilder, Row, Schema, TableId};
+
+/// An open store. Dropping it closes it, waiting for what is already queued.
+#[derive(Debug)]
+pub struct Store {
+    core: Arc<Core>,
+    blobs: Blobs,
+    requests: Option<Sender<Request>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
+    /// Room in the queue, in units of [`Options::MIN_COMMIT_COST`] bytes.
+    queue: Arc<Semaphore>,
+    queue_units: usize,
+    commit_bytes: usize,
+}
+
+impl Store {
+    /// Opens the store in `dir`, making it if there is none, and brings it to the state of its
+    /// last durable frame. Blocks.
+    ///
+    /// # Errors
+    /// [`StoreError::Locked`]; the errors of [`Keys::open_or_create_with`];
+    /// [`StoreError::Corrupt`] if the ledger is damaged anywhere but in a write that was never
+    /// acknowledged; [`StoreError::UnknownTable`] if it has rows of a table that is not in
+    /// `schema`; [`StoreError::InvalidRow`] if two row types of `schema` share a number.
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers make options for one opening"
+    )]
+    pub fn open(
+        dir: &Path,
+        schema: Schema,
+        options: Options,
+    ) -> Result<(Arc<Self>, OpenReport), StoreError> {
+        open::open(dir, schema, &options)
+    }
+
+    /// Commits a change. On `Ok` it is durable (INV-1), applied, and known to every follower.
+    ///
+    /// Once the change is in the queue it completes even if the returned future is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Conflict`], [`StoreError::IdempotencyMismatch`], [`StoreError::TooLarge`],
+    /// [`StoreError::UnknownTable`], [`StoreError::InvalidRow`] and [`StoreError::Io`]: nothing was
+    /// changed. [`StoreError::Poisoned`]: the fate of the change is unknown until the store is
+    /// opened again. [`StoreError::Closed`].
+    pub async fn commit(&self, commit: Commit) -> Result<Outcome, StoreError> {
+        let size = commit.size();
+        if size > self.commit_bytes {
+            let (size, limit) = (size as u64, self.commit_bytes as u64);
+            return Err(StoreError::TooLarge {
+                what: "change",
+                size,
+                limit,
+            });
+        }
+        let units = size
+            .div_ceil(Options::MIN_COMMIT_COST)
+            .clamp(1, self.queue_units);
+        let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let permit = Arc::clone(&self.queue)
+            .acquire_many_owned(units)
+            .await
+            .map_err(|_| StoreError::Closed)?;
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Commit(Waiting {
+            commit,
+            permit,
+            reply,
+        }))?;
+        answer.await.map_err(|_| StoreError::Poisoned)?
+    }
+
+    /// Calls `follower` for every later change. A follower that builds on existing rows is added
+    /// before the first commit and then reads them with [`Store::scan`].
+    pub fn follow(&self, follower: Arc<dyn Follower>) {
+        self.core.follow(follower);
+    }
+
+    /// The keyed hash of an identifier; see [`Keys::tag`].
+    pub fn tag(&self, domain: &str, bytes: &[u8]) -> Tag {
+        self.core.keys.tag(domain, bytes)
+    }
+
+    /// The store's keys.
+    pub fn keys(&self) -> &Keys {
+        &self.core.keys
+    }
+
+    /// The documents.
+    pub fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// The last durable frame.
+    pub fn last_sequence(&self) -> Sequence {
+        self.core.ledger.durable()
+    }
+
+    /// Counters since the store was opened.
+    pub fn stats(&self) -> Stats {
+        self.core.stats()
+    }
+
+    /// Empties the index and makes it again from the ledger. Commits wait and reads are refused
+    /// until it is done. Returns the number of frames applied.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`], [`StoreError::Closed`], or what the ledger or index report.
+    pub async fn rebuild(&self) -> Result<u64, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Rebuild(reply))?;
+        answer.await.map_err(|_| StoreError::Poisoned)?
+    }
+
+    /// Finishes what is queued, marks ledger and index as closed in order, and lets go of the lock.
+    /// Closing twice is no error. Reads still work until the store is dropped.
+    ///
+    /// # Errors
+    /// [`StoreError::Poisoned`] if the store had stopped, or what the disk reports.
+    pub async fn close(&self) -> Result<(), StoreError> {
+        self.queue.close();
+        let (reply, answer) = oneshot::channel();
+        if self.ask(Request::Close(reply)).is_err() {
+            return Ok(());
+        }
+        answer.await.unwrap_or(Ok(()))
+    }
+
+    fn ask(&self, request: Request) -> Result<(), StoreError> {
+        let requests = self.requests.as_ref().ok_or(StoreError::Closed)?;
+        requests.send(request).map_err(|_| StoreError::Closed)
+    }
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        self.requests = None;
+        let thread = self
+            .thread
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(thread) = thread {
+            let _ended_well = thread.join().is_ok();
+        }
+    }
+}

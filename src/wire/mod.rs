@@ -16,19 +16,69 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/pb.rs"));
 }
 
-/// The generated messages and services, by area.
-pub mod pb {
-    #![allow(unreachable_pub, reason = "re-exports of generated code")]
-    pub use super::generated::renkei::admin::v1 as admin;
-    pub use super::generated::renkei::audit::v1 as audit;
-    pub use super::generated::renkei::common::v1 as common;
-    pub use super::generated::renkei::consent::v1 as consent;
-    pub use super::generated::renkei::directory::v1 as directory;
-    pub use super::generated::renkei::documents::v1 as documents;
-    pub use super::generated::renkei::emergency::v1 as emergency;
-    pub use super::generated::renkei::federation::v1 as federation;
-    pub use super::generated::renkei::identity::v1 as identity;
-}
+/// Metadata: the person's assertion, a signed JWS.
+pub const ASSERTION: &str = "renkei-assertion";
+
+/// Metadata: the request id, the same at every node a call goes through.
+pub const REQUEST_ID: &str = "renkei-request-id";
 
 /// The descriptors of everything in `proto/`, with comments; for server reflection and linting.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+/// The generated messages, clients and servers by area: `pb::identity::FeedPatientRequest`.
+pub mod pb {
+    /// `renkei.common.v1`.
+    pub mod common {
+        pub use super::super::generated::renkei::common::v1::*;
+    }
+    /// `renkei.identity.v1`.
+    pub mod identity {
+        pub use super::super::generated::renkei::identity::v1::*;
+    }
+    /// `renkei.documents.v1`.
+    pub mod documents {
+        pub use super::super::generated::renkei::documents::v1::*;
+    }
+    /// `renkei.federation.v1`.
+    pub mod federation {
+        pub use super::super::generated::renkei::federation::v1::*;
+    }
+    /// `renkei.emergency.v1`.
+    pub mod emergency {
+        pub use super::super::generated::renkei::emergency::v1::*;
+    }
+    /// `renkei.consent.v1`.
+    pub mod consent {
+        pub use super::super::generated::renkei::consent::v1::*;
+    }
+    /// `renkei.audit.v1`.
+    pub mod audit {
+        pub use super::super::generated::renkei::audit::v1::*;
+    }
+    /// `renkei.directory.v1`.
+    pub mod directory {
+        pub use super::super::generated::renkei::directory::v1::*;
+    }
+    /// `renkei.admin.v1`.
+    pub mod admin {
+        pub use super::super::generated::renkei::admin::v1::*;
+    }
+}
+
+/// A time as a message.
+pub fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+}
+
+/// A time from a message; `None` if it is out of range.
+pub fn from_timestamp(time: &prost_types::Timestamp) -> Option<jiff::Timestamp> {
+    jiff::Timestamp::new(time.seconds, time.nanos).ok()
+}
+
+/// A duration as a message.
+pub fn duration(time: std::time::Duration) -> prost_types::Duration {
+    prost_types::Duration {
+        seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
+        nanos: i32::try_from(time.subsec_nanos()).unwrap_or(0),
+    }
+}

@@ -1,0 +1,172 @@
+//! `renkei.consent.v1.ConsentService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::access::{Action, Call, Permit};
+use crate::error::{Error, Reason, Result};
+use crate::gateway::Gateway;
+use crate::identity::identifier;
+use crate::types::PatientIdentifier;
+use crate::wire::pb::consent as pb;
+use crate::wire::pb::consent::consent_service_server::ConsentService;
+use crate::wire::pb::federation::notice::Content;
+
+use super::door::{Class, Door};
+
+macro_rules! method {
+    ($name:literal) => {
+        concat!("renkei.consent.v1.ConsentService/", $name)
+    };
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct ConsentRecords(pub Door);
+
+/// The patient of a consent; consents are recorded in the patient's own community (INV-4).
+fn patient(gateway: &Gateway, call: &Call, consent: &pb::Consent) -> Result<PatientIdentifier> {
+    let patient = identifier(consent.patient_id.as_ref(), "consent.patient_id")?;
+    super::identity::own_domain(gateway, call, &patient)?;
+    if gateway.identity.record(&patient)?.is_none() {
+        let message = "the patient is not known here";
+        return Err(Error::field(Reason::UnknownPatient, "consent.patient_id", message));
+    }
+    Ok(patient)
+}
+
+async fn record(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::RecordConsentRequest,
+) -> Result<pb::RecordConsentResponse> {
+    let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
+    let given = request.consent.as_ref().ok_or_else(|| Error::missing("consent"))?;
+    if !given.consent_id.is_empty() {
+        let message = "is given by the node; a changed wish is a new consent";
+        return Err(Error::field(Reason::InvalidField, "consent.consent_id", message));
+    }
+    let patient = patient(&gateway, &call, given)?;
+    let outbox = &gateway.federation.outbox;
+    let forward = |consent: &pb::Consent| outbox.notice(Content::Consent(consent.clone()));
+    let consent = gateway.consents.record(&permit, &call, &patient, &request, forward).await?;
+    Ok(pb::RecordConsentResponse { consent: Some(consent) })
+}
+
+/// Takes over a consent that a community recorded: with its id, its status, its dates.
+pub(super) async fn take(
+    gateway: &Gateway,
+    call: &Call,
+    permit: &Permit,
+    consent: pb::Consent,
+) -> Result<pb::Consent> {
+    let patient = patient(gateway, call, &consent)?;
+    let request = pb::RecordConsentRequest { consent: Some(consent), ..Default::default() };
+    gateway.consents.record(permit, call, &patient, &request, |_| Vec::new()).await
+}
+
+async fn withdraw(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::WithdrawConsentRequest,
+) -> Result<pb::WithdrawConsentResponse> {
+    let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
+    let known = gateway.consents.get(&request.consent_id)?;
+    let patient = patient(&gateway, &call, &known).map_err(|_| not_found())?;
+    let outbox = &gateway.federation.outbox;
+    let forward = |consent: &pb::Consent| outbox.notice(Content::Consent(consent.clone()));
+    let consent = gateway.consents.withdraw(&permit, &call, &patient, &request, forward).await?;
+    Ok(pb::WithdrawConsentResponse { consent: Some(consent) })
+}
+
+fn not_found() -> Error {
+    Error::field(Reason::NotFound, "consent_id", "no such consent")
+}
+
+async fn get(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetConsentRequest,
+) -> Result<pb::GetConsentResponse> {
+    let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
+    debug_assert_eq!(permit.action(), Action::ReadConsent);
+    let consent = gateway.consents.get(&request.consent_id)?;
+    let patient = patient(&gateway, &call, &consent).map_err(|_| not_found())?;
+    let tag = gateway.identity.tag(&patient);
+    call.note(|record| {
+        record.patient = Some(tag.to_vec());
+        record.items = 1;
+    });
+    Ok(pb::GetConsentResponse { consent: Some(consent) })
+}
+
+async fn list(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ListConsentsRequest,
+) -> Result<pb::ListConsentsResponse> {
+    use pb::list_consents_request::Patient;
+    let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
+    debug_assert_eq!(permit.action(), Action::ReadConsent);
+    let id = match request.patient.as_ref().ok_or_else(|| Error::missing("patient"))? {
+        Patient::PatientId(id) => identifier(Some(id), "patient_id")?,
+        Patient::LinkageId(_) => {
+            let message = "consents are listed by patient identifier in this version";
+            return Err(Error::field(Reason::NotImplemented, "linkage_id", message));
+        }
+    };
+    super::identity::own_domain(&gateway, &call, &id)?;
+    let tag = gateway.identity.tag(&id);
+    let consents = gateway.consents.list(&id, request.include_history)?;
+    call.note(|record| {
+        record.patient = Some(tag.to_vec());
+        record.items = u32::try_from(consents.len()).unwrap_or(u32::MAX);
+    });
+    Ok(pb::ListConsentsResponse { consents, next_page_token: String::new() })
+}
+
+#[tonic::async_trait]
+impl ConsentService for ConsentRecords {
+    async fn record_consent(
+        &self,
+        request: Request<pb::RecordConsentRequest>,
+    ) -> Result<Response<pb::RecordConsentResponse>, Status> {
+        self.0.run(method!("RecordConsent"), Class::Identity, request, record).await
+    }
+
+    async fn withdraw_consent(
+        &self,
+        request: Request<pb::WithdrawConsentRequest>,
+    ) -> Result<Response<pb::WithdrawConsentResponse>, Status> {
+        self.0.run(method!("WithdrawConsent"), Class::Identity, request, withdraw).await
+    }
+
+    async fn get_consent(
+        &self,
+        request: Request<pb::GetConsentRequest>,
+    ) -> Result<Response<pb::GetConsentResponse>, Status> {
+        self.0.run(method!("GetConsent"), Class::Identity, request, get).await
+    }
+
+    async fn list_consents(
+        &self,
+        request: Request<pb::ListConsentsRequest>,
+    ) -> Result<Response<pb::ListConsentsResponse>, Status> {
+        self.0.run(method!("ListConsents"), Class::Query, request, list).await
+    }
+
+    async fn import_consent(
+        &self,
+        request: Request<pb::ImportConsentRequest>,
+    ) -> Result<Response<pb::ImportConsentResponse>, Status> {
+        self.0.not_implemented(method!("ImportConsent"), request).await
+    }
+
+    async fn export_consent(
+        &self,
+        request: Request<pb::ExportConsentRequest>,
+    ) -> Result<Response<pb::ExportConsentResponse>, Status> {
+        self.0.not_implemented(method!("ExportConsent"), request).await
+    }
+}

@@ -1,0 +1,267 @@
+//! `renkei.directory.v1.DirectoryService`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use prost::Message as _;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::access::{Action, Call};
+use crate::config::Capability;
+use crate::directory::Peer;
+use crate::error::{Error, Reason, Result};
+use crate::federation::Stream;
+use crate::federation::peers::own;
+use crate::gateway::Gateway;
+use crate::wire::pb::directory as pb;
+use crate::wire::pb::directory::directory_service_server::DirectoryService;
+use crate::wire::pb::federation::PingRequest;
+use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
+
+use super::door::{Class, Door, Replies};
+
+/// A region that does not answer a ping within this is unreachable.
+const PING: Duration = Duration::from_secs(1);
+
+macro_rules! method {
+    ($name:literal) => {
+        concat!("renkei.directory.v1.DirectoryService/", $name)
+    };
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Directories(pub Door);
+
+fn reader(gateway: &Gateway, call: &Call) -> Result<()> {
+    gateway.guard.authorize(call, Action::ReadDirectory).map(|_| ())
+}
+
+fn signed(gateway: &Gateway) -> Result<(u64, pb::SignedDirectory)> {
+    let directory = gateway.directory.read()?;
+    let signed = pb::SignedDirectory {
+        directory: directory.encode_to_vec().into(),
+        signature: String::new(),
+    };
+    Ok((directory.version, signed))
+}
+
+async fn get(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetDirectoryRequest,
+) -> Result<pb::GetDirectoryResponse> {
+    reader(&gateway, &call)?;
+    let (version, signed) = signed(&gateway)?;
+    let unchanged = request.known_version != 0 && request.known_version == version;
+    Ok(pb::GetDirectoryResponse {
+        version,
+        signed_directory: (!unchanged).then_some(signed),
+    })
+}
+
+async fn watch(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    _: pb::WatchDirectoryRequest,
+) -> Result<Stream<pb::WatchDirectoryResponse>> {
+    reader(&gateway, &call)?;
+    let (sender, receiver) = mpsc::channel(2);
+    let mut changed = gateway.directory.watch();
+    let watching = Arc::clone(&gateway);
+    // Not tracked: it ends with the stream, or when the node stops.
+    tokio::spawn(async move {
+        loop {
+            changed.borrow_and_update();
+            let message = signed(&watching).map(|(version, signed)| pb::WatchDirectoryResponse {
+                resume_token: version.to_string(),
+                signed_directory: Some(signed),
+            });
+            if sender.send(message).await.is_err() {
+                return;
+            }
+            tokio::select! {
+                () = watching.stop.cancelled() => return,
+                () = sender.closed() => return,
+                more = changed.changed() => if more.is_err() { return },
+            }
+        }
+    });
+    Ok(Stream { receiver, asked: 0 })
+}
+
+async fn apply(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ApplyDirectoryRequest,
+) -> Result<pb::ApplyDirectoryResponse> {
+    gateway.serves(Capability::Directory)?;
+    let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
+    gateway.directory.apply(&permit, &call, request, gateway.clock.now()).await
+}
+
+async fn communities(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ListCommunitiesRequest,
+) -> Result<pb::ListCommunitiesResponse> {
+    reader(&gateway, &call)?;
+    let mut communities = gateway.directory.read()?.communities;
+    communities.retain(|community| {
+        request.kinds.is_empty() || request.kinds.contains(&community.kind)
+    });
+    Ok(pb::ListCommunitiesResponse { communities, next_page_token: String::new() })
+}
+
+async fn community(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetCommunityRequest,
+) -> Result<pb::GetCommunityResponse> {
+    reader(&gateway, &call)?;
+    let home = request.home_community_id;
+    home.parse::<crate::types::HomeCommunityId>().map_err(|error| {
+        Error::field(Reason::InvalidField, "home_community_id", error.to_string())
+    })?;
+    let all = gateway.directory.read()?.communities;
+    let found = all.into_iter().find(|community| community.home_community_id == home);
+    let community = found.ok_or_else(|| {
+        Error::field(Reason::UnknownCommunity, "home_community_id", "no such community")
+    })?;
+    Ok(pb::GetCommunityResponse { community: Some(community) })
+}
+
+async fn institutions(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ListInstitutionsRequest,
+) -> Result<pb::ListInstitutionsResponse> {
+    reader(&gateway, &call)?;
+    let mut institutions = gateway.directory.read()?.institutions;
+    institutions.retain(|institution| {
+        let home = &request.home_community_id;
+        let named = institution.name.as_ref().is_some_and(|name| {
+            name.ja.contains(&request.text) || name.en.contains(&request.text)
+        });
+        (home.is_empty() || institution.home_community_id == *home)
+            && (request.kinds.is_empty() || request.kinds.contains(&institution.kind))
+            && (request.text.is_empty() || named)
+    });
+    Ok(pb::ListInstitutionsResponse { institutions, next_page_token: String::new() })
+}
+
+async fn region_status(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetRegionStatusRequest,
+) -> Result<pb::GetRegionStatusResponse> {
+    gateway.guard.authorize(&call, Action::Operate).map(|_| ())?;
+    let mut set = JoinSet::new();
+    let wanted = &request.home_community_ids;
+    let peers = gateway.directory.snapshot().peers();
+    for peer in peers.into_iter().filter(|peer| {
+        peer.home != gateway.home
+            && (wanted.is_empty() || wanted.contains(&peer.home.to_string()))
+    }) {
+        set.spawn(ping(Arc::clone(&gateway), peer));
+    }
+    let mut regions = set.join_all().await;
+    regions.sort_by(|a, b| a.home_community_id.cmp(&b.home_community_id));
+    Ok(pb::GetRegionStatusResponse { regions })
+}
+
+/// Asks a region whether it is there. What is told is what was seen just now.
+async fn ping(gateway: Arc<Gateway>, peer: Arc<Peer>) -> pb::RegionHealth {
+    let mut health = pb::RegionHealth {
+        home_community_id: peer.home.to_string(),
+        name: Some(pb::BilingualName { ja: peer.name.clone(), en: String::new() }),
+        ..pb::RegionHealth::default()
+    };
+    let started = Instant::now();
+    let answer = match gateway.federation.peers.channel(&peer) {
+        Ok(channel) => {
+            let mut client = RespondingGatewayServiceClient::new(channel);
+            tokio::time::timeout(PING, client.ping(own(PingRequest::default(), PING)))
+                .await
+                .map_err(|_| "DEADLINE_EXCEEDED".to_owned())
+                .and_then(|answer| answer.map_err(|status| format!("{:?}", status.code())))
+        }
+        Err(error) => Err(error.reason().name().to_owned()),
+    };
+    match answer {
+        Ok(answer) => {
+            let answer = answer.into_inner();
+            health.reachable = answer.home_community_id == health.home_community_id;
+            health.last_seen = Some(crate::wire::timestamp(gateway.clock.now()));
+            health.latency_p50 = Some(crate::wire::duration(started.elapsed()));
+            health.directory_version = answer.directory_version;
+            health.software_version = answer.version;
+        }
+        Err(reason) => health.last_failure_reason = reason,
+    }
+    health
+}
+
+#[tonic::async_trait]
+impl DirectoryService for Directories {
+    async fn get_directory(
+        &self,
+        request: Request<pb::GetDirectoryRequest>,
+    ) -> Result<Response<pb::GetDirectoryResponse>, Status> {
+        self.0.run(method!("GetDirectory"), Class::Query, request, get).await
+    }
+
+    type WatchDirectoryStream = Replies<pb::WatchDirectoryResponse>;
+
+    async fn watch_directory(
+        &self,
+        request: Request<pb::WatchDirectoryRequest>,
+    ) -> Result<Response<Self::WatchDirectoryStream>, Status> {
+        self.0.stream(method!("WatchDirectory"), Class::Stream, request, watch).await
+    }
+
+    async fn apply_directory(
+        &self,
+        request: Request<pb::ApplyDirectoryRequest>,
+    ) -> Result<Response<pb::ApplyDirectoryResponse>, Status> {
+        self.0.run(method!("ApplyDirectory"), Class::Query, request, apply).await
+    }
+
+    async fn list_communities(
+        &self,
+        request: Request<pb::ListCommunitiesRequest>,
+    ) -> Result<Response<pb::ListCommunitiesResponse>, Status> {
+        self.0.run(method!("ListCommunities"), Class::Query, request, communities).await
+    }
+
+    async fn get_community(
+        &self,
+        request: Request<pb::GetCommunityRequest>,
+    ) -> Result<Response<pb::GetCommunityResponse>, Status> {
+        self.0.run(method!("GetCommunity"), Class::Query, request, community).await
+    }
+
+    async fn list_institutions(
+        &self,
+        request: Request<pb::ListInstitutionsRequest>,
+    ) -> Result<Response<pb::ListInstitutionsResponse>, Status> {
+        self.0.run(method!("ListInstitutions"), Class::Query, request, institutions).await
+    }
+
+    async fn get_region_status(
+        &self,
+        request: Request<pb::GetRegionStatusRequest>,
+    ) -> Result<Response<pb::GetRegionStatusResponse>, Status> {
+        self.0.run(method!("GetRegionStatus"), Class::Query, request, region_status).await
+    }
+
+    async fn suspend_institution(
+        &self,
+        request: Request<pb::SuspendInstitutionRequest>,
+    ) -> Result<Response<pb::SuspendInstitutionResponse>, Status> {
+        self.0.not_implemented(method!("SuspendInstitution"), request).await
+    }
+}

@@ -1,0 +1,264 @@
+//! What every method does around its handler: authenticate, admit, bound, run to the end, audit,
+//! answer (INV-2, INV-7).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_stream::{Stream, StreamExt as _};
+use tonic::{Request, Response, Status};
+
+use crate::access::Call;
+use crate::audit::{Outcome, Record, Who};
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::directory::CertifiedPeer as Peer;
+use crate::gateway::Gateway;
+use crate::store::Commit;
+use crate::types::{PersonRole, PurposeOfUse};
+use crate::wire::{ASSERTION, REQUEST_ID};
+
+use super::status::status;
+
+/// A stream of messages to a caller.
+pub type Replies<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// The class of a method: its default deadline and ceiling (`spec` security-bars §5).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Class {
+    /// The emergency summary.
+    Emergency,
+    /// Identity: PIX, PDQ, feeds.
+    Identity,
+    /// Lists.
+    Query,
+    /// Streams of documents: bounded by progress, not by a total.
+    Stream,
+}
+
+/// Total time of a document stream.
+const STREAM_CEILING: Duration = Duration::from_hours(2);
+
+/// The door all services of a node share.
+#[derive(Clone, Debug)]
+pub struct Door {
+    gateway: Arc<Gateway>,
+}
+
+impl Door {
+    /// A door to `gateway`.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        Self { gateway }
+    }
+
+    /// Runs one call.
+    ///
+    /// The handler runs in a task of its own: a caller who hangs up does not stop it half-way, and
+    /// is audited like one who waits (promise 3, bar A-03).
+    pub async fn run<Q, A, F, Fut>(
+        &self,
+        method: &'static str,
+        class: Class,
+        request: Request<Q>,
+        handler: F,
+    ) -> Result<Response<A>, Status>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+        F: FnOnce(Arc<Gateway>, Arc<Call>, Q) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<A>> + Send + 'static,
+    {
+        let gateway = Arc::clone(&self.gateway);
+        let permit = gateway.admission.clone().try_acquire_owned().map_err(|_| {
+            let error = Error::new(Reason::Overloaded, "too many calls at once; try again");
+            status(&error)
+        })?;
+        let call = match self.call(method, class, &request) {
+            Ok(call) => Arc::new(call),
+            Err(error) => return Err(self.refuse(method, error).await),
+        };
+        let message = request.into_inner();
+        let task = gateway.tasks.clone().spawn(async move {
+            let _admitted = permit;
+            let answer = handler(Arc::clone(&gateway), Arc::clone(&call), message);
+            let answer = tokio::time::timeout_at(call.deadline(), answer).await;
+            let answer = answer.unwrap_or_else(|_| {
+                Err(Error::new(Reason::DeadlineExceeded, "the deadline passed"))
+            });
+            close(&gateway, &call, answer).await
+        });
+        match task.await {
+            Ok(Ok(answer)) => Ok(Response::new(answer)),
+            Ok(Err(error)) => Err(status(&error)),
+            Err(error) => {
+                tracing::error!(rpc = method, %error, "a handler failed");
+                Err(status(&Error::internal(error)))
+            }
+        }
+    }
+
+    /// As [`Door::run`], for a handler whose answer is a stream.
+    pub async fn stream<Q, T, F, Fut>(
+        &self,
+        method: &'static str,
+        class: Class,
+        request: Request<Q>,
+        handler: F,
+    ) -> Result<Response<Replies<T>>, Status>
+    where
+        Q: Send + 'static,
+        T: Send + 'static,
+        F: FnOnce(Arc<Gateway>, Arc<Call>, Q) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<crate::federation::Stream<T>>> + Send + 'static,
+    {
+        let answer = self.run(method, class, request, handler).await?;
+        let replies = ReceiverStream::new(answer.into_inner().receiver)
+            .map(|reply| reply.map_err(|error| status(&error)));
+        Ok(Response::new(Box::pin(replies)))
+    }
+
+    /// Answers a method that the interface has and this version does not do: after
+    /// authentication, and audited like any other.
+    pub async fn not_implemented<Q, A>(
+        &self,
+        method: &'static str,
+        request: Request<Q>,
+    ) -> Result<Response<A>, Status>
+    where
+        Q: Send + 'static,
+        A: Send + 'static,
+    {
+        self.run(method, Class::Query, request, |_, _, _| async {
+            Err(Error::new(Reason::NotImplemented, "this version does not do this yet"))
+        })
+        .await
+    }
+
+    fn call<Q>(&self, method: &'static str, class: Class, request: &Request<Q>) -> Result<Call> {
+        let gateway = &self.gateway;
+        let peer = request.extensions().get::<Peer>().ok_or_else(|| {
+            Error::new(Reason::UnregisteredCertificate, "the connection has no certificate")
+        })?;
+        let text = |key| request.metadata().get(key).map(|value| {
+            value.to_str().map_err(|_| {
+                Error::field(Reason::InvalidAssertion, key, "is not ASCII")
+            })
+        });
+        let assertion = text(ASSERTION).transpose()?;
+        let caller = gateway.authenticator.caller(peer, assertion, gateway.clock.now())?;
+        let request_id = match text(REQUEST_ID) {
+            Some(Ok(id)) if id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()) => {
+                id.to_owned()
+            }
+            _ => uuid::Uuid::now_v7().to_string(),
+        };
+        Ok(Call::new(caller, method, request_id, self.deadline(class, request)))
+    }
+
+    /// min(what the caller asks for, the ceiling); the class's default if it asks for nothing.
+    fn deadline<Q>(&self, class: Class, request: &Request<Q>) -> Instant {
+        let limits = &self.gateway.config.deadlines;
+        let (default, ceiling) = match class {
+            Class::Emergency => (limits.emergency_ms, limits.ceiling_ms),
+            Class::Identity => (limits.identity_ms, limits.ceiling_ms),
+            Class::Query => (limits.query_ms, limits.ceiling_ms),
+            Class::Stream => return Instant::now() + STREAM_CEILING,
+        };
+        let asked = request
+            .metadata()
+            .get("grpc-timeout")
+            .and_then(|value| value.to_str().ok())
+            .and_then(grpc_timeout);
+        let ceiling = Duration::from_millis(ceiling);
+        let granted = asked.unwrap_or(Duration::from_millis(default)).min(ceiling);
+        Instant::now() + granted
+    }
+
+    /// A call refused before its caller is known: audited too.
+    async fn refuse(&self, method: &'static str, error: Error) -> Status {
+        let who = Who {
+            institution: None,
+            community: self.gateway.home.clone(),
+            subject: None,
+            role: PersonRole::System,
+            purpose: PurposeOfUse::Operations,
+            relay: None,
+        };
+        let mut record = Record::new(who, method, String::new());
+        record.failure = Some(error.reason().name());
+        let event = record.close(Outcome::Denied, self.gateway.clock.now());
+        let commit = Commit { audit: vec![event], ..Commit::default() };
+        if let Err(store) = self.gateway.store.commit(commit).await {
+            tracing::error!(error = %store, "a refusal could not be audited");
+        }
+        tracing::warn!(rpc = method, reason = error.reason().name(), "refused");
+        status(&error)
+    }
+}
+
+/// Makes the audit event durable, then lets the answer go. No durable record, no disclosure.
+async fn close<A>(gateway: &Gateway, call: &Call, answer: Result<A>) -> Result<A> {
+    let outcome = match &answer {
+        Ok(_) => Outcome::Success,
+        Err(error) => {
+            call.note(|record| record.failure = Some(error.reason().name()));
+            log(call, error);
+            match error.kind() {
+                ErrorKind::Denied | ErrorKind::Unauthenticated => Outcome::Denied,
+                ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict => Outcome::Invalid,
+                ErrorKind::DeadlineExceeded => Outcome::Cancelled,
+                _ => Outcome::Error,
+            }
+        }
+    };
+    if let Some(event) = call.closing_event(outcome, gateway.clock.now()) {
+        let commit = Commit { audit: vec![event], ..Commit::default() };
+        gateway.store.commit(commit).await?;
+    }
+    answer
+}
+
+/// One line for what an operator should know of: faults, not refusals.
+fn log(call: &Call, error: &Error) {
+    let cause = std::error::Error::source(error).map(ToString::to_string);
+    let (rpc, reason, request_id) = (call.method(), error.reason().name(), call.request_id());
+    match error.kind() {
+        ErrorKind::Internal | ErrorKind::DataLoss | ErrorKind::Unavailable => {
+            tracing::error!(rpc, reason, request_id, cause, "a call failed");
+        }
+        _ => tracing::debug!(rpc, reason, request_id, cause, "a call was refused"),
+    }
+}
+
+/// The grpc-timeout header: at most eight digits and a unit.
+fn grpc_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 {
+        return None;
+    }
+    let value: u64 = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(value.saturating_mul(3600))),
+        "M" => Some(Duration::from_secs(value.saturating_mul(60))),
+        "S" => Some(Duration::from_secs(value)),
+        "m" => Some(Duration::from_millis(value)),
+        "u" => Some(Duration::from_micros(value)),
+        "n" => Some(Duration::from_nanos(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn timeouts_are_read_as_the_protocol_says() {
+        assert_eq!(grpc_timeout("100m"), Some(Duration::from_millis(100)));
+        assert_eq!(grpc_timeout("1H"), Some(Duration::from_hours(1)));
+        for bad in ["", "m", "-1S", "123456789S", "1x", "1.5S"] {
+            assert_eq!(grpc_timeout(bad), None, "{bad}");
+        }
+    }
+}

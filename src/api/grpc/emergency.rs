@@ -1,0 +1,211 @@
+//! `renkei.emergency.v1.EmergencyService`.
+
+use std::sync::Arc;
+
+use tonic::{Request, Response, Status};
+
+use crate::access::{Action, Call};
+use crate::config::Capability;
+use crate::consent::About;
+use crate::error::{Error, Reason, Result};
+use crate::gateway::Gateway;
+use crate::wire::pb::emergency as pb;
+use crate::wire::pb::emergency::emergency_service_server::EmergencyService;
+
+use super::door::{Class, Door};
+
+macro_rules! method {
+    ($name:literal) => {
+        concat!("renkei.emergency.v1.EmergencyService/", $name)
+    };
+}
+
+/// The service.
+#[derive(Clone, Debug)]
+pub struct Emergencies(pub Door);
+
+async fn identify(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::IdentifyPatientRequest,
+) -> Result<pb::IdentifyPatientResponse> {
+    gateway.serves(Capability::Emergency)?;
+    let permit = gateway.guard.authorize(&call, Action::IdentifyEmergency)?;
+    gateway.emergency.candidates.identify(&permit, &call, &request)
+}
+
+async fn open(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::OpenBreakGlassRequest,
+) -> Result<pb::OpenBreakGlassResponse> {
+    gateway.serves(Capability::Emergency)?;
+    let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
+    let linkage = gateway.emergency.candidates.resolve(&call, request.patient.as_ref())?;
+    about(&gateway, &call, linkage)?;
+    gateway.emergency.grants.open(&permit, &call, linkage, &request).await
+}
+
+fn about(
+    gateway: &Gateway,
+    call: &Call,
+    linkage: crate::types::LinkageId,
+) -> Result<Vec<crate::types::PatientIdentifier>> {
+    let patients = gateway.emergency.patients(linkage)?;
+    if let Some(patient) = patients.first() {
+        let tag = gateway.identity.tag(patient);
+        call.note(|record| record.patient = Some(tag.to_vec()));
+    }
+    Ok(patients)
+}
+
+async fn close(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::CloseBreakGlassRequest,
+) -> Result<pb::CloseBreakGlassResponse> {
+    gateway.serves(Capability::Emergency)?;
+    let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
+    gateway.emergency.grants.close(&permit, &call, &request).await
+}
+
+async fn summary(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetSummaryRequest,
+) -> Result<pb::GetSummaryResponse> {
+    gateway.serves(Capability::Emergency)?;
+    let unsupported = [
+        ("sections", !request.sections.is_empty()),
+        ("max_age", request.max_age.is_some()),
+        ("confirm_restricted", request.confirm_restricted),
+    ];
+    if let Some((field, _)) = unsupported.into_iter().find(|(_, given)| *given) {
+        let message = "is not done by this version";
+        return Err(Error::field(Reason::NotImplemented, field, message));
+    }
+    let linkage = gateway.emergency.candidates.resolve(&call, request.patient.as_ref())?;
+    let patients = about(&gateway, &call, linkage)?;
+    let grant = if request.grant_id.is_empty() {
+        None
+    } else {
+        call.note(|record| record.grant = Some(request.grant_id.clone()));
+        Some(gateway.emergency.grants.find(&request.grant_id, linkage)?)
+    };
+    let asked = About {
+        patients: &patients,
+        grant: grant.as_ref(),
+        relaying: true,
+        ..About::default()
+    };
+    let permit = gateway.guard.authorize_for(&call, Action::ReadSummary, asked)?;
+    debug_assert_eq!(permit.under_grant(), grant.is_some());
+    gateway.emergency.summary(&call, linkage, &request.grant_id).await
+}
+
+/// The institution whose notices a caller may see: its own.
+fn own_institution(call: &Call) -> Result<String> {
+    let code = call.caller().participant.code.as_ref();
+    code.map(ToString::to_string).ok_or_else(Error::not_permitted)
+}
+
+async fn notices(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ListAccessNoticesRequest,
+) -> Result<pb::ListAccessNoticesResponse> {
+    gateway.serves(Capability::Emergency)?;
+    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+    if request.patient.is_some() {
+        let message = "notices are listed by institution in this version";
+        return Err(Error::field(Reason::NotImplemented, "patient", message));
+    }
+    let institution = own_institution(&call)?;
+    let mut notices = gateway.emergency.grants.notices(&permit, &institution)?;
+    notices.retain(|notice| request.reviews.is_empty() || request.reviews.contains(&notice.review));
+    call.note(|record| record.items = u32::try_from(notices.len()).unwrap_or(u32::MAX));
+    Ok(pb::ListAccessNoticesResponse { notices, next_page_token: String::new() })
+}
+
+async fn review(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ReviewAccessRequest,
+) -> Result<pb::ReviewAccessResponse> {
+    gateway.serves(Capability::Emergency)?;
+    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+    gateway.emergency.grants.review(&permit, &call, &request).await
+}
+
+#[tonic::async_trait]
+impl EmergencyService for Emergencies {
+    async fn identify_patient(
+        &self,
+        request: Request<pb::IdentifyPatientRequest>,
+    ) -> Result<Response<pb::IdentifyPatientResponse>, Status> {
+        self.0.run(method!("IdentifyPatient"), Class::Emergency, request, identify).await
+    }
+
+    async fn open_break_glass(
+        &self,
+        request: Request<pb::OpenBreakGlassRequest>,
+    ) -> Result<Response<pb::OpenBreakGlassResponse>, Status> {
+        self.0.run(method!("OpenBreakGlass"), Class::Emergency, request, open).await
+    }
+
+    async fn close_break_glass(
+        &self,
+        request: Request<pb::CloseBreakGlassRequest>,
+    ) -> Result<Response<pb::CloseBreakGlassResponse>, Status> {
+        self.0.run(method!("CloseBreakGlass"), Class::Emergency, request, close).await
+    }
+
+    async fn get_summary(
+        &self,
+        request: Request<pb::GetSummaryRequest>,
+    ) -> Result<Response<pb::GetSummaryResponse>, Status> {
+        self.0.run(method!("GetSummary"), Class::Emergency, request, summary).await
+    }
+
+    async fn list_access_notices(
+        &self,
+        request: Request<pb::ListAccessNoticesRequest>,
+    ) -> Result<Response<pb::ListAccessNoticesResponse>, Status> {
+        self.0.run(method!("ListAccessNotices"), Class::Query, request, notices).await
+    }
+
+    async fn review_access(
+        &self,
+        request: Request<pb::ReviewAccessRequest>,
+    ) -> Result<Response<pb::ReviewAccessResponse>, Status> {
+        self.0.run(method!("ReviewAccess"), Class::Query, request, review).await
+    }
+
+    async fn get_summary_document(
+        &self,
+        request: Request<pb::GetSummaryDocumentRequest>,
+    ) -> Result<Response<pb::GetSummaryDocumentResponse>, Status> {
+        self.0.not_implemented(method!("GetSummaryDocument"), request).await
+    }
+
+    async fn submit_care_record(
+        &self,
+        request: Request<pb::SubmitCareRecordRequest>,
+    ) -> Result<Response<pb::SubmitCareRecordResponse>, Status> {
+        self.0.not_implemented(method!("SubmitCareRecord"), request).await
+    }
+
+    async fn declare_disaster(
+        &self,
+        request: Request<pb::DeclareDisasterRequest>,
+    ) -> Result<Response<pb::DeclareDisasterResponse>, Status> {
+        self.0.not_implemented(method!("DeclareDisaster"), request).await
+    }
+
+    async fn end_disaster(
+        &self,
+        request: Request<pb::EndDisasterRequest>,
+    ) -> Result<Response<pb::EndDisasterResponse>, Status> {
+        self.0.not_implemented(method!("EndDisaster"), request).await
+    }
+}

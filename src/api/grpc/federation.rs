@@ -1,0 +1,458 @@
+//! `renkei.federation.v1`: asking the other communities for a caller, and answering them.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tonic::{Request, Response, Status};
+
+use crate::access::{Action, Call, Grant};
+use crate::config::Capability;
+use crate::consent::About;
+use crate::emergency::asked_patients;
+use crate::error::{Error, ErrorKind, Reason, Result};
+use crate::federation::Stream;
+use crate::gateway::Gateway;
+use crate::identity::identifier;
+use crate::types::PatientIdentifier;
+use crate::wire::pb::documents as dpb;
+use crate::wire::pb::federation as pb;
+use crate::wire::pb::federation::initiating_gateway_service_server::InitiatingGatewayService;
+use crate::wire::pb::federation::responding_gateway_service_server::RespondingGatewayService;
+
+use super::documents::retrieve_local;
+use super::door::{Class, Door, Replies};
+
+/// Holdings notices in one message.
+const MAX_NOTICES: usize = 1_000;
+/// Entries in one message of an answer.
+const CHUNK: usize = 100;
+/// Entries of one answer, whatever is asked.
+const MAX_ROWS: u32 = 1_000;
+
+macro_rules! initiating {
+    ($name:literal) => {
+        concat!("renkei.federation.v1.InitiatingGatewayService/", $name)
+    };
+}
+
+macro_rules! responding {
+    ($name:literal) => {
+        concat!("renkei.federation.v1.RespondingGatewayService/", $name)
+    };
+}
+
+/// The initiating gateway.
+#[derive(Clone, Debug)]
+pub struct Initiating(pub Door);
+
+/// The responding gateway.
+#[derive(Clone, Debug)]
+pub struct Responding(pub Door);
+
+/// Role, purpose and relation are judged here too, so that a caller who may not ask at all does
+/// not make other communities work; their consents are theirs to judge.
+async fn find(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::InitiatingGatewayServiceFindDocumentsRequest,
+) -> Result<Stream<pb::InitiatingGatewayServiceFindDocumentsResponse>> {
+    gateway.serves(Capability::Federation)?;
+    let patients = if gateway.federation.parent.is_none() {
+        let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+        let patient = match query {
+            Some(dpb::stored_query::Query::FindDocuments(find)) => find.patient_id.as_ref(),
+            _ => None,
+        };
+        gateway.federation.patients(&request.linkage_id, patient)?
+    } else {
+        Vec::new()
+    };
+    about(&gateway, &call, &patients);
+    authorize_asking(&gateway, &call, Action::FindDocuments, &patients)?;
+    let stream = gateway.federation.find_documents(&call, request).await?;
+    call.note(|record| record.regions = Some((stream.asked, stream.asked)));
+    Ok(stream)
+}
+
+/// The asking side's decision: what this node knows of the patient's wishes counts, what it does
+/// not know is for the disclosing side to say.
+fn authorize_asking(
+    gateway: &Gateway,
+    call: &Call,
+    action: Action,
+    patients: &[PatientIdentifier],
+) -> Result<()> {
+    let about = About { patients, relaying: true, ..About::default() };
+    gateway.guard.authorize_for(call, action, about).map(|_| ())
+}
+
+fn about(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) {
+    if let Some(patient) = patients.first() {
+        let tag = gateway.identity.tag(patient);
+        call.note(|record| record.patient = Some(tag.to_vec()));
+    }
+}
+
+async fn retrieve(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::InitiatingGatewayServiceRetrieveDocumentsRequest,
+) -> Result<Stream<pb::InitiatingGatewayServiceRetrieveDocumentsResponse>> {
+    gateway.serves(Capability::Federation)?;
+    call.note(|record| {
+        record.documents = request
+            .documents
+            .iter()
+            .filter_map(|wanted| wanted.document.as_ref())
+            .map(|document| document.document_unique_id.clone())
+            .collect();
+    });
+    authorize_asking(&gateway, &call, Action::ReadDocument, &[])?;
+    let here = gateway.home.to_string();
+    let local = request.documents.iter().all(|wanted| {
+        wanted.document.as_ref().is_some_and(|document| document.home_community_id == here)
+    });
+    if local && !request.documents.is_empty() {
+        let wrap = |part| pb::InitiatingGatewayServiceRetrieveDocumentsResponse {
+            part: Some(
+                pb::initiating_gateway_service_retrieve_documents_response::Part::Document(part),
+            ),
+        };
+        return retrieve_local(&gateway, &call, &request.documents, wrap);
+    }
+    gateway.federation.retrieve_documents(&call, request).await
+}
+
+async fn locate(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::LocateHoldingsRequest,
+) -> Result<pb::LocateHoldingsResponse> {
+    use pb::locate_holdings_request::Patient;
+    gateway.serves(Capability::Identity)?;
+    let (linkage, id) = match request.patient.as_ref().ok_or_else(|| Error::missing("patient"))? {
+        Patient::LinkageId(linkage) => (linkage.clone(), None),
+        Patient::PatientId(id) => (String::new(), Some(id)),
+    };
+    let patients = gateway.federation.patients(&linkage, id)?;
+    about(&gateway, &call, &patients);
+    authorize_asking(&gateway, &call, Action::FindDocuments, &patients)?;
+    let holdings = gateway.federation.locator.holdings(&patients)?;
+    call.note(|record| record.items = u32::try_from(holdings.len()).unwrap_or(u32::MAX));
+    Ok(pb::LocateHoldingsResponse { linkage_id: linkage, holdings, completeness: None })
+}
+
+#[tonic::async_trait]
+impl InitiatingGatewayService for Initiating {
+    type FindDocumentsStream = Replies<pb::InitiatingGatewayServiceFindDocumentsResponse>;
+
+    async fn find_documents(
+        &self,
+        request: Request<pb::InitiatingGatewayServiceFindDocumentsRequest>,
+    ) -> Result<Response<Self::FindDocumentsStream>, Status> {
+        self.0.stream(initiating!("FindDocuments"), Class::Query, request, find).await
+    }
+
+    type RetrieveDocumentsStream = Replies<pb::InitiatingGatewayServiceRetrieveDocumentsResponse>;
+
+    async fn retrieve_documents(
+        &self,
+        request: Request<pb::InitiatingGatewayServiceRetrieveDocumentsRequest>,
+    ) -> Result<Response<Self::RetrieveDocumentsStream>, Status> {
+        self.0.stream(initiating!("RetrieveDocuments"), Class::Stream, request, retrieve).await
+    }
+
+    async fn locate_holdings(
+        &self,
+        request: Request<pb::LocateHoldingsRequest>,
+    ) -> Result<Response<pb::LocateHoldingsResponse>, Status> {
+        self.0.run(initiating!("LocateHoldings"), Class::Query, request, locate).await
+    }
+
+    type DiscoverPatientStream = Replies<pb::InitiatingGatewayServiceDiscoverPatientResponse>;
+
+    async fn discover_patient(
+        &self,
+        request: Request<pb::InitiatingGatewayServiceDiscoverPatientRequest>,
+    ) -> Result<Response<Self::DiscoverPatientStream>, Status> {
+        self.0.not_implemented(initiating!("DiscoverPatient"), request).await
+    }
+}
+
+async fn respond_find(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::RespondingGatewayServiceFindDocumentsRequest,
+) -> Result<Stream<pb::RespondingGatewayServiceFindDocumentsResponse>> {
+    gateway.serves(Capability::Registry)?;
+    let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+    let Some(dpb::stored_query::Query::FindDocuments(find)) = query else {
+        let message = "this version answers FindDocuments to other communities";
+        return Err(Error::field(Reason::NotImplemented, "query", message));
+    };
+    let patient = identifier(find.patient_id.as_ref(), "query.find_documents.patient_id")?;
+    about(&gateway, &call, std::slice::from_ref(&patient));
+    let asked = About { patients: std::slice::from_ref(&patient), ..About::default() };
+    let permit = gateway.guard.authorize_for(&call, Action::FindDocuments, asked)?;
+    let limit = if request.limit == 0 { MAX_ROWS } else { request.limit.min(MAX_ROWS) };
+    let filter = find.filter.clone().unwrap_or_default();
+    let mut entries = Vec::new();
+    let mut token = String::new();
+    loop {
+        let left = limit as usize - entries.len();
+        let page = gateway.documents.find(&permit, &patient, &filter, left, &token)?;
+        entries.extend(page.entries);
+        token = page.next;
+        if token.is_empty() || entries.len() >= limit as usize {
+            break;
+        }
+    }
+    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+    call.note(|record| record.items = count);
+    let end = pb::FindEnd {
+        result_count: count,
+        truncated: !token.is_empty(),
+        as_of: Some(crate::wire::timestamp(gateway.clock.now())),
+    };
+    Ok(answer(&gateway, entries, end))
+}
+
+fn answer(
+    gateway: &Gateway,
+    entries: Vec<dpb::DocumentEntry>,
+    end: pb::FindEnd,
+) -> Stream<pb::RespondingGatewayServiceFindDocumentsResponse> {
+    use pb::responding_gateway_service_find_documents_response::Part;
+    let (sender, receiver) = mpsc::channel(4);
+    gateway.tasks.spawn(async move {
+        let objects = entries.chunks(CHUNK).map(|chunk| {
+            Part::Objects(dpb::RegistryObjects { entries: chunk.to_vec(), ..Default::default() })
+        });
+        for part in objects.chain([Part::End(end)]) {
+            let message =
+                pb::RespondingGatewayServiceFindDocumentsResponse { part: Some(part) };
+            if sender.send(Ok(message)).await.is_err() {
+                return;
+            }
+        }
+    });
+    Stream { receiver, asked: 0 }
+}
+
+async fn respond_retrieve(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::RespondingGatewayServiceRetrieveDocumentsRequest,
+) -> Result<Stream<pb::RespondingGatewayServiceRetrieveDocumentsResponse>> {
+    let wrap = |part| pb::RespondingGatewayServiceRetrieveDocumentsResponse { document: Some(part) };
+    retrieve_local(&gateway, &call, &request.documents, wrap)
+}
+
+async fn summary_items(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetSummaryItemsRequest,
+) -> Result<pb::GetSummaryItemsResponse> {
+    gateway.serves(Capability::Repository)?;
+    let patients = asked_patients(&request)?;
+    about(&gateway, &call, &patients);
+    let grant = request.break_glass.as_ref().map(|context| carried(&gateway, &call, context));
+    let grant = grant.transpose()?;
+    let asked = About { patients: &patients, grant: grant.as_ref(), ..About::default() };
+    let permit = gateway.guard.authorize_for(&call, Action::ReadSummary, asked)?;
+    let work = Arc::clone(&gateway);
+    let read = tokio::task::spawn_blocking(move || work.emergency.items(&permit, &patients));
+    let response = read.await.map_err(Error::internal)??;
+    let items = u32::try_from(response.items.len()).unwrap_or(u32::MAX);
+    call.note(|record| record.items = items);
+    Ok(response)
+}
+
+/// A break-glass grant that another node opened. Believed only from the parent, whose certificate
+/// is pinned here, and only for the very person whose assertion comes with the call.
+fn carried(gateway: &Gateway, call: &Call, context: &pb::BreakGlassContext) -> Result<Grant> {
+    let caller = call.caller();
+    call.note(|record| record.grant = Some(context.grant_id.clone()));
+    if caller.relay.is_none() || caller.relay != gateway.federation.parent {
+        return Err(call.refuse(crate::access::Denial::Grant));
+    }
+    let subject = caller.person.as_ref().map(|person| person.subject.clone());
+    Ok(Grant {
+        institution: caller.participant.code.clone(),
+        subject: subject.unwrap_or_default(),
+        expires: jiff::Timestamp::MAX,
+        closed: false,
+    })
+}
+
+async fn notify(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::NotifyHoldingsRequest,
+) -> Result<pb::NotifyHoldingsResponse> {
+    gateway.serves(Capability::Federation)?;
+    let permit = gateway.guard.authorize(&call, Action::Exchange)?;
+    if request.full {
+        let message = "a full reconciliation is not done by this version";
+        return Err(Error::field(Reason::NotImplemented, "full", message));
+    }
+    if request.notices.len() > MAX_NOTICES {
+        let message = format!("has more than {MAX_NOTICES} notices");
+        return Err(Error::field(Reason::InvalidField, "notices", message));
+    }
+    let mut notices = Vec::new();
+    for (index, notice) in request.notices.iter().enumerate() {
+        let id = identifier(notice.patient_id.as_ref(), "patient_id")
+            .map_err(|error| error.within(&format!("notices[{index}]")))?;
+        super::identity::own_domain(&gateway, &call, &id)?;
+        notices.push((id, notice.clone()));
+    }
+    let home = call.caller().participant.community.clone();
+    gateway.federation.locator.notify(&permit, &call, &home, &notices, &request).await
+}
+
+/// Takes over what a community stored for forwarding: each notice by itself, at least once, so each
+/// is one that may come twice.
+async fn deliver(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::DeliverNoticesRequest,
+) -> Result<pb::DeliverNoticesResponse> {
+    gateway.serves(Capability::Federation)?;
+    let permit = gateway.guard.authorize(&call, Action::Exchange)?;
+    if request.notices.len() > MAX_NOTICES {
+        let message = format!("has more than {MAX_NOTICES} notices");
+        return Err(Error::field(Reason::InvalidField, "notices", message));
+    }
+    let mut response = pb::DeliverNoticesResponse::default();
+    for notice in request.notices {
+        // Each notice is a change with its own audit event, under the call's identity.
+        let one = call.for_part();
+        let result = take(&gateway, &one, &permit, notice.content).await;
+        let retryable = result.as_ref().err().is_some_and(|error| {
+            matches!(
+                error.kind(),
+                ErrorKind::Unavailable | ErrorKind::Exhausted | ErrorKind::Precondition
+            )
+        });
+        let (accepted, reason) = match result {
+            Ok(()) => (true, String::new()),
+            Err(error) => {
+                tracing::warn!(reason = error.reason().name(), "a notice was not taken");
+                (false, error.reason().name().to_owned())
+            }
+        };
+        response.results.push(pb::NoticeResult {
+            notice_id: notice.notice_id,
+            accepted,
+            reason,
+            retryable,
+        });
+        if retryable {
+            break; // Order is kept: nothing after it may overtake it.
+        }
+    }
+    call.note(|record| {
+        record.items = u32::try_from(response.results.len()).unwrap_or(u32::MAX);
+    });
+    Ok(response)
+}
+
+async fn take(
+    gateway: &Gateway,
+    call: &Call,
+    permit: &crate::access::Permit,
+    content: Option<pb::notice::Content>,
+) -> Result<()> {
+    use pb::notice::Content;
+    match content.ok_or_else(|| Error::missing("notices.content"))? {
+        Content::PatientFeed(feed) => {
+            super::identity::feed(gateway, call, Action::AssertIdentity, feed).await.map(|_| ())
+        }
+        Content::Consent(consent) => {
+            super::consent::take(gateway, call, permit, consent).await.map(|_| ())
+        }
+        Content::IdentifierSet(_)
+        | Content::Referral(_)
+        | Content::Subscription(_)
+        | Content::PatientMerge(_)
+        | Content::RevokedCorrelation(_) => Err(Error::field(
+            Reason::NotImplemented,
+            "notices.content",
+            "this version does not take this kind of notice",
+        )),
+    }
+}
+
+async fn ping(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    _: pb::PingRequest,
+) -> Result<pb::PingResponse> {
+    let permit = gateway.guard.authorize(&call, Action::ReadDirectory)?;
+    debug_assert_eq!(permit.action(), Action::ReadDirectory);
+    Ok(pb::PingResponse {
+        home_community_id: gateway.home.to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        directory_version: gateway.directory.snapshot().version(),
+        time: Some(crate::wire::timestamp(gateway.clock.now())),
+        draining: gateway.stop.is_cancelled(),
+    })
+}
+
+#[tonic::async_trait]
+impl RespondingGatewayService for Responding {
+    type FindDocumentsStream = Replies<pb::RespondingGatewayServiceFindDocumentsResponse>;
+
+    async fn find_documents(
+        &self,
+        request: Request<pb::RespondingGatewayServiceFindDocumentsRequest>,
+    ) -> Result<Response<Self::FindDocumentsStream>, Status> {
+        self.0.stream(responding!("FindDocuments"), Class::Query, request, respond_find).await
+    }
+
+    type RetrieveDocumentsStream = Replies<pb::RespondingGatewayServiceRetrieveDocumentsResponse>;
+
+    async fn retrieve_documents(
+        &self,
+        request: Request<pb::RespondingGatewayServiceRetrieveDocumentsRequest>,
+    ) -> Result<Response<Self::RetrieveDocumentsStream>, Status> {
+        let method = responding!("RetrieveDocuments");
+        self.0.stream(method, Class::Stream, request, respond_retrieve).await
+    }
+
+    async fn get_summary_items(
+        &self,
+        request: Request<pb::GetSummaryItemsRequest>,
+    ) -> Result<Response<pb::GetSummaryItemsResponse>, Status> {
+        self.0.run(responding!("GetSummaryItems"), Class::Emergency, request, summary_items).await
+    }
+
+    async fn notify_holdings(
+        &self,
+        request: Request<pb::NotifyHoldingsRequest>,
+    ) -> Result<Response<pb::NotifyHoldingsResponse>, Status> {
+        self.0.run(responding!("NotifyHoldings"), Class::Query, request, notify).await
+    }
+
+    async fn deliver_notices(
+        &self,
+        request: Request<pb::DeliverNoticesRequest>,
+    ) -> Result<Response<pb::DeliverNoticesResponse>, Status> {
+        self.0.run(responding!("DeliverNotices"), Class::Query, request, deliver).await
+    }
+
+    async fn ping(
+        &self,
+        request: Request<pb::PingRequest>,
+    ) -> Result<Response<pb::PingResponse>, Status> {
+        self.0.run(responding!("Ping"), Class::Identity, request, ping).await
+    }
+
+    async fn discover_patient(
+        &self,
+        request: Request<pb::RespondingGatewayServiceDiscoverPatientRequest>,
+    ) -> Result<Response<pb::RespondingGatewayServiceDiscoverPatientResponse>, Status> {
+        self.0.not_implemented(responding!("DiscoverPatient"), request).await
+    }
+}

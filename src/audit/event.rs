@@ -1,0 +1,109 @@
+//! A record as the bytes in a ledger frame.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+use prost::Message as _;
+
+use crate::types::PurposeOfUse;
+use crate::wire::pb::audit as pb;
+use crate::wire::pb::common as cpb;
+
+use super::record::{Outcome, Record};
+
+/// Encodes a closed record. Sequence and community are the ledger's and are filled in on reading.
+pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes {
+    let who = &record.who;
+    let institution = cpb::InstitutionRef {
+        institution_id: who.institution.as_ref().map(ToString::to_string).unwrap_or_default(),
+        home_community_id: who.community.to_string(),
+        ..cpb::InstitutionRef::default()
+    };
+    let person = cpb::PersonRef {
+        subject: who.subject.clone().unwrap_or_default(),
+        role: who.role.code().to_owned(),
+        ..cpb::PersonRef::default()
+    };
+    let event = pb::AuditEvent {
+        recorded: Some(crate::wire::timestamp(now)),
+        institution: Some(institution),
+        person: Some(person),
+        relayed_by: who.relay.as_ref().map(ToString::to_string).unwrap_or_default(),
+        method: record.method.to_owned(),
+        action: action(record.method).into(),
+        outcome: outcome_message(outcome).into(),
+        reason: record.failure.unwrap_or_default().to_owned(),
+        internal_reason: record.denial.unwrap_or_default().to_owned(),
+        purpose: purpose(who.purpose).into(),
+        patient_tag: record.patient.as_deref().map(hex).unwrap_or_default(),
+        object_tags: record.documents.clone(),
+        emergency: who.purpose == PurposeOfUse::Emergency,
+        grant_id: record.grant.clone().unwrap_or_default(),
+        request_id: record.request_id.clone(),
+        disclosed_count: record.items,
+        regions: regions(record.regions),
+        ..pb::AuditEvent::default()
+    };
+    event.encode_to_vec().into()
+}
+
+fn regions(counts: Option<(u32, u32)>) -> Vec<pb::RegionCounts> {
+    let Some((asked, answered)) = counts else { return Vec::new() };
+    let count = |state: cpb::RegionState, count| pb::RegionCounts { state: state.into(), count };
+    vec![
+        count(cpb::RegionState::Ok, answered),
+        count(cpb::RegionState::Unspecified, asked.saturating_sub(answered)),
+    ]
+}
+
+/// The DICOM event action code of a method, by its verb.
+fn action(method: &str) -> pb::Action {
+    let verb = method.rsplit('/').next().unwrap_or(method);
+    let starts = |verbs: &[&str]| verbs.iter().any(|start| verb.starts_with(start));
+    if starts(&["Find", "Get", "Query", "Retrieve", "Search", "List", "Report", "Export", "Watch", "Locate"]) {
+        pb::Action::Read
+    } else if starts(&["Provide", "Register", "Open", "Record", "Submit", "Send"]) {
+        pb::Action::Create
+    } else if starts(&["Remove"]) {
+        pb::Action::Delete
+    } else if starts(&["Feed", "Update", "Apply", "Withdraw", "Close", "Review", "Decide", "Notify"]) {
+        pb::Action::Update
+    } else {
+        pb::Action::Execute
+    }
+}
+
+fn outcome_message(outcome: Outcome) -> pb::Outcome {
+    match outcome {
+        Outcome::Success => pb::Outcome::Success,
+        Outcome::Denied => pb::Outcome::Denied,
+        Outcome::Invalid => pb::Outcome::Invalid,
+        Outcome::Error => pb::Outcome::Error,
+        Outcome::Cancelled => pb::Outcome::Cancelled,
+    }
+}
+
+/// The purpose as a message.
+pub fn purpose(purpose: PurposeOfUse) -> cpb::PurposeOfUse {
+    match purpose {
+        PurposeOfUse::Treatment => cpb::PurposeOfUse::Treatment,
+        PurposeOfUse::Emergency => cpb::PurposeOfUse::Emergency,
+        PurposeOfUse::CareCoordination => cpb::PurposeOfUse::CareCoordination,
+        PurposeOfUse::PatientRequest => cpb::PurposeOfUse::PatientRequest,
+        PurposeOfUse::Payment => cpb::PurposeOfUse::Payment,
+        PurposeOfUse::Operations => cpb::PurposeOfUse::Operations,
+        PurposeOfUse::Research => cpb::PurposeOfUse::Research,
+        PurposeOfUse::PublicHealth => cpb::PurposeOfUse::PublicHealth,
+        PurposeOfUse::Disaster => cpb::PurposeOfUse::Disaster,
+    }
+}
+
+/// Bytes as lower-case hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        if write!(text, "{byte:02x}").is_err() {
+            text.clear();
+        }
+        text
+    })
+}

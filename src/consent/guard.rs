@@ -1,0 +1,74 @@
+//! The one way to a permit: gathers what a decision rests on, decides, notes the refusal.
+
+use std::sync::Arc;
+
+use crate::access::{Action, Call, Facts, Grant, Permit, decide};
+use crate::clock::Clock;
+use crate::config::ConsentDefault;
+use crate::error::Result;
+use crate::types::{Confidentiality, HomeCommunityId, PatientIdentifier};
+
+use super::Consents;
+
+/// What a call is about, as far as the decision asks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct About<'a> {
+    /// The patient: every identifier of the person known here.
+    pub patients: &'a [PatientIdentifier],
+    /// A break-glass grant found for the call.
+    pub grant: Option<&'a Grant>,
+    /// The question is only passed on; others disclose.
+    pub relaying: bool,
+    /// Class and confidentiality of the document.
+    pub document: Option<(&'a str, Confidentiality)>,
+}
+
+/// Decides calls at this node.
+#[derive(Debug)]
+pub struct Guard {
+    consents: Arc<Consents>,
+    clock: Arc<dyn Clock>,
+    home: HomeCommunityId,
+    default: ConsentDefault,
+}
+
+impl Guard {
+    /// A guard over the recorded consents.
+    pub fn new(
+        consents: Arc<Consents>,
+        clock: Arc<dyn Clock>,
+        home: HomeCommunityId,
+        default: ConsentDefault,
+    ) -> Self {
+        Self { consents, clock, home, default }
+    }
+
+    /// Decides a call that concerns no one patient.
+    ///
+    /// # Errors
+    /// As [`Guard::authorize_for`].
+    pub fn authorize(&self, call: &Call, action: Action) -> Result<Permit> {
+        self.authorize_for(call, action, About::default())
+    }
+
+    /// Decides a call.
+    ///
+    /// # Errors
+    /// The uniform [`crate::error::Reason::NotPermitted`], whatever the reason (which goes to the
+    /// audit); the store, if the consents cannot be read: no answer is no permit.
+    pub fn authorize_for(&self, call: &Call, action: Action, about: About<'_>) -> Result<Permit> {
+        let directives = self.consents.directives(about.patients)?;
+        let decision = decide(&Facts {
+            caller: call.caller(),
+            action,
+            home: &self.home,
+            directives: &directives,
+            opt_out_network: self.default == ConsentDefault::OptOut,
+            grant: about.grant,
+            relaying: about.relaying,
+            document: about.document,
+            now: self.clock.now(),
+        });
+        decision.map_err(|denial| call.refuse(denial))
+    }
+}

@@ -1,0 +1,315 @@
+//! Record, withdraw, list; and what is in force for a decision.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::access::{Action, Call, Directive, Grantee, Permit, Stance};
+use crate::clock::Clock;
+use crate::error::{Error, Reason, Result};
+use crate::store::{Expect, IndexKey, KeyBuilder, Row, Store, TableId, Versioned, Write};
+use crate::types::PatientIdentifier;
+use crate::wire::pb::common as cpb;
+use crate::wire::pb::consent as pb;
+
+/// Consents of one patient read at most; one more is an error, never a silent gap.
+const MAX_CONSENTS: usize = 1_000;
+
+/// One recorded consent.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct ConsentRow {
+    /// The consent's id.
+    #[prost(string, tag = "1")]
+    id: String,
+    /// Keyed hash of the patient identifier.
+    #[prost(bytes = "vec", tag = "2")]
+    patient: Vec<u8>,
+    /// The consent as recorded.
+    #[prost(message, optional, tag = "3")]
+    consent: Option<pb::Consent>,
+}
+
+impl ConsentRow {
+    const BY_PATIENT: u8 = 1;
+}
+
+impl Row for ConsentRow {
+    const TABLE: TableId = TableId(64);
+    const NAME: &'static str = "consent";
+
+    fn key(&self) -> Vec<u8> {
+        self.id.clone().into_bytes()
+    }
+
+    fn index(&self) -> Vec<IndexKey> {
+        let key = KeyBuilder::new().fixed(&self.patient).text(&self.id).build();
+        vec![IndexKey::new(Self::BY_PATIENT, key)]
+    }
+}
+
+/// The consents this node knows.
+#[derive(Debug)]
+pub struct Consents {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Consents {
+    /// Consents kept in `store`.
+    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    fn tag(&self, patient: &PatientIdentifier) -> Vec<u8> {
+        self.store.keys().tag("patient", patient.to_cx().as_bytes()).as_bytes().to_vec()
+    }
+
+    /// Records a consent. An id given by another node is kept, so that both speak of the same one;
+    /// recording it again replaces it. `attach` gives rows to commit with it.
+    ///
+    /// # Errors
+    /// A malformed consent, or one that says more than this version can honour; the store.
+    pub async fn record(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        patient: &PatientIdentifier,
+        request: &pb::RecordConsentRequest,
+        attach: impl FnOnce(&pb::Consent) -> Vec<Write>,
+    ) -> Result<pb::Consent> {
+        debug_assert!(matches!(permit.action(), Action::RecordConsent | Action::Exchange));
+        let now = self.clock.now();
+        let mut consent = request.consent.clone().ok_or_else(|| Error::missing("consent"))?;
+        if consent.consent_id.is_empty() {
+            consent.consent_id = uuid::Uuid::now_v7().to_string();
+        }
+        if consent.consent_id.len() > 64 {
+            let message = "is longer than 64 bytes";
+            return Err(Error::field(Reason::InvalidField, "consent.consent_id", message));
+        }
+        directive(&consent)?;
+        if consent.status() == pb::ConsentStatus::Unspecified {
+            consent.status = pb::ConsentStatus::Active.into();
+        }
+        if consent.recorded.is_none() {
+            consent.recorded = Some(crate::wire::timestamp(now));
+            consent.recorded_by = recorded_by(call);
+        }
+        self.put(call, patient, consent, &request.idempotency_key, request, None, attach).await
+    }
+
+    /// Withdraws a consent: in force at once. Withdrawing twice is the same as once.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`]; the store.
+    pub async fn withdraw(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        patient: &PatientIdentifier,
+        request: &pb::WithdrawConsentRequest,
+        attach: impl FnOnce(&pb::Consent) -> Vec<Write>,
+    ) -> Result<pb::Consent> {
+        debug_assert_eq!(permit.action(), Action::RecordConsent);
+        let known = self.row(&request.consent_id)?;
+        let mut consent = known.row.consent.clone().unwrap_or_default();
+        let now = self.clock.now();
+        consent.status = if request.entered_in_error {
+            pb::ConsentStatus::EnteredInError.into()
+        } else {
+            pb::ConsentStatus::Withdrawn.into()
+        };
+        consent.withdrawn.get_or_insert(crate::wire::timestamp(now));
+        let expect = Some(Expect::Version(known.version));
+        self.put(call, patient, consent, &request.idempotency_key, request, expect, attach).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "one private helper of two writers")]
+    async fn put(
+        &self,
+        call: &Call,
+        patient: &PatientIdentifier,
+        consent: pb::Consent,
+        key: &str,
+        request: &impl prost::Message,
+        expect: Option<Expect>,
+        attach: impl FnOnce(&pb::Consent) -> Vec<Write>,
+    ) -> Result<pb::Consent> {
+        let now = self.clock.now();
+        let idempotency = call.idempotency(&self.store, key, request, now)?;
+        let tag = self.tag(patient);
+        call.note(|record| {
+            record.patient = Some(tag.clone());
+            record.items = 1;
+        });
+        let row = ConsentRow {
+            id: consent.consent_id.clone(),
+            patient: tag,
+            consent: Some(consent.clone()),
+        };
+        let mut write = Write::put(&row);
+        if let Some(expect) = expect {
+            write = write.expecting(expect);
+        }
+        let mut writes = attach(&consent);
+        writes.push(write);
+        call.commit(&self.store, now, writes, idempotency, consent).await
+    }
+
+    fn row(&self, id: &str) -> Result<Versioned<ConsentRow>> {
+        self.store
+            .get::<ConsentRow>(id.as_bytes())?
+            .ok_or_else(|| Error::field(Reason::NotFound, "consent_id", "no such consent"))
+    }
+
+    /// One consent.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`]; the store.
+    pub fn get(&self, id: &str) -> Result<pb::Consent> {
+        Ok(self.row(id)?.row.consent.unwrap_or_default())
+    }
+
+    /// The consents of a patient, oldest id first; withdrawn ones too if `history`.
+    ///
+    /// # Errors
+    /// The store; more consents than can be read at once.
+    pub fn list(&self, patient: &PatientIdentifier, history: bool) -> Result<Vec<pb::Consent>> {
+        let prefix = self.tag(patient);
+        let rows = self.store.by_index::<ConsentRow>(
+            ConsentRow::BY_PATIENT,
+            &prefix,
+            None,
+            MAX_CONSENTS + 1,
+        )?;
+        if rows.len() > MAX_CONSENTS {
+            return Err(Error::internal("a patient has more consents than can be evaluated"));
+        }
+        let all = rows.into_iter().filter_map(|(_, row)| row.row.consent);
+        Ok(all.filter(|consent| history || is_active(consent)).collect())
+    }
+
+    /// The directives in force for any of these identifiers of one person: most restrictive wins,
+    /// so they are simply taken together.
+    ///
+    /// # Errors
+    /// The store. A stored consent that is not understood is an error: it may be a denial.
+    pub fn directives(&self, patients: &[PatientIdentifier]) -> Result<Vec<Directive>> {
+        let mut directives = Vec::new();
+        for patient in patients {
+            for consent in self.list(patient, false)? {
+                directives.push(directive(&consent)?);
+            }
+        }
+        Ok(directives)
+    }
+}
+
+fn is_active(consent: &pb::Consent) -> bool {
+    matches!(consent.status(), pb::ConsentStatus::Active | pb::ConsentStatus::Unspecified)
+}
+
+fn recorded_by(call: &Call) -> Option<cpb::PersonRef> {
+    let caller = call.caller();
+    Some(cpb::PersonRef {
+        subject: caller.person.as_ref().map(|person| person.subject.clone()).unwrap_or_default(),
+        role: caller.role().code().to_owned(),
+        institution: Some(cpb::InstitutionRef {
+            institution_id: caller
+                .participant
+                .code
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
+            home_community_id: caller.participant.community.to_string(),
+            ..cpb::InstitutionRef::default()
+        }),
+        ..cpb::PersonRef::default()
+    })
+}
+
+/// A consent as what is evaluated. What cannot be honoured is refused, never ignored.
+fn directive(consent: &pb::Consent) -> Result<Directive> {
+    let unsupported = [
+        ("excepted_grantees", !consent.excepted_grantees.is_empty()),
+        ("disclosers", !consent.disclosers.is_empty()),
+        ("data_classes", !consent.data_classes.is_empty()),
+        ("purposes", !consent.purposes.is_empty()),
+        ("data_period", consent.data_period.is_some()),
+        ("confidentiality_ceiling", consent.confidentiality_ceiling != 0),
+    ];
+    if let Some((field, _)) = unsupported.iter().find(|(_, given)| *given) {
+        let message = "cannot be honoured by this version, so it is not taken";
+        return Err(Error::field(Reason::NotImplemented, format!("consent.{field}"), message));
+    }
+    let stance = match consent.effect() {
+        pb::ConsentEffect::Permit => Stance::Permit,
+        pb::ConsentEffect::Deny => Stance::Deny,
+        pb::ConsentEffect::Unspecified => return Err(Error::missing("consent.effect")),
+    };
+    let time = |time: &Option<prost_types::Timestamp>| -> Option<Timestamp> {
+        time.as_ref().and_then(crate::wire::from_timestamp)
+    };
+    let emergency = match stance {
+        Stance::Permit => consent.emergency_preconsent == Some(true),
+        Stance::Deny => consent.emergency_preconsent == Some(false),
+    };
+    Ok(Directive {
+        stance,
+        grantees: consent.grantees.iter().map(grantee).collect::<Result<_>>()?,
+        classes: consent.document_codes.iter().map(|code| code.code.clone()).collect(),
+        from: time(&consent.valid_from),
+        until: time(&consent.valid_to),
+        emergency,
+    })
+}
+
+fn grantee(party: &pb::Party) -> Result<Grantee> {
+    let wrong = |message: String| Error::field(Reason::InvalidField, "consent.grantees", message);
+    if !party.person_subject.is_empty() || !party.role.is_empty() {
+        let message = "a person or role as grantee cannot be honoured by this version";
+        return Err(Error::field(Reason::NotImplemented, "consent.grantees", message));
+    }
+    if !party.institution_id.is_empty() {
+        let code = party.institution_id.parse();
+        return code
+            .map(Grantee::Institution)
+            .map_err(|error: crate::types::InvalidId| wrong(error.to_string()));
+    }
+    if party.home_community_id.is_empty() {
+        return Ok(Grantee::Everyone);
+    }
+    let home = party.home_community_id.parse();
+    home.map(Grantee::Community).map_err(|error: crate::types::InvalidId| wrong(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_honoured_is_refused() {
+        let deny = pb::Consent { effect: pb::ConsentEffect::Deny.into(), ..Default::default() };
+        assert!(directive(&deny).is_ok());
+        let classes = pb::Consent { data_classes: vec![12], ..deny.clone() };
+        assert_eq!(directive(&classes).unwrap_err().reason(), Reason::NotImplemented);
+        let person = pb::Party { person_subject: "x".into(), ..Default::default() };
+        let person = pb::Consent { grantees: vec![person], ..deny };
+        assert_eq!(directive(&person).unwrap_err().reason(), Reason::NotImplemented);
+        assert_eq!(directive(&pb::Consent::default()).unwrap_err().reason(), Reason::MissingField);
+    }
+
+    #[test]
+    fn emergency_is_read_by_effect() {
+        let consent = |effect: pb::ConsentEffect, preconsent| pb::Consent {
+            effect: effect.into(),
+            emergency_preconsent: preconsent,
+            ..Default::default()
+        };
+        let emergency = |effect, preconsent| directive(&consent(effect, preconsent)).unwrap().emergency;
+        assert!(!emergency(pb::ConsentEffect::Deny, None));
+        assert!(emergency(pb::ConsentEffect::Deny, Some(false)));
+        assert!(emergency(pb::ConsentEffect::Permit, Some(true)));
+        assert!(!emergency(pb::ConsentEffect::Permit, None));
+    }
+}

@@ -1,0 +1,266 @@
+//! The directory as calls use it: immutable, replaced whole.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::access::{Participant, ParticipantKind};
+use crate::error::{Error, Reason, Result};
+use crate::types::{
+    AssigningAuthority, CertificatePin, Endpoint, HomeCommunityId, InstitutionCode, PersonRole,
+    PurposeOfUse, RepositoryUniqueId,
+};
+use crate::wire::pb::common as cpb;
+use crate::wire::pb::directory as pb;
+
+/// A community another node may call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub home: HomeCommunityId,
+    /// Its name, for people.
+    pub name: String,
+    /// Where its gateway listens, if it is known.
+    pub endpoint: Option<Endpoint>,
+    /// Certificates its gateway may show.
+    pub pins: Vec<CertificatePin>,
+}
+
+/// A registered certificate and the time it may be used.
+#[derive(Clone, Debug)]
+struct Registered {
+    participant: Arc<Participant>,
+    from: Option<Timestamp>,
+    until: Option<Timestamp>,
+}
+
+/// Who takes part, at one version.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    version: u64,
+    peers: HashMap<HomeCommunityId, Arc<Peer>>,
+    certificates: HashMap<CertificatePin, Registered>,
+    authorities: HashMap<AssigningAuthority, HomeCommunityId>,
+    repositories: HashMap<RepositoryUniqueId, HomeCommunityId>,
+    institutions: HashMap<InstitutionCode, Arc<Participant>>,
+}
+
+impl Snapshot {
+    /// Builds a snapshot.
+    ///
+    /// # Errors
+    /// The first member that is malformed, with the field's path.
+    pub fn build(directory: &pb::Directory) -> Result<Self> {
+        let mut snapshot = Self { version: directory.version, ..Self::default() };
+        for (index, community) in directory.communities.iter().enumerate() {
+            snapshot
+                .community(community)
+                .map_err(|error| error.within(&format!("communities[{index}]")))?;
+        }
+        for (index, institution) in directory.institutions.iter().enumerate() {
+            snapshot
+                .institution(institution)
+                .map_err(|error| error.within(&format!("institutions[{index}]")))?;
+        }
+        Ok(snapshot)
+    }
+
+    fn community(&mut self, community: &pb::Community) -> Result<()> {
+        let home: HomeCommunityId = parse("home_community_id", &community.home_community_id)?;
+        if community.status() != pb::MemberStatus::Active {
+            return Ok(());
+        }
+        for authority in &community.assigning_authorities {
+            let authority: AssigningAuthority = oid("assigning_authorities", &authority.oid)?;
+            if self.authorities.get(&authority).is_some_and(|owner| *owner != home) {
+                let message = "is owned by another community already";
+                return Err(Error::field(Reason::ForeignDomain, "assigning_authorities", message));
+            }
+            self.authorities.insert(authority, home.clone());
+        }
+        for repository in &community.repository_unique_ids {
+            self.repositories.insert(oid("repository_unique_ids", repository)?, home.clone());
+        }
+        let endpoint = community
+            .endpoints
+            .iter()
+            .find(|endpoint| endpoint.protocol() != pb::Protocol::IheSoap)
+            .map(|endpoint| parse("endpoints", &endpoint.address))
+            .transpose()?;
+        let participant = Arc::new(Participant {
+            code: None,
+            kind: ParticipantKind::Gateway,
+            community: home.clone(),
+            emergency: false,
+            roles: Vec::new(),
+            purposes: Vec::new(),
+        });
+        let pins = self.register(&community.gateway_certificates, &participant)?;
+        let name = community.name.as_ref().map(|name| name.ja.clone()).unwrap_or_default();
+        let peer = Arc::new(Peer { home: home.clone(), name, endpoint, pins });
+        self.peers.insert(home, peer);
+        Ok(())
+    }
+
+    fn institution(&mut self, institution: &pb::Institution) -> Result<()> {
+        let code: InstitutionCode = parse("institution_id", &institution.institution_id)?;
+        let community: HomeCommunityId =
+            parse("home_community_id", &institution.home_community_id)?;
+        if institution.status() != pb::MemberStatus::Active {
+            return Ok(());
+        }
+        let roles = institution.allowed_roles.iter().map(|role| {
+            parse::<PersonRole>("allowed_roles", role)
+        });
+        let purposes = institution.allowed_purposes().map(|purpose| {
+            purpose_of_use(purpose)
+                .ok_or_else(|| Error::field(Reason::InvalidField, "allowed_purposes", "is unknown"))
+        });
+        let participant = Arc::new(Participant {
+            kind: kind(institution.kind())?,
+            community,
+            emergency: institution.emergency,
+            roles: roles.collect::<Result<_>>()?,
+            purposes: purposes.collect::<Result<_>>()?,
+            code: Some(code.clone()),
+        });
+        self.register(&institution.certificates, &participant)?;
+        self.institutions.insert(code, participant);
+        Ok(())
+    }
+
+    fn register(
+        &mut self,
+        certificates: &[pb::CertificatePin],
+        participant: &Arc<Participant>,
+    ) -> Result<Vec<CertificatePin>> {
+        let mut pins = Vec::new();
+        for certificate in certificates {
+            let pin: CertificatePin = parse("certificates", &certificate.spki_sha256)?;
+            let taken = self.certificates.get(&pin);
+            if taken.is_some_and(|taken| taken.participant != *participant) {
+                let message = "a certificate is registered for two members";
+                return Err(Error::field(Reason::InvalidField, "certificates", message));
+            }
+            let time = |time: &Option<prost_types::Timestamp>| {
+                time.as_ref().and_then(crate::wire::from_timestamp)
+            };
+            let registered = Registered {
+                participant: Arc::clone(participant),
+                from: time(&certificate.not_before),
+                until: time(&certificate.not_after),
+            };
+            self.certificates.insert(pin, registered);
+            pins.push(pin);
+        }
+        Ok(pins)
+    }
+
+    /// Adds a participant that the configuration names, unless the directory already does.
+    pub(super) fn preset(&mut self, pin: CertificatePin, participant: Participant) {
+        self.certificates.entry(pin).or_insert_with(|| Registered {
+            participant: Arc::new(participant),
+            from: None,
+            until: None,
+        });
+    }
+
+    /// Adds the peer that the configuration names (the parent), unless the directory already does.
+    pub(super) fn preset_peer(&mut self, peer: Peer) {
+        self.peers.entry(peer.home.clone()).or_insert_with(|| Arc::new(peer));
+    }
+
+    /// Adds assigning authorities the configuration gives this community.
+    pub(super) fn preset_authority(&mut self, authority: AssigningAuthority, home: HomeCommunityId) {
+        self.authorities.entry(authority).or_insert(home);
+    }
+
+    /// The version.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The participant whose registered certificate this is, if it may be used now.
+    pub fn participant(&self, pin: &CertificatePin, now: Timestamp) -> Option<Arc<Participant>> {
+        let registered = self.certificates.get(pin)?;
+        let started = registered.from.is_none_or(|from| from <= now);
+        let ended = registered.until.is_some_and(|until| until <= now);
+        (started && !ended).then(|| Arc::clone(&registered.participant))
+    }
+
+    /// An institution by its 10-digit code.
+    pub fn by_code(&self, code: &InstitutionCode) -> Option<&Arc<Participant>> {
+        self.institutions.get(code)
+    }
+
+    /// The community that owns an assigning authority.
+    pub fn owner(&self, authority: &AssigningAuthority) -> Option<&HomeCommunityId> {
+        self.authorities.get(authority)
+    }
+
+    /// The community a repository belongs to.
+    pub fn repository(&self, repository: &RepositoryUniqueId) -> Option<&HomeCommunityId> {
+        self.repositories.get(repository)
+    }
+
+    /// A community to call.
+    pub fn peer(&self, home: &HomeCommunityId) -> Option<&Arc<Peer>> {
+        self.peers.get(home)
+    }
+
+    /// Every community, in the order of their ids.
+    pub fn peers(&self) -> Vec<Arc<Peer>> {
+        let mut peers: Vec<_> = self.peers.values().cloned().collect();
+        peers.sort_by(|a, b| a.home.cmp(&b.home));
+        peers
+    }
+}
+
+/// A purpose from its message.
+pub fn purpose_of_use(purpose: cpb::PurposeOfUse) -> Option<PurposeOfUse> {
+    match purpose {
+        cpb::PurposeOfUse::Unspecified => None,
+        cpb::PurposeOfUse::Treatment => Some(PurposeOfUse::Treatment),
+        cpb::PurposeOfUse::Emergency => Some(PurposeOfUse::Emergency),
+        cpb::PurposeOfUse::CareCoordination => Some(PurposeOfUse::CareCoordination),
+        cpb::PurposeOfUse::PatientRequest => Some(PurposeOfUse::PatientRequest),
+        cpb::PurposeOfUse::Payment => Some(PurposeOfUse::Payment),
+        cpb::PurposeOfUse::Operations => Some(PurposeOfUse::Operations),
+        cpb::PurposeOfUse::Research => Some(PurposeOfUse::Research),
+        cpb::PurposeOfUse::PublicHealth => Some(PurposeOfUse::PublicHealth),
+        cpb::PurposeOfUse::Disaster => Some(PurposeOfUse::Disaster),
+    }
+}
+
+fn kind(kind: pb::InstitutionKind) -> Result<ParticipantKind> {
+    use pb::InstitutionKind as I;
+    match kind {
+        I::Hospital => Ok(ParticipantKind::Hospital),
+        I::Clinic | I::DentalClinic | I::Laboratory => Ok(ParticipantKind::Clinic),
+        I::Pharmacy => Ok(ParticipantKind::Pharmacy),
+        I::VisitingNursing | I::Care => Ok(ParticipantKind::Care),
+        I::FireDepartment => Ok(ParticipantKind::FireDepartment),
+        I::Operator => Ok(ParticipantKind::Operator),
+        I::Gateway | I::Portal | I::Municipality | I::Unspecified => {
+            Err(Error::field(Reason::InvalidField, "kind", "is not a kind of institution taken here"))
+        }
+    }
+}
+
+fn parse<T>(field: &'static str, text: &str) -> Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse()
+        .map_err(|error: T::Err| Error::field(Reason::InvalidField, field, error.to_string()))
+}
+
+fn oid<T>(field: &'static str, text: &str) -> Result<T>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    text.parse().map_err(|error: T::Err| Error::field(Reason::InvalidOid, field, error.to_string()))
+}

@@ -1,0 +1,255 @@
+//! Break-glass: opened with a reason, bound to one person and one patient, over by itself,
+//! reviewed afterwards (`spec` japan §5.3).
+
+use std::sync::Arc;
+
+use jiff::{Timestamp, ToSpan as _};
+
+use crate::access::{Action, Call, Grant, Permit};
+use crate::clock::Clock;
+use crate::error::{Error, Reason, Result};
+use crate::store::{Expect, Store, Versioned, Write};
+use crate::types::{LinkageId, Redacted};
+use crate::wire::pb::common as cpb;
+use crate::wire::pb::emergency as pb;
+
+use super::tables::GrantRow;
+
+/// The longest a grant lasts, and how long if nothing is asked: 24 hours.
+const MAX_HOURS: i64 = 24;
+/// A review is due after this many days.
+const REVIEW_DAYS: i64 = 7;
+/// Characters of a reason that says something.
+const MIN_REASON: usize = 5;
+/// Characters of a reason at most.
+const MAX_REASON: usize = 1_000;
+/// Notices on a page.
+const MAX_NOTICES: usize = 500;
+
+/// The break-glass grants of this node.
+#[derive(Debug)]
+pub struct Grants {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Grants {
+    /// Grants kept in `store`.
+    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    /// Opens a grant; its notice is in the review queue in the same frame.
+    ///
+    /// # Errors
+    /// A missing reason or declaration; the store.
+    pub async fn open(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        linkage: LinkageId,
+        request: &pb::OpenBreakGlassRequest,
+    ) -> Result<pb::OpenBreakGlassResponse> {
+        debug_assert_eq!(permit.action(), Action::BreakGlass);
+        check(request)?;
+        let now = self.clock.now();
+        let asked = request.duration.as_ref().map_or(i64::MAX, |asked| asked.seconds.max(60));
+        let seconds = asked.min(MAX_HOURS * 3600);
+        let expires = now.checked_add(seconds.seconds()).map_err(Error::internal)?;
+        let id = uuid::Uuid::new_v4().to_string();
+        let notice = self.notice(call, request, &id, now)?;
+        let row = GrantRow {
+            id: id.clone(),
+            linkage: linkage.to_bytes().to_vec(),
+            notice: Some(notice),
+            opened_ms: now.as_millisecond(),
+            expires_ms: expires.as_millisecond(),
+            closed: false,
+        };
+        call.note(|record| {
+            record.grant = Some(id.clone());
+            record.reason = Some(Redacted(request.reason_text.clone()));
+            record.items = 1;
+        });
+        let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
+        let response = pb::OpenBreakGlassResponse {
+            grant_id: id,
+            expires: Some(crate::wire::timestamp(expires)),
+        };
+        let writes = vec![Write::put(&row).expecting(Expect::Absent)];
+        call.commit(&self.store, now, writes, idempotency, response).await
+    }
+
+    fn notice(
+        &self,
+        call: &Call,
+        request: &pb::OpenBreakGlassRequest,
+        id: &str,
+        now: Timestamp,
+    ) -> Result<pb::AccessNotice> {
+        let caller = call.caller();
+        let institution = cpb::InstitutionRef {
+            institution_id: code(caller),
+            home_community_id: caller.participant.community.to_string(),
+            ..cpb::InstitutionRef::default()
+        };
+        let due = now.checked_add((REVIEW_DAYS * 24).hours()).map_err(Error::internal)?;
+        Ok(pb::AccessNotice {
+            notice_id: id.to_owned(),
+            grant_id: id.to_owned(),
+            institution: Some(institution),
+            person: Some(cpb::PersonRef {
+                subject: subject(caller),
+                role: caller.role().code().to_owned(),
+                ..cpb::PersonRef::default()
+            }),
+            reason: request.reason,
+            reason_text: request.reason_text.clone(),
+            opened: Some(crate::wire::timestamp(now)),
+            review: pb::ReviewStatus::Pending.into(),
+            review_due: Some(crate::wire::timestamp(due)),
+            ..pb::AccessNotice::default()
+        })
+    }
+
+    fn row(&self, id: &str) -> Result<Option<Versioned<GrantRow>>> {
+        Ok(self.store.get::<GrantRow>(id.as_bytes())?)
+    }
+
+    /// A grant for the decision, if it is one for this person.
+    ///
+    /// # Errors
+    /// The uniform refusal if there is no such grant for this patient; the store.
+    pub fn find(&self, id: &str, linkage: LinkageId) -> Result<Grant> {
+        let row = self.row(id)?.map(|row| row.row);
+        let row = row.filter(|row| row.linkage == linkage.to_bytes());
+        let Some(row) = row else { return Err(Error::not_permitted()) };
+        let notice = row.notice.unwrap_or_default();
+        Ok(Grant {
+            institution: notice.institution.and_then(|from| from.institution_id.parse().ok()),
+            subject: notice.person.map(|person| person.subject).unwrap_or_default(),
+            expires: Timestamp::from_millisecond(row.expires_ms).unwrap_or(Timestamp::MIN),
+            closed: row.closed,
+        })
+    }
+
+    /// Ends a grant before its time. Only who opened it may.
+    ///
+    /// # Errors
+    /// The uniform refusal; [`Reason::WrongState`] if it is closed already; the store.
+    pub async fn close(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        request: &pb::CloseBreakGlassRequest,
+    ) -> Result<pb::CloseBreakGlassResponse> {
+        debug_assert_eq!(permit.action(), Action::BreakGlass);
+        let Some(Versioned { version, mut row }) = self.row(&request.grant_id)? else {
+            return Err(Error::not_permitted());
+        };
+        let mut notice = row.notice.take().unwrap_or_default();
+        let mine = notice.person.as_ref().is_some_and(|person| person.subject == subject(call.caller()))
+            && notice.institution.as_ref().is_some_and(|from| from.institution_id == code(call.caller()));
+        if !mine {
+            return Err(Error::not_permitted());
+        }
+        if row.closed {
+            return Err(Error::new(Reason::WrongState, "the grant is closed already"));
+        }
+        let now = self.clock.now();
+        let closed = Some(crate::wire::timestamp(now));
+        notice.ended = closed;
+        notice.explanation.clone_from(&request.explanation);
+        row.notice = Some(notice);
+        row.closed = true;
+        call.note(|record| record.grant = Some(request.grant_id.clone()));
+        let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
+        let writes = vec![Write::put(&row).expecting(Expect::Version(version))];
+        let response = pb::CloseBreakGlassResponse { closed };
+        call.commit(&self.store, now, writes, idempotency, response).await
+    }
+
+    /// The notices of an institution, newest first; all of them if `institution` is empty.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn notices(&self, permit: &Permit, institution: &str) -> Result<Vec<pb::AccessNotice>> {
+        debug_assert_eq!(permit.action(), Action::ReadAudit);
+        let rows = self.store.by_index::<GrantRow>(GrantRow::BY_TIME, &[], None, MAX_NOTICES)?;
+        let mut notices: Vec<pb::AccessNotice> = rows
+            .into_iter()
+            .filter_map(|(_, row)| row.row.notice)
+            .filter(|notice| {
+                institution.is_empty()
+                    || notice.institution.as_ref().is_some_and(|from| from.institution_id == institution)
+            })
+            .collect();
+        notices.reverse();
+        Ok(notices)
+    }
+
+    /// Records a privacy officer's judgement of an access.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`]; a missing judgement; the store.
+    pub async fn review(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        request: &pb::ReviewAccessRequest,
+    ) -> Result<pb::ReviewAccessResponse> {
+        debug_assert_eq!(permit.action(), Action::ReadAudit);
+        if matches!(request.review(), pb::ReviewStatus::Unspecified | pb::ReviewStatus::Overdue) {
+            return Err(Error::missing("review"));
+        }
+        let Some(Versioned { version, mut row }) = self.row(&request.notice_id)? else {
+            return Err(Error::field(Reason::NotFound, "notice_id", "no such notice"));
+        };
+        let now = self.clock.now();
+        let mut notice = row.notice.take().unwrap_or_default();
+        let own = notice.institution.as_ref().is_some_and(|from| from.institution_id == code(call.caller()));
+        if !own {
+            return Err(Error::field(Reason::NotFound, "notice_id", "no such notice"));
+        }
+        notice.review = request.review;
+        notice.review_comment.clone_from(&request.comment);
+        notice.reviewed_by = Some(cpb::PersonRef {
+            subject: subject(call.caller()),
+            role: call.caller().role().code().to_owned(),
+            ..cpb::PersonRef::default()
+        });
+        row.notice = Some(notice.clone());
+        call.note(|record| record.grant = Some(request.notice_id.clone()));
+        let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
+        let writes = vec![Write::put(&row).expecting(Expect::Version(version))];
+        let response = pb::ReviewAccessResponse { notice: Some(notice) };
+        call.commit(&self.store, now, writes, idempotency, response).await
+    }
+}
+
+fn code(caller: &crate::access::Caller) -> String {
+    caller.participant.code.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn subject(caller: &crate::access::Caller) -> String {
+    caller.person.as_ref().map(|person| person.subject.clone()).unwrap_or_default()
+}
+
+fn check(request: &pb::OpenBreakGlassRequest) -> Result<()> {
+    if request.reason() == pb::BreakGlassReason::Unspecified {
+        return Err(Error::missing("reason"));
+    }
+    let length = request.reason_text.trim().chars().count();
+    if !(MIN_REASON..=MAX_REASON).contains(&length) {
+        let message = format!("must say why, in {MIN_REASON} to {MAX_REASON} characters");
+        return Err(Error::field(Reason::InvalidField, "reason_text", message));
+    }
+    if !request.declares_consent_impossible {
+        return Err(Error::field(
+            Reason::MissingField,
+            "declares_consent_impossible",
+            "must be declared: break-glass is for when consent cannot be had",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,296 @@
+//! The summary: at a responding node what is stored there, at the hub what all of them said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::{Call, Permit};
+use crate::clock::Clock;
+use crate::documents::{Documents, Found, document_ref};
+use crate::error::{Error, Result};
+use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
+use crate::federation::peers::{Peers, relayed};
+use crate::federation::Federation;
+use crate::identity::{Identity, identifier, identifier_message};
+use crate::store::Store;
+use crate::types::{LinkageId, PartialDate, PatientIdentifier};
+use crate::wire::pb::common as cpb;
+use crate::wire::pb::documents as dpb;
+use crate::wire::pb::emergency as pb;
+use crate::wire::pb::federation as fpb;
+use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
+use crate::wire::pb::identity as ipb;
+
+use super::extract::{Outcome, Source, extract};
+use super::grants::Grants;
+use super::identify::Candidates;
+use super::merge::{Part, merge};
+
+/// Documents of one patient read for a summary, newest first.
+const MAX_DOCUMENTS: usize = 200;
+/// A document larger than this is listed, not read.
+const MAX_BYTES: u64 = 16 * 1024 * 1024;
+
+/// Emergency access at this node.
+#[derive(Debug)]
+pub struct Emergency {
+    /// Break-glass grants.
+    pub grants: Grants,
+    /// Candidates shown.
+    pub candidates: Candidates,
+    clock: Arc<dyn Clock>,
+    identity: Arc<Identity>,
+    documents: Arc<Documents>,
+    federation: Arc<Federation>,
+}
+
+impl Emergency {
+    /// Emergency access over the node's services.
+    pub fn new(
+        store: &Arc<Store>,
+        clock: &Arc<dyn Clock>,
+        identity: Arc<Identity>,
+        documents: Arc<Documents>,
+        federation: Arc<Federation>,
+    ) -> Self {
+        Self {
+            grants: Grants::new(Arc::clone(store), Arc::clone(clock)),
+            candidates: Candidates::new(Arc::clone(&identity), Arc::clone(clock)),
+            clock: Arc::clone(clock),
+            identity,
+            documents,
+            federation,
+        }
+    }
+
+    /// What this node's documents say of a patient, as far as the permit goes. Blocking.
+    ///
+    /// # Errors
+    /// The store. A document that cannot be read is listed as such, never an error.
+    pub fn items(
+        &self,
+        permit: &Permit,
+        patients: &[PatientIdentifier],
+    ) -> Result<fpb::GetSummaryItemsResponse> {
+        let mut response = fpb::GetSummaryItemsResponse {
+            as_of: Some(crate::wire::timestamp(self.clock.now())),
+            ..fpb::GetSummaryItemsResponse::default()
+        };
+        for patient in patients {
+            let filter = dpb::DocumentFilter::default();
+            let page = self.documents.find(permit, patient, &filter, MAX_DOCUMENTS, "")?;
+            response.truncated |= !page.next.is_empty();
+            for entry in page.entries {
+                self.read(permit, entry, &mut response)?;
+            }
+        }
+        Ok(response)
+    }
+
+    fn read(
+        &self,
+        permit: &Permit,
+        entry: dpb::DocumentEntry,
+        response: &mut fpb::GetSummaryItemsResponse,
+    ) -> Result<()> {
+        let uuid = entry.entry_uuid.parse().map_err(Error::internal)?;
+        let Some(found) = self.documents.by_uuid(&uuid)? else { return Ok(()) };
+        let reason = match self.extracted(permit, &found, response)? {
+            Outcome::Readable => String::new(),
+            Outcome::NotUnderstood(reason) => reason.to_string(),
+        };
+        response.documents.push(listed(&entry, reason));
+        Ok(())
+    }
+
+    fn extracted(
+        &self,
+        permit: &Permit,
+        found: &Found,
+        response: &mut fpb::GetSummaryItemsResponse,
+    ) -> Result<Outcome> {
+        if found.entry.size.unwrap_or(u64::MAX) > MAX_BYTES {
+            return Ok(Outcome::NotUnderstood("too large to be read".into()));
+        }
+        let content = self.documents.content(permit, found, MAX_BYTES)?;
+        let format = found.entry.format_code.as_ref().map_or("", |code| code.code.as_str());
+        let extracted = extract(&Source {
+            mime_type: &found.entry.mime_type,
+            format_code: format,
+            entry: &found.entry,
+            content: &content,
+        });
+        response.items.extend(extracted.items);
+        response.absences.extend(extracted.absences);
+        Ok(extracted.outcome)
+    }
+
+    /// Every identifier of a person.
+    ///
+    /// # Errors
+    /// The store; a person without records is unknown.
+    pub fn patients(&self, linkage: LinkageId) -> Result<Vec<PatientIdentifier>> {
+        self.federation.patients(&linkage.to_string(), None)
+    }
+
+    /// Asks the regions that hold something, and merges what they say in time.
+    ///
+    /// # Errors
+    /// The store. A region that fails is a status, not an error.
+    pub async fn summary(
+        &self,
+        call: &Arc<Call>,
+        linkage: LinkageId,
+        grant_id: &str,
+    ) -> Result<pb::GetSummaryResponse> {
+        let patients = self.patients(linkage)?;
+        let targets = self.federation.targets(&patients, None, |held| held.has_documents)?;
+        let peers = Arc::clone(&self.federation.peers);
+        let grant = grant_id.to_owned();
+        let mut asked = ask(call, targets, |target, budget| {
+            region(Arc::clone(&peers), Arc::clone(call), target, grant.clone(), budget)
+        });
+        let mut statuses = Vec::new();
+        let mut parts = Vec::new();
+        let mut unreachable = Vec::new();
+        let mut partly_withheld = false;
+        while let Some(answer) = asked.next().await {
+            match answer.value {
+                Some(said) => {
+                    partly_withheld |= said.partly_withheld;
+                    parts.push(Part {
+                        home_community_id: answer.status.home_community_id.clone(),
+                        items: said.items,
+                        absences: said.absences,
+                        documents: said.documents,
+                    });
+                }
+                None => unreachable.push(answer.status.home_community_id.clone()),
+            }
+            statuses.push(answer.status);
+        }
+        let done = completeness(statuses);
+        call.note(|record| {
+            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+            record.regions = Some((count(done.regions.len()), count(parts.len())));
+        });
+        let now = self.clock.now();
+        let merged = merge(parts, now);
+        let mut absences = merged.absences;
+        if !unreachable.is_empty() {
+            absences.push(pb::AbsenceStatement {
+                reason: pb::AbsenceReason::Unreachable.into(),
+                home_community_ids: unreachable,
+                ..pb::AbsenceStatement::default()
+            });
+        }
+        call.note(|record| record.items = u32::try_from(merged.items.len()).unwrap_or(u32::MAX));
+        let summary = pb::EmergencySummary {
+            summary_id: uuid::Uuid::now_v7().to_string(),
+            linkage_id: linkage.to_string(),
+            patient: Some(self.header(linkage)?),
+            composed: Some(crate::wire::timestamp(now)),
+            items: merged.items,
+            absences,
+            documents: merged.documents,
+            identity_grade: ipb::MatchGrade::Certain.into(),
+            partly_withheld,
+            ..pb::EmergencySummary::default()
+        };
+        Ok(pb::GetSummaryResponse { summary: Some(summary), completeness: Some(done) })
+    }
+
+    fn header(&self, linkage: LinkageId) -> Result<pb::PatientHeader> {
+        let person = self.identity.person(linkage)?.unwrap_or_default();
+        let newest = person.records.iter().max_by_key(|record| {
+            record.recorded.as_ref().map(|time| (time.seconds, time.nanos))
+        });
+        let demographics =
+            newest.and_then(|record| record.demographics.clone()).unwrap_or_default();
+        let year = self.clock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
+        let age = demographics
+            .birth_date
+            .parse::<PartialDate>()
+            .ok()
+            .and_then(PartialDate::to_date)
+            .and_then(|birth| birth.until((jiff::Unit::Year, year)).ok())
+            .and_then(|span| u32::try_from(span.get_years()).ok());
+        Ok(pb::PatientHeader {
+            names: demographics.names,
+            birth_date: demographics.birth_date,
+            age_years: age,
+            administrative_gender: demographics.administrative_gender,
+            addresses: demographics.addresses,
+            telecoms: demographics.telecoms,
+            coverages: demographics.coverages,
+            languages: demographics.languages,
+            deceased: demographics.deceased,
+        })
+    }
+}
+
+/// A document as it is listed beside the items, with why it was not read.
+fn listed(entry: &dpb::DocumentEntry, reason: String) -> pb::ListedDocument {
+    let title = entry.title.as_ref().and_then(|title| title.values.first());
+    let institution = entry.authors.iter().flat_map(|author| &author.institutions).next();
+    pb::ListedDocument {
+        document: Some(document_ref(entry)),
+        title: title.map(|title| title.value.clone()).unwrap_or_default(),
+        type_code: entry.type_code.clone(),
+        mime_type: entry.mime_type.clone(),
+        creation_time: entry.creation_time.clone(),
+        institution: institution.map(|from| cpb::InstitutionRef {
+            institution_id: from.id.clone(),
+            name: from.name.clone(),
+            home_community_id: entry.home_community_id.clone(),
+            ..cpb::InstitutionRef::default()
+        }),
+        used: reason.is_empty(),
+        reason,
+    }
+}
+
+/// Asks one region for its items.
+async fn region(
+    peers: Arc<Peers>,
+    call: Arc<Call>,
+    target: Target,
+    grant_id: String,
+    budget: Duration,
+) -> Result<Said<fpb::GetSummaryItemsResponse>, Failure> {
+    let channel = peers.channel(&target.peer)?;
+    let mut client = RespondingGatewayServiceClient::new(channel);
+    let request = fpb::GetSummaryItemsRequest {
+        patient_ids: target.patients.iter().map(identifier_message).collect(),
+        break_glass: (!grant_id.is_empty())
+            .then(|| fpb::BreakGlassContext { grant_id, statement: String::new() }),
+        ..fpb::GetSummaryItemsRequest::default()
+    };
+    let response = client.get_summary_items(relayed(&call, request, budget)).await?.into_inner();
+    let home = target.peer.home.to_string();
+    let foreign = response
+        .items
+        .iter()
+        .flat_map(|item| &item.sources)
+        .any(|source| source.home_community_id != home);
+    if foreign {
+        return Err(Failure::Malformed("an item of another community"));
+    }
+    let count = response.items.len() + response.documents.len();
+    Ok(Said {
+        count: u32::try_from(count).unwrap_or(u32::MAX),
+        truncated: response.truncated,
+        as_of: response.as_of,
+        value: response,
+    })
+}
+
+/// The identifiers a responding node is asked about.
+///
+/// # Errors
+/// None, or a malformed one.
+pub fn asked_patients(request: &fpb::GetSummaryItemsRequest) -> Result<Vec<PatientIdentifier>> {
+    if request.patient_ids.is_empty() {
+        return Err(Error::missing("patient_ids"));
+    }
+    request.patient_ids.iter().map(|id| identifier(Some(id), "patient_ids")).collect()
+}

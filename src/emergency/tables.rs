@@ -1,0 +1,50 @@
+//! What emergency access keeps.
+//!
+//! | table | key | secondary keys |
+//! |---|---|---|
+//! | `grant` | grant id | 1: when it was opened, grant id |
+
+use crate::store::{IndexKey, KeyBuilder, Row, TableId};
+use crate::wire::pb::emergency as pb;
+
+/// A break-glass grant, and the notice that the privacy officer reviews.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct GrantRow {
+    /// Grant id, which is also the notice's id.
+    #[prost(string, tag = "1")]
+    pub(crate) id: String,
+    /// The person's linkage id, 16 bytes.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) linkage: Vec<u8>,
+    /// The notice: who, why, when, and its review.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) notice: Option<pb::AccessNotice>,
+    /// When it was opened, Unix milliseconds.
+    #[prost(int64, tag = "4")]
+    pub(crate) opened_ms: i64,
+    /// When it ends by itself, Unix milliseconds.
+    #[prost(int64, tag = "5")]
+    pub(crate) expires_ms: i64,
+    /// Closed before its end.
+    #[prost(bool, tag = "6")]
+    pub(crate) closed: bool,
+}
+
+impl GrantRow {
+    /// Secondary key: in the order of opening.
+    pub(crate) const BY_TIME: u8 = 1;
+}
+
+impl Row for GrantRow {
+    const TABLE: TableId = TableId(96);
+    const NAME: &'static str = "grant";
+
+    fn key(&self) -> Vec<u8> {
+        self.id.clone().into_bytes()
+    }
+
+    fn index(&self) -> Vec<IndexKey> {
+        let key = KeyBuilder::new().i64(self.opened_ms).text(&self.id).build();
+        vec![IndexKey::new(Self::BY_TIME, key)]
+    }
+}

@@ -1,0 +1,235 @@
+//! Asking several communities at once, each within the time that is left, and saying of each how it
+//! went (INV-6).
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::access::Call;
+use crate::directory::Peer;
+use crate::types::PatientIdentifier;
+use crate::wire::pb::common as cpb;
+
+/// A community to ask, and the patient's identifiers there.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// The community.
+    pub peer: Arc<Peer>,
+    /// The identifiers, in its own domains.
+    pub patients: Vec<PatientIdentifier>,
+}
+
+/// What came of asking one community.
+#[derive(Debug)]
+pub struct Answer<T> {
+    /// How it went.
+    pub status: cpb::RegionStatus,
+    /// What it said.
+    pub value: Option<T>,
+}
+
+/// A good answer, before it becomes a status.
+#[derive(Debug)]
+pub struct Said<T> {
+    /// What it said.
+    pub value: T,
+    /// Items in it.
+    pub count: u32,
+    /// There is more than was taken.
+    pub truncated: bool,
+    /// The state of the community's data.
+    pub as_of: Option<prost_types::Timestamp>,
+}
+
+/// How asking one community failed.
+#[derive(Debug)]
+pub enum Failure {
+    /// It answered with an error, or could not be reached.
+    Status(tonic::Status),
+    /// What it said does not hold together, or is about somebody else.
+    Malformed(&'static str),
+}
+
+impl From<tonic::Status> for Failure {
+    fn from(status: tonic::Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl From<crate::error::Error> for Failure {
+    fn from(error: crate::error::Error) -> Self {
+        Self::Status(tonic::Status::unavailable(error.message().to_owned()))
+    }
+}
+
+/// Communities being asked.
+#[derive(Debug)]
+pub struct Asked<T> {
+    skipped: Vec<Answer<T>>,
+    set: JoinSet<Answer<T>>,
+}
+
+impl<T: 'static> Asked<T> {
+    /// The next answer, as it comes; `None` when all have answered or run out of time.
+    pub async fn next(&mut self) -> Option<Answer<T>> {
+        if let Some(answer) = self.skipped.pop() {
+            return Some(answer);
+        }
+        // A task can only fail by a panic, which is a fault here: the calls themselves never panic
+        // on what a region says.
+        loop {
+            match self.set.join_next().await? {
+                Ok(answer) => return Some(answer),
+                Err(error) => tracing::error!(%error, "a region's call panicked"),
+            }
+        }
+    }
+}
+
+/// Asks every target at once, each within what is left of the call's time. Dropping the result
+/// cancels what is still under way.
+pub fn ask<T, F, Fut>(call: &Call, targets: Vec<Target>, ask_one: F) -> Asked<T>
+where
+    T: Send + 'static,
+    F: Fn(Target, Duration) -> Fut,
+    Fut: Future<Output = Result<Said<T>, Failure>> + Send + 'static,
+{
+    let budget = call.downstream_budget();
+    let mut asked = Asked { skipped: Vec::new(), set: JoinSet::new() };
+    for target in targets {
+        let peer = Arc::clone(&target.peer);
+        if budget.is_zero() {
+            let status = status(&peer, cpb::RegionState::SkippedBudget, None);
+            asked.skipped.push(Answer { status, value: None });
+            continue;
+        }
+        let answer = ask_one(target, budget);
+        asked.set.spawn(async move {
+            let started = Instant::now();
+            let result = tokio::time::timeout(budget, answer).await;
+            finish(&peer, started.elapsed(), result.ok())
+        });
+    }
+    asked
+}
+
+fn finish<T>(
+    peer: &Peer,
+    elapsed: Duration,
+    result: Option<Result<Said<T>, Failure>>,
+) -> Answer<T> {
+    let (state, said) = match result {
+        None => (cpb::RegionState::Timeout, None),
+        Some(Err(failure)) => (state_of(peer, &failure), None),
+        Some(Ok(said)) if said.truncated => (cpb::RegionState::Truncated, Some(said)),
+        Some(Ok(said)) if said.count == 0 => (cpb::RegionState::Empty, Some(said)),
+        Some(Ok(said)) => (cpb::RegionState::Ok, Some(said)),
+    };
+    let mut status = status(peer, state, Some(elapsed));
+    let value = said.map(|said| {
+        status.result_count = said.count;
+        status.as_of = said.as_of;
+        said.value
+    });
+    Answer { status, value }
+}
+
+fn state_of(peer: &Peer, failure: &Failure) -> cpb::RegionState {
+    let (state, detail) = match failure {
+        Failure::Malformed(what) => (cpb::RegionState::Malformed, (*what).to_owned()),
+        Failure::Status(status) => {
+            let state = match status.code() {
+                Code::DeadlineExceeded | Code::Cancelled => cpb::RegionState::Timeout,
+                // Uniform: it says neither that there is something nor that there is nothing.
+                Code::PermissionDenied | Code::Unauthenticated => {
+                    cpb::RegionState::RefusedByPolicy
+                }
+                // The locator knew the patient, the region does not (any more): a gap to be named.
+                Code::NotFound => cpb::RegionState::Stale,
+                Code::InvalidArgument | Code::DataLoss | Code::Internal => {
+                    cpb::RegionState::Malformed
+                }
+                _ => cpb::RegionState::Unreachable,
+            };
+            (state, format!("{:?}", status.code()))
+        }
+    };
+    tracing::warn!(peer.home_community_id = %peer.home, %detail, "a region did not answer well");
+    state
+}
+
+/// A status of a community that gave nothing.
+pub fn status(
+    peer: &Peer,
+    state: cpb::RegionState,
+    elapsed: Option<Duration>,
+) -> cpb::RegionStatus {
+    cpb::RegionStatus {
+        home_community_id: peer.home.to_string(),
+        name: peer.name.clone(),
+        state: state.into(),
+        elapsed: elapsed.map(crate::wire::duration),
+        ..cpb::RegionStatus::default()
+    }
+}
+
+/// Completeness, computed: every region asked answered OK or EMPTY (INV-6, bar F-14).
+pub fn completeness(mut regions: Vec<cpb::RegionStatus>) -> cpb::Completeness {
+    regions.sort_by(|a, b| a.home_community_id.cmp(&b.home_community_id));
+    let complete = regions.iter().all(|region| {
+        matches!(region.state(), cpb::RegionState::Ok | cpb::RegionState::Empty)
+    });
+    cpb::Completeness { complete, regions }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn peer() -> Peer {
+        Peer {
+            home: "urn:oid:1.2".parse().unwrap(),
+            name: String::new(),
+            endpoint: None,
+            pins: vec![],
+        }
+    }
+
+    #[test]
+    fn complete_only_if_every_state_is_ok_or_empty() {
+        let states = (0..=10).filter_map(|state| cpb::RegionState::try_from(state).ok());
+        for state in states {
+            let good = matches!(state, cpb::RegionState::Ok | cpb::RegionState::Empty);
+            let ok = status(&peer(), cpb::RegionState::Ok, None);
+            let regions = vec![ok, status(&peer(), state, None)];
+            assert_eq!(completeness(regions).complete, good, "{state:?}");
+        }
+        assert!(completeness(vec![]).complete);
+    }
+
+    #[test]
+    fn a_refusal_looks_the_same_whatever_its_cause() {
+        let refused = |code| {
+            let failure = Failure::Status(tonic::Status::new(code, ""));
+            finish::<()>(&peer(), Duration::ZERO, Some(Err(failure))).status.state()
+        };
+        assert_eq!(refused(Code::PermissionDenied), cpb::RegionState::RefusedByPolicy);
+        assert_eq!(refused(Code::Unavailable), cpb::RegionState::Unreachable);
+        assert_eq!(
+            finish::<()>(&peer(), Duration::ZERO, None).status.state(),
+            cpb::RegionState::Timeout
+        );
+    }
+
+    #[test]
+    fn truncated_is_never_complete() {
+        let said = Said { value: (), count: 3, truncated: true, as_of: None };
+        let answer = finish(&peer(), Duration::ZERO, Some(Ok(said)));
+        assert_eq!(answer.status.state(), cpb::RegionState::Truncated);
+        assert!(!completeness(vec![answer.status]).complete);
+    }
+}

@@ -1,0 +1,240 @@
+//! Find documents across communities (ITI-18 at an initiating gateway, ITI-38 to the others).
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio_stream::StreamExt as _;
+
+use crate::access::Call;
+use crate::error::{Error, Reason, Result};
+use crate::identity::identifier;
+use crate::types::{LinkageId, PatientIdentifier};
+use crate::wire::pb::documents as dpb;
+use crate::wire::pb::federation as pb;
+use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGatewayServiceClient;
+use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
+
+use super::fanout::{Failure, Said, Target, ask, completeness};
+use super::peers::{Peers, relayed};
+use super::{Federation, Stream};
+
+type FindRequest = pb::InitiatingGatewayServiceFindDocumentsRequest;
+type FindResponse = pb::InitiatingGatewayServiceFindDocumentsResponse;
+type FindPart = pb::initiating_gateway_service_find_documents_response::Part;
+
+/// Entries taken from one region in one call, whatever the caller asks for.
+const MAX_REGION_ROWS: u32 = 1_000;
+/// Answers on their way to the caller.
+const QUEUE: usize = 8;
+
+impl Federation {
+    /// Asks every community that holds something for the patient; gives what they say as they say
+    /// it, then one status each, then the completeness. A node under a parent asks the parent.
+    ///
+    /// # Errors
+    /// A malformed query; [`Reason::UnknownPatient`]; what the parent says.
+    pub async fn find_documents(
+        self: &Arc<Self>,
+        call: &Arc<Call>,
+        request: FindRequest,
+    ) -> Result<Stream<FindResponse>> {
+        if let Some(parent) = &self.parent {
+            let channel = self.peers.channel(&*self.peers.peer(parent)?)?;
+            let mut client = InitiatingGatewayServiceClient::new(channel);
+            let outgoing = relayed(call, request, call.downstream_budget());
+            let response = client.find_documents(outgoing).await.map_err(super::peer_error)?;
+            return Ok(super::pass_through(response.into_inner()));
+        }
+        let query = find_query(&request)?;
+        let patients = self.patients(&request.linkage_id, query.patient_id.as_ref())?;
+        let targets = self.targets(&patients, request.scope.as_ref(), |held| held.has_documents)?;
+        let limit = match request.region_limit {
+            0 => MAX_REGION_ROWS,
+            asked => asked.min(MAX_REGION_ROWS),
+        };
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let peers = Arc::clone(&self.peers);
+        let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
+        let mut asked = ask(call, targets, |target, budget| {
+            region(Arc::clone(&peers), Arc::clone(call), target, query.clone(), limit, budget)
+        });
+        self.tasks.spawn(async move {
+            let mut statuses = Vec::new();
+            while let Some(answer) = asked.next().await {
+                if let Some(objects) = answer.value {
+                    send(&sender, FindPart::Objects(objects)).await;
+                }
+                send(&sender, FindPart::Region(answer.status.clone())).await;
+                statuses.push(answer.status);
+            }
+            send(&sender, FindPart::Completeness(completeness(statuses))).await;
+        });
+        Ok(Stream::new(receiver).asked(count))
+    }
+
+    /// Every identifier of the person asked for, by linkage id or by one identifier.
+    ///
+    /// # Errors
+    /// A malformed identifier; [`Reason::UnknownPatient`].
+    pub fn patients(
+        &self,
+        linkage_id: &str,
+        patient: Option<&crate::wire::pb::common::Identifier>,
+    ) -> Result<Vec<PatientIdentifier>> {
+        let linkage = if linkage_id.is_empty() {
+            let identifier = identifier(patient, "patient_id")?;
+            self.identity.linkage(&identifier)?.ok_or_else(super::unknown_patient)?
+        } else {
+            linkage_id.parse::<LinkageId>().map_err(|error| {
+                Error::field(Reason::InvalidField, "linkage_id", error.to_string())
+            })?
+        };
+        let records = self.identity.records(linkage)?;
+        if records.is_empty() {
+            return Err(super::unknown_patient());
+        }
+        records
+            .iter()
+            .map(|record| identifier(record.identifier.as_ref(), "identifier"))
+            .collect()
+    }
+
+    /// The communities to ask: those the locator knows to hold something, or those named.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn targets(
+        &self,
+        patients: &[PatientIdentifier],
+        scope: Option<&pb::RegionScope>,
+        wanted: impl Fn(&pb::Holding) -> bool,
+    ) -> Result<Vec<Target>> {
+        let directory = self.directory.snapshot();
+        let mut targets: Vec<Target> = Vec::new();
+        for holding in self.locator.holdings(patients)?.iter().filter(|held| wanted(held)) {
+            let Ok(home) = holding.home_community_id.parse() else { continue };
+            let named = scope.is_none_or(|scope| {
+                scope.home_community_ids.is_empty()
+                    || scope.home_community_ids.contains(&holding.home_community_id)
+            });
+            let Some(peer) = directory.peer(&home).filter(|_| named) else { continue };
+            let patient = identifier(holding.patient_id.as_ref(), "holding.patient_id")?;
+            match targets.iter_mut().find(|target| target.peer.home == home) {
+                Some(target) if target.patients.contains(&patient) => {}
+                Some(target) => target.patients.push(patient),
+                None => {
+                    targets.push(Target { peer: Arc::clone(peer), patients: vec![patient] });
+                }
+            }
+        }
+        Ok(targets)
+    }
+}
+
+async fn send(sender: &mpsc::Sender<Result<FindResponse>>, part: FindPart) {
+    // A receiver that is gone is a caller who hung up; the regions' own audits stand.
+    if sender.send(Ok(FindResponse { part: Some(part) })).await.is_err() {
+        tracing::debug!("the caller left before the end of the answer");
+    }
+}
+
+/// The FindDocuments query of a request; other stored queries do not cross communities yet.
+fn find_query(request: &FindRequest) -> Result<dpb::FindDocumentsQuery> {
+    let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+    match query {
+        Some(dpb::stored_query::Query::FindDocuments(find)) => Ok(find.clone()),
+        Some(_) => Err(Error::field(
+            Reason::NotImplemented,
+            "query",
+            "only FindDocuments is asked across communities by this version",
+        )),
+        None => Err(Error::missing("query")),
+    }
+}
+
+/// Asks one region, for each of the patient's identifiers there.
+async fn region(
+    peers: Arc<Peers>,
+    call: Arc<Call>,
+    target: Target,
+    query: dpb::FindDocumentsQuery,
+    limit: u32,
+    budget: Duration,
+) -> Result<Said<dpb::RegistryObjects>, Failure> {
+    let channel = peers.channel(&target.peer)?;
+    let mut client = RespondingGatewayServiceClient::new(channel);
+    let mut said = Said {
+        value: dpb::RegistryObjects::default(),
+        count: 0,
+        truncated: false,
+        as_of: None,
+    };
+    for patient in &target.patients {
+        let query = dpb::FindDocumentsQuery {
+            patient_id: Some(crate::identity::identifier_message(patient)),
+            ..query.clone()
+        };
+        let request = pb::RespondingGatewayServiceFindDocumentsRequest {
+            query: Some(dpb::StoredQuery {
+                query: Some(dpb::stored_query::Query::FindDocuments(query)),
+                home_community_id: target.peer.home.to_string(),
+                metadata_level: 0,
+            }),
+            return_type: dpb::ReturnType::LeafClass.into(),
+            limit,
+        };
+        let response = client.find_documents(relayed(&call, request, budget)).await?;
+        collect(response.into_inner(), &target, patient, limit, &mut said).await?;
+    }
+    Ok(said)
+}
+
+async fn collect(
+    mut stream: tonic::Streaming<pb::RespondingGatewayServiceFindDocumentsResponse>,
+    target: &Target,
+    patient: &PatientIdentifier,
+    limit: u32,
+    said: &mut Said<dpb::RegistryObjects>,
+) -> Result<(), Failure> {
+    use pb::responding_gateway_service_find_documents_response::Part;
+    let mut ended = false;
+    while let Some(message) = stream.next().await {
+        match message?.part {
+            Some(Part::Objects(objects)) => {
+                for entry in objects.entries {
+                    ours(&entry, target, patient)?;
+                    if said.count == limit {
+                        said.truncated = true;
+                        return Ok(());
+                    }
+                    said.count += 1;
+                    said.value.entries.push(entry);
+                }
+            }
+            Some(Part::Error(_)) => return Err(Failure::Malformed("registry error")),
+            Some(Part::End(end)) => {
+                ended = true;
+                said.truncated |= end.truncated;
+                said.as_of = end.as_of;
+            }
+            None => return Err(Failure::Malformed("empty message")),
+        }
+    }
+    if ended { Ok(()) } else { Err(Failure::Malformed("answer without end")) }
+}
+
+/// A region may only speak of the patient asked for, and of its own documents (INV-4, bar Z-18).
+fn ours(
+    entry: &dpb::DocumentEntry,
+    target: &Target,
+    patient: &PatientIdentifier,
+) -> Result<(), Failure> {
+    if entry.home_community_id != target.peer.home.to_string() {
+        return Err(Failure::Malformed("an entry of another community"));
+    }
+    match identifier(entry.patient_id.as_ref(), "patient_id") {
+        Ok(named) if named == *patient => Ok(()),
+        _ => Err(Failure::Malformed("an entry of another patient")),
+    }
+}

@@ -1,0 +1,98 @@
+//! Who holds anything for a patient: fed by the communities, asked before any fan-out.
+
+use std::sync::Arc;
+
+use crate::access::{Action, Call, Permit};
+use crate::clock::Clock;
+use crate::error::Result;
+use crate::store::{Store, Write};
+use crate::types::{HomeCommunityId, PatientIdentifier};
+use crate::wire::pb::federation as pb;
+
+use super::tables::HoldingRow;
+
+/// Communities that can hold something for one patient identifier.
+const MAX_HOLDERS: usize = 64;
+
+/// The locator.
+#[derive(Debug)]
+pub struct Locator {
+    store: Arc<Store>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Locator {
+    /// A locator kept in `store`.
+    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
+        Self { store, clock }
+    }
+
+    fn tag(&self, patient: &PatientIdentifier) -> Vec<u8> {
+        self.store.keys().tag("patient", patient.to_cx().as_bytes()).as_bytes().to_vec()
+    }
+
+    /// Takes over what a community says it holds. Older notices than known are passed over.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn notify(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        home: &HomeCommunityId,
+        notices: &[(PatientIdentifier, pb::HoldingNotice)],
+        request: &pb::NotifyHoldingsRequest,
+    ) -> Result<pb::NotifyHoldingsResponse> {
+        debug_assert_eq!(permit.action(), Action::Exchange);
+        let now = self.clock.now();
+        let mut writes = Vec::new();
+        for (patient, notice) in notices {
+            let row = HoldingRow {
+                patient: self.tag(patient),
+                home_community_id: home.to_string(),
+                notice: Some(notice.clone()),
+                confirmed_ms: now.as_millisecond(),
+            };
+            let known = self.store.get::<HoldingRow>(&crate::store::Row::key(&row))?;
+            let newer = known.and_then(|known| known.row.notice).is_none_or(|known| {
+                known.sequence <= notice.sequence
+            });
+            if newer {
+                writes.push(Write::put(&row));
+            }
+        }
+        let changed_count = u32::try_from(writes.len()).unwrap_or(u32::MAX);
+        call.note(|record| record.items = changed_count);
+        let response = pb::NotifyHoldingsResponse { changed_count, ..Default::default() };
+        let idempotency =
+            call.idempotency(&self.store, &request.idempotency_key, request, now)?;
+        call.commit(&self.store, now, writes, idempotency, response).await
+    }
+
+    /// What communities hold for any of these identifiers of one person.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn holdings(&self, patients: &[PatientIdentifier]) -> Result<Vec<pb::Holding>> {
+        let mut holdings = Vec::new();
+        for patient in patients {
+            let rows = self.store.range::<HoldingRow>(&self.tag(patient), None, MAX_HOLDERS)?;
+            for (_, row) in rows {
+                let row = row.row;
+                let Some(notice) = row.notice else { continue };
+                holdings.push(pb::Holding {
+                    home_community_id: row.home_community_id,
+                    patient_id: notice.patient_id,
+                    confirmed: jiff::Timestamp::from_millisecond(row.confirmed_ms)
+                        .ok()
+                        .map(crate::wire::timestamp),
+                    has_documents: notice.has_documents,
+                    has_summary_items: notice.has_summary_items,
+                    last_changed: notice.changed,
+                    ..pb::Holding::default()
+                });
+            }
+        }
+        Ok(holdings)
+    }
+}

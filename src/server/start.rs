@@ -1,0 +1,100 @@
+//! From a configuration to a node that serves: logs, self-check, listen, signals.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::{Config, Log, LogFormat};
+use crate::error::{Error, Reason, Result};
+use crate::gateway::{Gateway, load_trust};
+use crate::pki::{NodeIdentity, Usage};
+use crate::store::Options;
+use crate::wire::pb::directory::ApplyDirectoryRequest;
+
+/// Starts logging to standard error, as configured. A second call changes nothing.
+pub fn log(settings: &Log) {
+    let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let started = match settings.format {
+        LogFormat::Json => builder.json().try_init().is_ok(),
+        LogFormat::Text => builder.try_init().is_ok(),
+    };
+    if !started {
+        tracing::debug!("logging was started before");
+    }
+}
+
+/// What must be right before anything is opened: the node's own certificate must be one its peers
+/// will accept, and every trusted authority must have a revocation list in force.
+///
+/// # Errors
+/// What is wrong, for the operator.
+pub fn self_check(config: &Config, clock: &dyn Clock) -> Result<()> {
+    let refuse = |message: String| Error::new(Reason::Internal, message);
+    let identity = NodeIdentity::load(&config.tls.certificate, &config.tls.key)
+        .map_err(|error| refuse(format!("the node's certificate: {error}")))?;
+    let trust = load_trust(config)?;
+    for usage in [Usage::Server, Usage::Institution] {
+        crate::pki::judge(identity.chain(), &trust, usage, clock.now()).map_err(|refusal| {
+            let rule = refusal.rule();
+            refuse(format!("the node's certificate is refused as {usage} ({rule}): {refusal}"))
+        })?;
+    }
+    let without = trust.authorities_without_crl();
+    if !without.is_empty() {
+        return Err(refuse(format!("no revocation list for {}", without.join("; "))));
+    }
+    Ok(())
+}
+
+/// Runs a node until SIGTERM or SIGINT. Prints one JSON line to standard output when it serves:
+/// `{"event":"ready","address":"…"}`.
+///
+/// # Errors
+/// What kept it from starting or from stopping cleanly.
+pub async fn serve(config: Config, directory: Option<ApplyDirectoryRequest>) -> Result<()> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    self_check(&config, clock.as_ref())?;
+    let stop = CancellationToken::new();
+    stop_on_signal(stop.clone())?;
+    let address = config.listen.address;
+    let gateway = Gateway::open(config, Options { clock, ..Options::default() }, directory).await?;
+    let listener = TcpListener::bind(address).await.map_err(|error| {
+        Error::new(Reason::Internal, format!("cannot listen on {address}: {error}"))
+    })?;
+    let address = listener.local_addr().map_err(Error::internal)?;
+    let ready = json!({
+        "event": "ready",
+        "address": address.to_string(),
+        "home_community_id": gateway.home.to_string(),
+        "pin": gateway.certificate.pin().to_string(),
+    });
+    println!("{ready}");
+    tracing::info!(
+        %address,
+        home_community_id = %gateway.home,
+        sequence = gateway.opened.last_sequence.0,
+        torn_bytes = gateway.opened.torn_bytes,
+        clean = gateway.opened.clean,
+        "serving"
+    );
+    super::run(gateway, listener, stop).await
+}
+
+fn stop_on_signal(stop: CancellationToken) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).map_err(Error::internal)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::internal)?;
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        stop.cancel();
+    });
+    Ok(())
+}

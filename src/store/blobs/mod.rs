@@ -1,0 +1,203 @@
+//! Encrypted documents, each a file named by the keyed hash of its content.
+//!
+//! A file is a header and segments of 64 KiB, each sealed with AES-256-GCM under a key made for
+//! this file alone. The nonce is the segment's number with a flag on the last one, and the
+//! associated data binds file, segment and epoch. The header holds that key, wrapped under the
+//! epoch's key with the blob's id and size as associated data: so every segment is bound, through
+//! its key, to the content it was written as.
+//!
+//! A document becomes visible by `fdatasync` of a temporary file, rename, and `fsync` of the
+//! folder; [`BlobWriter::finish`] returns after all three (INV-1). All calls block.
+
+mod format;
+mod reader;
+mod writer;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+
+use super::crypto::{self, hex, to_array};
+use super::disk::Disk;
+use super::error::{IoContext as _, StoreError};
+use super::keys::{Keys, Random};
+pub use reader::BlobReader;
+pub use writer::BlobWriter;
+
+/// The name of a document: a keyed hash of its content, equal for equal content in one store.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BlobId([u8; 32]);
+
+impl BlobId {
+    /// An id read back from a row.
+    pub const fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// An id read back from a row; `None` unless there are 32 bytes.
+    pub fn from_slice(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
+    /// The bytes, to be stored in a row.
+    pub const fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+impl fmt::Display for BlobId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&hex(&self.0))
+    }
+}
+
+/// What is known of a document once it is durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlobInfo {
+    /// Its name.
+    pub id: BlobId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// SHA-256 of the content.
+    pub sha256: [u8; 32],
+    /// SHA-1 of the content, as IHE document metadata carries it.
+    pub sha1: [u8; 20],
+}
+
+/// The documents of a store. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Blobs {
+    dir: PathBuf,
+    disk: Arc<dyn Disk>,
+    keys: Arc<Keys>,
+    random: Arc<dyn Random>,
+}
+
+impl Blobs {
+    /// Opens the folder, making it if needed, and removes unfinished documents. Returns how many
+    /// there were.
+    pub(crate) fn open(
+        dir: PathBuf,
+        disk: Arc<dyn Disk>,
+        keys: Arc<Keys>,
+        random: Arc<dyn Random>,
+    ) -> Result<(Self, u64), StoreError> {
+        let temporary = dir.join("tmp");
+        disk.create_dir_all(&temporary)
+            .during("making the blob folder")?;
+        let mut removed = 0;
+        for name in disk.list(&temporary).during("listing unfinished blobs")? {
+            disk.remove(&temporary.join(name))
+                .during("removing an unfinished blob")?;
+            removed += 1;
+        }
+        Ok((
+            Self {
+                dir,
+                disk,
+                keys,
+                random,
+            },
+            removed,
+        ))
+    }
+
+    /// Starts a document. A writer dropped before [`BlobWriter::finish`] leaves nothing behind.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] or [`StoreError::Crypto`].
+    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
+        BlobWriter::new(self)
+    }
+
+    /// Opens a document for reading from its start.
+    ///
+    /// # Errors
+    /// [`StoreError::BlobNotFound`], [`StoreError::Corrupt`], [`StoreError::Format`] or
+    /// [`StoreError::Io`].
+    pub fn reader(&self, id: &BlobId) -> Result<BlobReader, StoreError> {
+        BlobReader::open(self, id)
+    }
+
+    /// Whether a document of this name is there (its content is not verified).
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn contains(&self, id: &BlobId) -> Result<bool, StoreError> {
+        super::disk::exists(self.disk.as_ref(), &self.path(id)).during("looking for a blob")
+    }
+
+    /// Removes a document for good; `false` if there was none. Nothing may refer to it any more.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn remove(&self, id: &BlobId) -> Result<bool, StoreError> {
+        let path = self.path(id);
+        match self.disk.remove(&path) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+            Err(error) => return Err(error).during("removing a blob"),
+        }
+        self.disk
+            .fsync_dir(path.parent().unwrap_or(&self.dir))
+            .during("removing a blob")?;
+        Ok(true)
+    }
+
+    /// The names of all documents, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn list(&self) -> Result<BTreeSet<BlobId>, StoreError> {
+        let mut ids = BTreeSet::new();
+        for folder in self.disk.list(&self.dir).during("listing blobs")? {
+            if folder == "tmp" {
+                continue;
+            }
+            for name in self
+                .disk
+                .list(&self.dir.join(&folder))
+                .during("listing blobs")?
+            {
+                ids.extend(crypto::unhex(&format!("{folder}{name}")).map(BlobId));
+            }
+        }
+        Ok(ids)
+    }
+
+    /// Reads a whole document and verifies every byte of it.
+    ///
+    /// # Errors
+    /// As [`Blobs::reader`] and [`BlobReader::next_chunk`].
+    pub fn verify(&self, id: &BlobId) -> Result<u64, StoreError> {
+        let mut reader = self.reader(id)?;
+        let mut hash = digest::Context::new(&digest::SHA256);
+        while let Some(chunk) = reader.next_chunk()? {
+            hash.update(&chunk);
+        }
+        if self.keys.blob_name(&to_array(hash.finish().as_ref())) != id.0 {
+            return Err(StoreError::corrupt(
+                reader.place,
+                0,
+                "the content is not what it is named",
+            ));
+        }
+        Ok(reader.size())
+    }
+
+    fn path(&self, id: &BlobId) -> PathBuf {
+        let name = hex(&id.0);
+        let (folder, file) = name.split_at_checked(2).unwrap_or((&name, ""));
+        self.dir.join(folder).join(file)
+    }
+}

@@ -1,0 +1,96 @@
+//! Reading a document.
+
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::super::crypto::TAG_BYTES;
+use super::super::disk::DiskFile;
+use super::super::error::{IoContext as _, StoreError};
+use super::format::{HEADER_BYTES, Header, SEGMENT_BYTES, SegmentCipher, segment_offset};
+use super::{BlobId, Blobs};
+
+/// A document being read, chunk by verified chunk.
+#[derive(Debug)]
+pub struct BlobReader {
+    file: Arc<dyn DiskFile>,
+    pub(super) place: String,
+    header: Header,
+    segments: u64,
+    next: u64,
+}
+
+impl BlobReader {
+    /// Opens a document and verifies its header and length.
+    pub(super) fn open(blobs: &Blobs, id: &BlobId) -> Result<Self, StoreError> {
+        let file = match blobs.disk.open(&blobs.path(id)) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Err(StoreError::BlobNotFound);
+            }
+            Err(error) => return Err(error).during("opening a blob"),
+        };
+        let place = format!("blobs/{id}");
+        let mut header = [0; HEADER_BYTES];
+        let read = file.read_at(&mut header, 0).during("reading a blob")?;
+        if read < HEADER_BYTES {
+            return Err(StoreError::corrupt(place, 0, "the header is cut short"));
+        }
+        let header = Header::parse(&header, id, &blobs.keys, &place)?;
+        let segments = header.size.div_ceil(SEGMENT_BYTES as u64).max(1);
+        let expected = HEADER_BYTES as u64 + header.size + segments * TAG_BYTES as u64;
+        if file.len().during("reading a blob")? != expected {
+            return Err(StoreError::corrupt(
+                place,
+                0,
+                "the file has the wrong length",
+            ));
+        }
+        Ok(Self {
+            file,
+            place,
+            header,
+            segments,
+            next: 0,
+        })
+    }
+
+    /// The size of the document in bytes.
+    pub fn size(&self) -> u64 {
+        self.header.size
+    }
+
+    /// The next chunk (at most 64 KiB), or `None` at the end. No byte of a chunk that does not
+    /// verify is returned.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] or [`StoreError::Io`].
+    pub fn next_chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        if self.next >= self.segments {
+            return Ok(None);
+        }
+        let number = u32::try_from(self.next).unwrap_or(u32::MAX);
+        let last = self.next + 1 == self.segments;
+        let offset = segment_offset(number);
+        let start = self.next * SEGMENT_BYTES as u64;
+        let left = usize::try_from(self.header.size - start).unwrap_or(usize::MAX);
+        let mut data = vec![0; left.min(SEGMENT_BYTES) + TAG_BYTES];
+        let read = self
+            .file
+            .read_at(&mut data, offset)
+            .during("reading a blob")?;
+        data.truncate(read);
+        let nonce = SegmentCipher::nonce(number, last);
+        self.header
+            .key
+            .open(nonce, &self.header.cipher.aad(number), &mut data)
+            .ok_or_else(|| {
+                StoreError::corrupt(&*self.place, offset, "a segment does not verify")
+            })?;
+        self.next += 1;
+        Ok((!data.is_empty())
+            .then(|| Bytes::from(data))
+            .or_else(|| (!last).then(Bytes::new)))
+    }
+}

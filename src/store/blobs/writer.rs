@@ -1,0 +1,161 @@
+//! Writing a document.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+
+use super::super::crypto::{SealKey, Secret, TAG_BYTES, hex, to_array};
+use super::super::disk::DiskFile;
+use super::super::error::{IoContext as _, StoreError};
+use super::format::{MAX_BYTES, SEGMENT_BYTES, SegmentCipher, encode_header, segment_offset};
+use super::{BlobId, BlobInfo, Blobs};
+
+/// A document being written.
+pub struct BlobWriter {
+    blobs: Blobs,
+    temporary: Option<PathBuf>,
+    file: Arc<dyn DiskFile>,
+    key: SealKey,
+    secret: Secret,
+    cipher: SegmentCipher,
+    buffer: Vec<u8>,
+    sealed: u32,
+    size: u64,
+    failed: bool,
+    sha256: digest::Context,
+    sha1: digest::Context,
+}
+
+impl fmt::Debug for BlobWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BlobWriter({} bytes)", self.size)
+    }
+}
+
+impl BlobWriter {
+    /// A writer into a temporary file of its own.
+    pub(super) fn new(blobs: &Blobs) -> Result<Self, StoreError> {
+        let mut file_id = [0; 16];
+        let mut secret = Secret::new([0; 32]);
+        blobs.random.fill(&mut file_id)?;
+        blobs.random.fill(secret.as_mut())?;
+        let path = blobs.dir.join("tmp").join(hex(&file_id));
+        let file = blobs.disk.create(&path).during("making a blob")?;
+        let epoch = blobs.keys.epoch();
+        Ok(Self {
+            key: SealKey::new(&secret)?,
+            blobs: blobs.clone(),
+            temporary: Some(path),
+            file,
+            cipher: SegmentCipher { file_id, epoch },
+            secret,
+            buffer: Vec::with_capacity(SEGMENT_BYTES + TAG_BYTES),
+            sealed: 0,
+            size: 0,
+            failed: false,
+            sha256: digest::Context::new(&digest::SHA256),
+            sha1: digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY),
+        })
+    }
+
+    /// Appends bytes; holds at most one segment in memory (INV-7).
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] (the writer is then of no more use), [`StoreError::TooLarge`] or
+    /// [`StoreError::Crypto`].
+    pub fn write(&mut self, mut bytes: &[u8]) -> Result<(), StoreError> {
+        let size = self.size.saturating_add(bytes.len() as u64);
+        if size > MAX_BYTES {
+            return Err(StoreError::TooLarge {
+                what: "document",
+                size,
+                limit: MAX_BYTES,
+            });
+        }
+        self.size = size;
+        self.sha256.update(bytes);
+        self.sha1.update(bytes);
+        while !bytes.is_empty() {
+            // A full segment waits for the next byte: only then is it known not to be the last.
+            if self.buffer.len() == SEGMENT_BYTES {
+                self.seal(false)?;
+            }
+            let room = SEGMENT_BYTES
+                .saturating_sub(self.buffer.len())
+                .min(bytes.len());
+            let (now, later) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+        }
+        Ok(())
+    }
+
+    /// Makes the document durable and visible (INV-1). Content that is already there is replaced
+    /// by itself, freshly encrypted.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`] or [`StoreError::Crypto`]; the document is then not there.
+    pub fn finish(mut self) -> Result<BlobInfo, StoreError> {
+        self.seal(true)?;
+        let sha256: [u8; 32] = to_array(self.sha256.clone().finish().as_ref());
+        let sha1 = to_array(self.sha1.clone().finish().as_ref());
+        let id = BlobId(self.blobs.keys.blob_name(&sha256));
+        let header = encode_header(&self.blobs.keys, self.cipher, &id, self.size, &self.secret)?;
+        self.file.write_at(&header, 0).during("writing a blob")?;
+        self.file.fdatasync().during("syncing a blob")?;
+        let target = self.blobs.path(&id);
+        let folder = target.parent().unwrap_or(Path::new("."));
+        self.blobs
+            .disk
+            .create_dir_all(folder)
+            .during("making a blob folder")?;
+        if let Some(temporary) = &self.temporary {
+            self.blobs
+                .disk
+                .rename(temporary, &target)
+                .during("naming a blob")?;
+        }
+        self.temporary = None;
+        self.blobs
+            .disk
+            .fsync_dir(folder)
+            .during("syncing a blob folder")?;
+        Ok(BlobInfo {
+            id,
+            size: self.size,
+            sha256,
+            sha1,
+        })
+    }
+
+    fn seal(&mut self, last: bool) -> Result<(), StoreError> {
+        if self.failed {
+            return Err(StoreError::Closed);
+        }
+        self.failed = true;
+        let number = self.sealed;
+        self.key.seal(
+            SegmentCipher::nonce(number, last),
+            &self.cipher.aad(number),
+            &mut self.buffer,
+        )?;
+        self.file
+            .write_at(&self.buffer, segment_offset(number))
+            .during("writing a blob")?;
+        self.buffer.clear();
+        self.sealed = number.saturating_add(1);
+        self.failed = false;
+        Ok(())
+    }
+}
+
+impl Drop for BlobWriter {
+    fn drop(&mut self) {
+        if let Some(temporary) = self.temporary.take() {
+            // What cannot be removed now is removed at the next open.
+            let _removed = self.blobs.disk.remove(&temporary).is_ok();
+        }
+    }
+}

@@ -1,0 +1,319 @@
+//! The one thread that commits: it gathers what is waiting, judges preconditions, appends one
+//! group to the ledger, applies it to the index, tells followers, and answers. A commit that has
+//! reached it completes whether or not its caller still waits.
+
+use std::any::Any;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::time::{Duration, Instant};
+
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::commit::{AppliedWrite, Commit, Outcome, Sequence};
+use super::core::Core;
+use super::error::StoreError;
+use super::ledger::format::FrameKind;
+use super::ledger::{Ledger, NewFrame};
+use super::overlay::Overlay;
+use super::prepare::{Prepared, prepare};
+use super::projection::Mutation;
+
+/// Audit-only frames after which the index notes how far it is, so that the next opening does not
+/// have to read them all.
+const NOTE_EVERY: u64 = 20_000;
+
+/// How a group of commits is bounded.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct GroupLimits {
+    pub(crate) commits: usize,
+    pub(crate) bytes: usize,
+    pub(crate) wait: Duration,
+}
+
+type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+
+/// What the committing thread is asked.
+#[derive(Debug)]
+pub(crate) enum Request {
+    /// Commit a change. The permit is its share of the queue.
+    Commit(Waiting),
+    /// Empty the index and make it again.
+    Rebuild(Reply<u64>),
+    /// Close the store.
+    Close(Reply<()>),
+}
+
+/// A commit and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Waiting {
+    pub(crate) commit: Commit,
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) reply: Reply<Outcome>,
+}
+
+/// A commit that passed its preconditions.
+struct Ready {
+    reply: Reply<Outcome>,
+    writes: Vec<AppliedWrite>,
+    mutations: Vec<Mutation>,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// The state of the committing thread.
+pub(crate) struct Committer {
+    pub(crate) core: Arc<Core>,
+    pub(crate) ledger: Ledger,
+    pub(crate) limits: GroupLimits,
+    pub(crate) requests: Receiver<Request>,
+    /// Keeps other processes out until the store is closed.
+    pub(crate) lock: Option<Box<dyn Any + Send + Sync>>,
+    pub(crate) last_group: usize,
+    pub(crate) last_sync: Duration,
+}
+
+/// What ends the loop.
+enum Gathered {
+    Group(Vec<Waiting>, Option<Request>),
+    Other(Request),
+    Gone,
+}
+
+impl Committer {
+    /// Serves requests until the store is closed or dropped.
+    pub(crate) fn run(mut self) {
+        loop {
+            let other = match self.gather() {
+                Gathered::Group(group, other) => {
+                    self.commit_group(group);
+                    other
+                }
+                Gathered::Other(request) => Some(request),
+                Gathered::Gone => return self.closed_by_drop(),
+            };
+            match other {
+                None | Some(Request::Commit(_)) => {}
+                Some(Request::Rebuild(reply)) => answer(reply, self.rebuild()),
+                Some(Request::Close(reply)) => {
+                    let result = self.finish();
+                    answer(reply, result);
+                    return self.refuse_rest();
+                }
+            }
+        }
+    }
+
+    fn closed_by_drop(&mut self) {
+        if let Err(error) = self.finish() {
+            tracing::warn!(%error, "the store was not closed in order");
+        }
+    }
+
+    /// Waits for a commit, then takes what else is there. While several callers are active it
+    /// waits a little for as many as last time: about half a sync at most.
+    fn gather(&mut self) -> Gathered {
+        let first = match self.requests.recv() {
+            Ok(Request::Commit(waiting)) => waiting,
+            Ok(other) => return Gathered::Other(other),
+            Err(_) => return Gathered::Gone,
+        };
+        let deadline = Instant::now() + self.limits.wait.min(self.last_sync / 2);
+        let mut bytes = first.commit.size();
+        let mut group = vec![first];
+        while group.len() < self.limits.commits && bytes < self.limits.bytes {
+            let next = match self.requests.try_recv() {
+                Ok(request) => request,
+                Err(TryRecvError::Disconnected) => break,
+                Err(TryRecvError::Empty) if group.len() >= self.last_group => break,
+                Err(TryRecvError::Empty) => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    match self.requests.recv_timeout(left) {
+                        Ok(request) => request,
+                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                    }
+                }
+            };
+            match next {
+                Request::Commit(waiting) => {
+                    bytes += waiting.commit.size();
+                    group.push(waiting);
+                }
+                other => return Gathered::Group(group, Some(other)),
+            }
+        }
+        self.last_group = group.len();
+        Gathered::Group(group, None)
+    }
+
+    fn commit_group(&mut self, group: Vec<Waiting>) {
+        let core = Arc::clone(&self.core);
+        let now = core.clock.now();
+        let utc = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
+        let mut overlay = Overlay::new(&core.index);
+        let (mut ready, mut frames, mut settled) = (Vec::new(), Vec::new(), Vec::new());
+        for Waiting {
+            commit,
+            permit,
+            reply,
+        } in group
+        {
+            let sequence = Sequence(self.ledger.next().0 + frames.len() as u64);
+            match prepare(&core, commit, sequence, now.as_second(), &mut overlay) {
+                Ok(Prepared::Frame {
+                    writes,
+                    mutations,
+                    kind,
+                    payload,
+                }) => {
+                    frames.push(NewFrame {
+                        kind,
+                        utc_nanoseconds: utc,
+                        payload,
+                    });
+                    ready.push(Ready {
+                        reply,
+                        writes,
+                        mutations,
+                        _permit: permit,
+                    });
+                }
+                Ok(Prepared::Replay(receipt)) => {
+                    settled.push((reply, Ok(Outcome::Replayed { receipt }), permit));
+                }
+                Err(error) => settled.push((reply, Err(error), permit)),
+            }
+        }
+        drop(overlay);
+        let failure = self.write_group(ready, &frames);
+        // These were judged against rows of this very group, so they share its fate.
+        for (reply, result, _permit) in settled {
+            let result = failure.clone().map_or(result, Err);
+            core.counters.settled(result.is_ok());
+            answer(reply, result);
+        }
+    }
+
+    /// Appends the frames, applies and answers. Returns why, if not all became durable.
+    fn write_group(&mut self, ready: Vec<Ready>, frames: &[NewFrame]) -> Option<StoreError> {
+        let first = self.ledger.next();
+        let started = Instant::now();
+        let appended = self.ledger.append(frames);
+        if !frames.is_empty() {
+            self.last_sync = started.elapsed();
+            self.core.counters.batches.fetch_add(1, Ordering::Relaxed);
+            self.core
+                .counters
+                .ledger_bytes
+                .store(self.ledger.bytes_written(), Ordering::Relaxed);
+        }
+        let mut changes = Vec::new();
+        for (place, item) in ready.into_iter().enumerate() {
+            let sequence = Sequence(first.0 + place as u64);
+            if place >= appended.durable {
+                let error = appended.error.clone().unwrap_or(StoreError::Poisoned);
+                self.reply(item.reply, Err(error));
+            } else if item.writes.is_empty() {
+                // Nothing to apply: an audit record waits for the disk only.
+                self.reply(item.reply, Ok(Outcome::Committed { sequence }));
+            } else {
+                changes.push((sequence, item));
+            }
+        }
+        self.apply_changes(changes);
+        if self.ledger.is_poisoned() {
+            self.core.counters.poisoned.store(true, Ordering::Relaxed);
+        }
+        appended.error
+    }
+
+    fn apply_changes(&mut self, mut changes: Vec<(Sequence, Ready)>) {
+        let last = Sequence(self.ledger.next().0.saturating_sub(1));
+        let behind = last.0.saturating_sub(self.core.index.applied().0);
+        if changes.is_empty() && behind < NOTE_EVERY {
+            return;
+        }
+        let mutations: Vec<Mutation> = changes
+            .iter_mut()
+            .flat_map(|(_, item)| std::mem::take(&mut item.mutations))
+            .collect();
+        self.core
+            .counters
+            .mutations
+            .fetch_add(mutations.len() as u64, Ordering::Relaxed);
+        if let Err(error) = self.core.index.apply(mutations, last) {
+            // The ledger has the change; the index gets it at the next opening.
+            tracing::error!(%error, "the index refused a change; the store stops");
+            self.ledger.poison();
+            for (_, item) in changes {
+                self.reply(item.reply, Err(StoreError::Poisoned));
+            }
+            return;
+        }
+        let followers = self.core.followers();
+        for (sequence, item) in changes {
+            for follower in &followers {
+                follower.applied(sequence, &item.writes);
+            }
+            self.reply(item.reply, Ok(Outcome::Committed { sequence }));
+        }
+    }
+
+    fn reply(&self, reply: Reply<Outcome>, result: Result<Outcome, StoreError>) {
+        self.core.counters.settled(result.is_ok());
+        answer(reply, result);
+    }
+
+    fn rebuild(&mut self) -> Result<u64, StoreError> {
+        if self.ledger.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        let result = self.core.rebuild();
+        if result.is_err() {
+            self.ledger.poison();
+            self.core.counters.poisoned.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    /// Marks the ledger and the index as closed in order, and lets go of the lock.
+    fn finish(&mut self) -> Result<(), StoreError> {
+        let result = self.finish_files();
+        self.lock = None;
+        result
+    }
+
+    fn finish_files(&mut self) -> Result<(), StoreError> {
+        if self.ledger.is_poisoned() {
+            return Err(StoreError::Poisoned);
+        }
+        if self.ledger.has_written() {
+            let now = self.core.clock.now().as_nanosecond();
+            let frame = NewFrame {
+                kind: FrameKind::Close,
+                utc_nanoseconds: i64::try_from(now).unwrap_or(i64::MAX),
+                payload: Vec::new(),
+            };
+            if let Some(error) = self.ledger.append(&[frame]).error {
+                return Err(error);
+            }
+        }
+        self.core
+            .index
+            .close(Sequence(self.ledger.next().0.saturating_sub(1)))
+    }
+
+    fn refuse_rest(&mut self) {
+        while let Ok(request) = self.requests.try_recv() {
+            match request {
+                Request::Commit(waiting) => answer(waiting.reply, Err(StoreError::Closed)),
+                Request::Rebuild(reply) => answer(reply, Err(StoreError::Closed)),
+                Request::Close(reply) => answer(reply, Ok(())),
+            }
+        }
+    }
+}
+
+/// Answers, if the caller is still there.
+fn answer<T>(reply: Reply<T>, result: Result<T, StoreError>) {
+    let _caller_is_there = reply.send(result).is_ok();
+}

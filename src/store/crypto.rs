@@ -1,0 +1,145 @@
+//! The few cryptographic operations the store needs, over aws-lc-rs.
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use aws_lc_rs::{digest, hkdf, hmac};
+use zeroize::Zeroizing;
+
+use super::error::StoreError;
+
+/// Bytes an authentication tag adds.
+pub(crate) const TAG_BYTES: usize = 16;
+
+/// A 32-byte secret, wiped when dropped.
+pub(crate) type Secret = Zeroizing<[u8; 32]>;
+
+/// SHA-256 of the parts one after another.
+pub(crate) fn sha256(parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = digest::Context::new(&digest::SHA256);
+    for part in parts {
+        context.update(part);
+    }
+    to_array(context.finish().as_ref())
+}
+
+/// The first `N` bytes, padded with zeros if there are fewer.
+pub(crate) fn to_array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+    let mut out = [0; N];
+    for (to, from) in out.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    out
+}
+
+/// Derives a key by HKDF-SHA256.
+pub(crate) fn derive(secret: &[u8], salt: &[u8], info: &[&[u8]]) -> Result<Secret, StoreError> {
+    let mut out = Zeroizing::new([0; 32]);
+    hkdf::Salt::new(hkdf::HKDF_SHA256, salt)
+        .extract(secret)
+        .expand(info, hkdf::HKDF_SHA256)
+        .and_then(|okm| okm.fill(out.as_mut()))
+        .map_err(|_| StoreError::Crypto("key derivation"))?;
+    Ok(out)
+}
+
+/// A keyed hash: HMAC-SHA256 of the parts, each preceded by its length.
+pub(crate) fn keyed_hash(key: &hmac::Key, parts: &[&[u8]]) -> [u8; 32] {
+    let mut context = hmac::Context::with_key(key);
+    for part in parts {
+        context.update(&(part.len() as u64).to_be_bytes());
+        context.update(part);
+    }
+    to_array(context.sign().as_ref())
+}
+
+/// An AES-256-GCM key whose nonces are chosen by the caller, who must never repeat one.
+#[derive(Debug)]
+pub(crate) struct SealKey(LessSafeKey);
+
+impl SealKey {
+    /// The key made of these bytes.
+    pub(crate) fn new(secret: &[u8; 32]) -> Result<Self, StoreError> {
+        let key = UnboundKey::new(&AES_256_GCM, secret)
+            .map_err(|_| StoreError::Crypto("key construction"))?;
+        Ok(Self(LessSafeKey::new(key)))
+    }
+
+    /// Encrypts `data` in place and appends the tag.
+    pub(crate) fn seal(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        data: &mut Vec<u8>,
+    ) -> Result<(), StoreError> {
+        self.0
+            .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), data)
+            .map_err(|_| StoreError::Crypto("encryption"))
+    }
+
+    /// Encrypts the part of `data` from `start` in place and appends the tag.
+    pub(crate) fn seal_tail(
+        &self,
+        nonce: [u8; 12],
+        aad: &[u8],
+        data: &mut Vec<u8>,
+        start: usize,
+    ) -> Result<(), StoreError> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let tail = data
+            .get_mut(start..)
+            .ok_or(StoreError::Crypto("encryption"))?;
+        let tag = self
+            .0
+            .seal_in_place_separate_tag(nonce, Aad::from(aad), tail)
+            .map_err(|_| StoreError::Crypto("encryption"))?;
+        data.extend_from_slice(tag.as_ref());
+        Ok(())
+    }
+
+    /// Verifies and decrypts `data` (ciphertext and tag) in place; `None` if it does not verify.
+    pub(crate) fn open(&self, nonce: [u8; 12], aad: &[u8], data: &mut Vec<u8>) -> Option<()> {
+        let nonce = Nonce::assume_unique_for_key(nonce);
+        let length = self
+            .0
+            .open_in_place(nonce, Aad::from(aad), data)
+            .ok()?
+            .len();
+        data.truncate(length);
+        Some(())
+    }
+}
+
+/// The nonce made of an eight-byte and a four-byte counter.
+pub(crate) fn counter_nonce(major: u64, minor: u32) -> [u8; 12] {
+    let mut nonce = [0; 12];
+    let bytes = minor.to_be_bytes().into_iter().chain(major.to_be_bytes());
+    for (to, from) in nonce.iter_mut().zip(bytes) {
+        *to = from;
+    }
+    nonce
+}
+
+/// Lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _ok = write!(text, "{byte:02x}").is_ok();
+            text
+        })
+}
+
+/// Reads hexadecimal of exactly `N` bytes.
+pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digits = text.as_bytes();
+    if digits.len() != N * 2 {
+        return None;
+    }
+    let mut out = [0; N];
+    for (to, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
+        let pair = std::str::from_utf8(pair).ok()?;
+        *to = u8::from_str_radix(pair, 16).ok()?;
+    }
+    Some(out)
+}

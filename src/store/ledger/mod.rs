@@ -1,0 +1,348 @@
+//! The ledger: append-only segments that are the record of everything (INV-9).
+//!
+//! It owns the order of changes, their durability, and the hash chain over them. It does not know
+//! what rows mean. The bytes are described in [`format`].
+//!
+//! - Several frames are written at once and made durable by one `fdatasync`; only then are they
+//!   acknowledged (INV-1). After a failed sync the ledger takes nothing more.
+//! - The nonce of a frame is its sequence, and a sequence may be given again when a write failed
+//!   or was lost. So every opening, and every failed write, goes on in a new segment with a new
+//!   random id and thereby a new key: no nonce is used twice.
+
+pub(crate) mod format;
+pub(crate) mod payload;
+pub(crate) mod reader;
+pub(crate) mod recover;
+mod shared;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::commit::Sequence;
+use super::crypto::{SealKey, TAG_BYTES, counter_nonce, sha256};
+use super::disk::DiskFile;
+use super::error::{IoContext as _, StoreError};
+use super::keys::Random;
+use format::{
+    FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader, frame_bytes,
+};
+pub(crate) use shared::Shared;
+
+/// The file name of a segment.
+pub(crate) fn segment_name(number: u64) -> String {
+    format!("{number:010}.seg")
+}
+
+/// Sizes the writer keeps to, in bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Sizes {
+    pub(crate) segment: u64,
+    pub(crate) preallocate: u64,
+}
+
+/// A frame to be appended.
+#[derive(Debug)]
+pub(crate) struct NewFrame {
+    pub(crate) kind: FrameKind,
+    pub(crate) utc_nanoseconds: i64,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl NewFrame {
+    fn size(&self) -> u64 {
+        frame_bytes(self.payload.len() + TAG_BYTES) as u64
+    }
+}
+
+/// How far an append came.
+#[derive(Debug)]
+#[must_use]
+pub(crate) struct Appended {
+    /// This many frames, from the first on, are durable.
+    pub(crate) durable: usize,
+    /// Why the rest is not. [`StoreError::Poisoned`] if its fate is unknown; any other error means
+    /// that it is certainly not there.
+    pub(crate) error: Option<StoreError>,
+}
+
+/// The one writer of the ledger.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    pub(crate) shared: Arc<Shared>,
+    random: Arc<dyn Random>,
+    sizes: Sizes,
+    started: Instant,
+    next: Sequence,
+    chain: [u8; 32],
+    next_segment: u64,
+    current: Option<Current>,
+    poisoned: bool,
+    bytes_written: u64,
+}
+
+/// The segment being written.
+#[derive(Debug)]
+struct Current {
+    file: Arc<dyn DiskFile>,
+    key: SealKey,
+    end: u64,
+    allocated: u64,
+}
+
+impl Ledger {
+    /// A writer that goes on after the frame before `next`, whose hash is `chain`.
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        random: Arc<dyn Random>,
+        sizes: Sizes,
+        next: Sequence,
+        chain: [u8; 32],
+    ) -> Self {
+        let last = shared.segments().last().map_or(0, |header| header.number);
+        Self {
+            shared,
+            random,
+            sizes,
+            started: Instant::now(),
+            next,
+            chain,
+            next_segment: last + 1,
+            current: None,
+            poisoned: false,
+            bytes_written: 0,
+        }
+    }
+
+    /// The sequence the next frame gets.
+    pub(crate) fn next(&self) -> Sequence {
+        self.next
+    }
+
+    /// Whether a sync has failed.
+    pub(crate) fn is_poisoned(&self) -> bool {
+        self.poisoned
+    }
+
+    /// Whether anything was written since the store was opened.
+    pub(crate) fn has_written(&self) -> bool {
+        self.bytes_written > 0
+    }
+
+    /// Bytes of frames written since the store was opened.
+    pub(crate) fn bytes_written(&self) -> u64 {
+        self.bytes_written
+    }
+
+    /// Refuses everything from now on.
+    pub(crate) fn poison(&mut self) {
+        self.poisoned = true;
+    }
+
+    /// Appends frames and makes them durable, with one sync for each segment they touch.
+    pub(crate) fn append(&mut self, frames: &[NewFrame]) -> Appended {
+        let mut durable = 0;
+        while let Some(rest) = frames.get(durable..).filter(|rest| !rest.is_empty()) {
+            if self.poisoned {
+                return Appended {
+                    durable,
+                    error: Some(StoreError::Poisoned),
+                };
+            }
+            match self.append_run(rest) {
+                Ok(count) => durable += count,
+                Err(error) => {
+                    return Appended {
+                        durable,
+                        error: Some(error),
+                    };
+                }
+            }
+        }
+        Appended {
+            durable,
+            error: None,
+        }
+    }
+
+    /// Appends as many frames as fit the current segment. Returns how many, at least one.
+    fn append_run(&mut self, frames: &[NewFrame]) -> Result<usize, StoreError> {
+        let first = frames.first().map_or(0, NewFrame::size);
+        let utc = frames.first().map_or(0, |frame| frame.utc_nanoseconds);
+        let full = self.current.as_ref().is_none_or(|current| {
+            let used = current.end > SEGMENT_HEADER_BYTES as u64;
+            used && current.end + first > self.sizes.segment
+        });
+        if full {
+            self.roll(utc)?;
+        }
+        let Some(current) = &self.current else {
+            return Err(StoreError::Poisoned);
+        };
+        let (bytes, count, chain) = self.encode_run(current, frames)?;
+        let end = current.end + bytes.len() as u64;
+        self.preallocate(end)?;
+        self.write_run(&bytes, utc)?;
+        self.next = Sequence(self.next.0 + count as u64);
+        self.chain = chain;
+        self.bytes_written += bytes.len() as u64;
+        if let Some(current) = &mut self.current {
+            current.end = end;
+        }
+        self.shared
+            .set_durable(Sequence(self.next.0.saturating_sub(1)));
+        Ok(count)
+    }
+
+    fn encode_run(
+        &self,
+        current: &Current,
+        frames: &[NewFrame],
+    ) -> Result<(Vec<u8>, usize, [u8; 32]), StoreError> {
+        let monotonic = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let (mut chain, mut count) = (self.chain, 0_usize);
+        let mut bytes = Vec::new();
+        for frame in frames {
+            let end = current.end + bytes.len() as u64 + frame.size();
+            if count > 0 && end > self.sizes.segment {
+                break;
+            }
+            let length = u32::try_from(frame.payload.len() + TAG_BYTES).unwrap_or(u32::MAX);
+            let header = FrameHeader {
+                length,
+                sequence: Sequence(self.next.0 + count as u64),
+                write_first: self.next,
+                kind: frame.kind,
+                utc_nanoseconds: frame.utc_nanoseconds,
+                monotonic_nanoseconds: monotonic,
+                previous_hash: chain,
+            };
+            chain = encode_frame(&current.key, &header, &frame.payload, &mut bytes)?;
+            count += 1;
+        }
+        Ok((bytes, count, chain))
+    }
+
+    /// Takes disk space up to `end`. A failure leaves everything as it was.
+    fn preallocate(&mut self, end: u64) -> Result<(), StoreError> {
+        let sizes = self.sizes;
+        let Some(current) = &mut self.current else {
+            return Ok(());
+        };
+        if end > current.allocated {
+            let target = (current.allocated + sizes.preallocate)
+                .min(sizes.segment)
+                .max(end);
+            current
+                .file
+                .preallocate(current.allocated, target)
+                .during("taking disk space for the ledger")?;
+            current.allocated = target;
+        }
+        Ok(())
+    }
+
+    fn write_run(&mut self, bytes: &[u8], utc: i64) -> Result<(), StoreError> {
+        let Some(current) = &self.current else {
+            return Err(StoreError::Poisoned);
+        };
+        if let Err(error) = current
+            .file
+            .write_at(bytes, current.end)
+            .during("writing the ledger")
+        {
+            // Some frames may be on disk whole. A new segment that starts with their sequence
+            // fences them off; without it their fate is unknown.
+            self.current = None;
+            if self.roll(utc).is_err() {
+                self.poisoned = true;
+                return Err(StoreError::Poisoned);
+            }
+            return Err(error);
+        }
+        if current.file.fdatasync().is_err() {
+            self.poisoned = true;
+            return Err(StoreError::Poisoned);
+        }
+        Ok(())
+    }
+
+    /// Starts a new segment. It gets its name only when its header is durable, so a segment file
+    /// without a valid header is always corruption.
+    fn roll(&mut self, utc_nanoseconds: i64) -> Result<(), StoreError> {
+        self.current = None;
+        let shared = Arc::clone(&self.shared);
+        let mut id = [0; 16];
+        self.random.fill(&mut id)?;
+        let header = SegmentHeader {
+            epoch: shared.keys.epoch(),
+            number: self.next_segment,
+            first_sequence: self.next,
+            id,
+            store_id: shared.keys.store_id(),
+            previous_hash: self.chain,
+            created_nanoseconds: utc_nanoseconds,
+        };
+        let path = shared.dir.join(segment_name(header.number));
+        let temporary = path.with_extension("tmp");
+        recover::remove_if_there(shared.disk.as_ref(), &temporary)?;
+        let file = shared
+            .disk
+            .create(&temporary)
+            .during("making a ledger segment")?;
+        file.write_at(&header.encode(), 0)
+            .during("making a ledger segment")?;
+        let start = SEGMENT_HEADER_BYTES as u64;
+        let allocated = self.sizes.preallocate.min(self.sizes.segment).max(start);
+        file.preallocate(start, allocated)
+            .during("taking disk space for the ledger")?;
+        file.fdatasync().map_err(|_| self.sync_failed())?;
+        shared
+            .disk
+            .rename(&temporary, &path)
+            .during("naming a ledger segment")?;
+        shared
+            .disk
+            .fsync_dir(&shared.dir)
+            .map_err(|_| self.sync_failed())?;
+        self.current = Some(Current {
+            file,
+            key: shared.keys.segment_key(header.epoch, &header.id)?,
+            end: start,
+            allocated,
+        });
+        self.next_segment += 1;
+        shared.add(header);
+        Ok(())
+    }
+
+    fn sync_failed(&mut self) -> StoreError {
+        self.poisoned = true;
+        StoreError::Poisoned
+    }
+}
+
+/// Appends one frame to `out`; returns its hash.
+fn encode_frame(
+    key: &SealKey,
+    header: &FrameHeader,
+    payload: &[u8],
+    out: &mut Vec<u8>,
+) -> Result<[u8; 32], StoreError> {
+    let start = out.len();
+    header.encode_into(out);
+    let header_bytes: [u8; FRAME_HEADER_BYTES] =
+        super::crypto::to_array(out.get(start..).unwrap_or_default());
+    let payload_at = out.len();
+    out.extend_from_slice(payload);
+    key.seal_tail(
+        counter_nonce(header.sequence.0, 0),
+        &header_bytes,
+        out,
+        payload_at,
+    )?;
+    let hash = sha256(&[out.get(start..).unwrap_or_default()]);
+    out.extend_from_slice(&hash);
+    Ok(hash)
+}

@@ -1,0 +1,211 @@
+//! Opening a ledger after any kind of stop.
+//!
+//! The last segment may end in a write that was never acknowledged. It is left where it is and
+//! ignored: the next segment's header says where this one ended. What must never be ignored is a
+//! bad frame that a *later write* follows, because a later write starts only after the earlier one
+//! is durable: that is corruption, and the ledger does not open.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::super::commit::{Frame, Sequence};
+use super::super::disk::Disk;
+use super::super::error::{IoContext as _, StoreError};
+use super::super::keys::Keys;
+use super::format::{FRAME_MAGIC, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::reader::{RawFrame, SegmentReader, Step, Window, parse};
+use super::{Shared, segment_name};
+
+/// How much of the tail is looked at in one step.
+const TAIL_STEP_BYTES: usize = 128 << 10;
+
+/// Removes a file that may not be there.
+pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
+    match disk.remove(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+    .during("removing a temporary file")
+}
+
+/// Lists the segments and reads their headers.
+pub(crate) fn open(
+    dir: &Path,
+    disk: &Arc<dyn Disk>,
+    keys: &Arc<Keys>,
+) -> Result<Shared, StoreError> {
+    disk.create_dir_all(dir)
+        .during("making the ledger folder")?;
+    let mut segments: Vec<SegmentHeader> = Vec::new();
+    for name in disk.list(dir).during("listing the ledger")? {
+        if Path::new(&name)
+            .extension()
+            .is_some_and(|extension| extension == "tmp")
+        {
+            remove_if_there(disk.as_ref(), &dir.join(&name))?;
+            continue;
+        }
+        let file = disk
+            .open(&dir.join(&name))
+            .during("opening a ledger segment")?;
+        let mut bytes = [0; SEGMENT_HEADER_BYTES];
+        file.read_at(&mut bytes, 0)
+            .during("reading a ledger segment")?;
+        let header = SegmentHeader::decode(&bytes, &name)?;
+        let fault = |what| StoreError::corrupt(&*name, 0, what);
+        if name != segment_name(header.number) {
+            return Err(fault("the segment has another number than its name"));
+        }
+        if header.store_id != keys.store_id() {
+            return Err(fault("the segment belongs to another store"));
+        }
+        let (number, first) = segments.last().map_or((1, Sequence(1)), |last| {
+            (last.number + 1, last.first_sequence)
+        });
+        if header.number != number || header.first_sequence < first {
+            return Err(fault("a segment before this one is missing"));
+        }
+        segments.push(header);
+    }
+    Ok(Shared::new(
+        dir.to_path_buf(),
+        Arc::clone(disk),
+        Arc::clone(keys),
+        segments,
+    ))
+}
+
+/// Where the ledger ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct End {
+    pub(crate) last: Sequence,
+    pub(crate) chain: [u8; 32],
+    pub(crate) torn_bytes: u64,
+    pub(crate) clean: bool,
+}
+
+/// Verifies the ledger from the segment that holds `from` to its end, hands every frame from
+/// `from` on to `visit`, and makes the end durable.
+pub(crate) fn replay(
+    shared: &Shared,
+    from: Sequence,
+    visit: &mut dyn FnMut(Frame) -> Result<(), StoreError>,
+) -> Result<End, StoreError> {
+    let segments = shared.segments();
+    let start = segments
+        .iter()
+        .rposition(|header| header.first_sequence <= from)
+        .unwrap_or(0);
+    let mut end = End::default();
+    // Before the first segment there is nothing, and its hash is zeros.
+    let mut chain_known = start == 0;
+    let todo = segments.get(start..).unwrap_or_default();
+    for (place, header) in todo.iter().enumerate() {
+        let mut reader = SegmentReader::open(shared, header.clone())?;
+        if chain_known && (reader.expected != end.last.next() || reader.chain != end.chain) {
+            return Err(reader.broken("the segment does not continue the one before"));
+        }
+        let limit = todo.get(place + 1).map(|next| next.first_sequence);
+        let mut last_write = None;
+        while limit.is_none_or(|limit| reader.expected < limit) {
+            let frame = match (reader.step()?, limit) {
+                (Step::Frame(frame), _) => frame,
+                (Step::End(what), Some(_)) => return Err(reader.broken(what)),
+                (Step::End(_), None) => break,
+            };
+            end.clean = frame.header.kind == FrameKind::Close;
+            if frame.header.write_first == frame.header.sequence {
+                last_write = Some(frame.offset);
+            }
+            if frame.header.sequence >= from {
+                let decoded = reader.decode(&frame)?;
+                visit(decoded)?;
+            }
+        }
+        end.last = Sequence(reader.expected.0.saturating_sub(1));
+        end.chain = reader.chain;
+        chain_known = true;
+        if limit.is_none() {
+            end.torn_bytes = judge_tail(shared, &reader)?;
+            harden(shared, &reader, last_write)?;
+            end.clean &= end.torn_bytes == 0;
+        }
+    }
+    Ok(end)
+}
+
+/// Looks at everything behind the last good frame. Returns how many bytes an unfinished write left
+/// there; 0 if only preallocated zeros follow.
+fn judge_tail(shared: &Shared, reader: &SegmentReader) -> Result<u64, StoreError> {
+    let path = shared.dir.join(segment_name(reader.header.number));
+    let file = shared.disk.open(&path).during("opening a ledger segment")?;
+    let length = file.len().during("reading the ledger")?;
+    let mut window = Window::new(file);
+    let (mut at, mut last_used) = (reader.offset, reader.offset);
+    while at < length {
+        let (used, found) = {
+            let bytes = window.at(at, TAIL_STEP_BYTES)?;
+            // The last three bytes of a step are looked at again, for a magic across the border.
+            let used = bytes.len().saturating_sub(FRAME_MAGIC.len() - 1).max(1);
+            if let Some(place) = bytes.iter().rposition(|byte| *byte != 0) {
+                last_used = last_used.max(at + place as u64 + 1);
+            }
+            (used as u64, candidates(bytes))
+        };
+        for place in found {
+            if let Ok(frame) = parse(&mut window, at + place as u64)?
+                && follows(&frame, reader)
+            {
+                return Err(reader.broken("a bad frame is followed by a good one"));
+            }
+        }
+        at += used;
+    }
+    Ok(last_used - reader.offset)
+}
+
+/// Where a frame could start.
+fn candidates(bytes: &[u8]) -> Vec<usize> {
+    if bytes.iter().all(|byte| *byte == 0) {
+        return Vec::new();
+    }
+    let windows = bytes.windows(FRAME_MAGIC.len()).enumerate();
+    windows
+        .filter(|(_, window)| *window == FRAME_MAGIC)
+        .map(|(place, _)| place)
+        .collect()
+}
+
+/// Whether the frame was written after the missing one was acknowledged.
+fn follows(frame: &RawFrame, reader: &SegmentReader) -> bool {
+    frame.header.write_first > reader.expected
+}
+
+/// Makes the last write durable before anything is built on it. The process that wrote it may have
+/// been killed before its sync, or its sync may have failed, after which the kernel may call the
+/// pages clean that it never wrote: so the same bytes are written again, then synced.
+fn harden(
+    shared: &Shared,
+    reader: &SegmentReader,
+    last_write: Option<u64>,
+) -> Result<(), StoreError> {
+    let Some(start) = last_write else {
+        return Ok(());
+    };
+    let path = shared.dir.join(segment_name(reader.header.number));
+    let file = shared.disk.open(&path).during("opening a ledger segment")?;
+    let size = usize::try_from(reader.offset - start).unwrap_or(usize::MAX);
+    let mut bytes = vec![0; size];
+    let read = file
+        .read_at(&mut bytes, start)
+        .during("reading the ledger")?;
+    bytes.truncate(read);
+    file.write_at(&bytes, start)
+        .during("rewriting the ledger's end")?;
+    file.fdatasync().map_err(|_| StoreError::Poisoned)?;
+    shared
+        .disk
+        .fsync_dir(&shared.dir)
+        .map_err(|_| StoreError::Poisoned)
+}

@@ -1,0 +1,197 @@
+//! Opening a store: lock, keys, ledger, index, blobs, and the committing thread.
+
+use std::any::Any;
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::Store;
+use super::blobs::Blobs;
+use super::commit::Sequence;
+use super::committer::{Committer, GroupLimits};
+use super::core::Core;
+use super::disk::Disk;
+use super::error::{IoContext as _, StoreError};
+use super::index::Index;
+use super::keys::Keys;
+use super::ledger::recover::{self, End};
+use super::ledger::{Ledger, Shared, Sizes};
+use super::options::{OpenReport, Options, RebuildReason};
+use super::overlay::Applier;
+use super::table::Schema;
+
+/// Keeps other processes out while it lives.
+type Lock = Box<dyn Any + Send + Sync>;
+
+/// Opens the store in `dir`; see [`Store::open`].
+pub(super) fn open(
+    dir: &Path,
+    schema: Schema,
+    options: &Options,
+) -> Result<(Arc<Store>, OpenReport), StoreError> {
+    if let Some(table) = schema.duplicates().first() {
+        return Err(StoreError::InvalidRow {
+            table,
+            what: "shares its table number",
+        });
+    }
+    let Options {
+        disk,
+        clock,
+        random,
+        ..
+    } = options;
+    let lock = lock(dir, disk.as_ref())?;
+    let key_file = options
+        .root_key
+        .clone()
+        .unwrap_or_else(|| dir.join("root.key"));
+    let keys = Keys::open_or_create_with(dir, &key_file, disk.as_ref(), random.as_ref())?;
+    let keys = Arc::new(keys);
+    let shared = Arc::new(recover::open(&dir.join("ledger"), disk, &keys)?);
+    let (index, reason) = Index::open(
+        options.index,
+        &dir.join("index"),
+        options.index_cache_bytes,
+        schema.fingerprint(),
+        &keys,
+        random.as_ref(),
+    )?;
+    let (blobs, removed) = Blobs::open(
+        dir.join("blobs"),
+        Arc::clone(disk),
+        Arc::clone(&keys),
+        Arc::clone(random),
+    )?;
+    let mut report = OpenReport {
+        created: keys.created(),
+        removed_temporary_files: removed,
+        rebuilt: reason,
+        ..OpenReport::default()
+    };
+    let end = catch_up(&shared, &index, &schema, &keys, options, &mut report)?;
+    shared.set_durable(end.last);
+    let sizes = Sizes {
+        segment: options.segment_bytes,
+        preallocate: options.preallocate_bytes,
+    };
+    let ledger = Ledger::new(
+        Arc::clone(&shared),
+        Arc::clone(random),
+        sizes,
+        end.last.next(),
+        end.chain,
+    );
+    let core = Core::new(
+        keys,
+        schema,
+        index,
+        shared,
+        Arc::clone(clock),
+        Arc::clone(random),
+    );
+    let store = start(Arc::new(core), blobs, ledger, lock, options)?;
+    Ok((Arc::new(store), report))
+}
+
+/// Makes the folder and takes its lock.
+fn lock(dir: &Path, disk: &dyn Disk) -> Result<Lock, StoreError> {
+    disk.create_dir_all(dir)
+        .during("making the store's folder")?;
+    disk.lock(&dir.join("store.lock"))
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => StoreError::Locked,
+            _ => StoreError::Io {
+                operation: "locking the store",
+                source: Arc::new(error),
+            },
+        })
+}
+
+/// Brings the index to the end of the ledger, from nothing if it cannot be used.
+fn catch_up(
+    shared: &Shared,
+    index: &Index,
+    schema: &Schema,
+    keys: &Keys,
+    options: &Options,
+    report: &mut OpenReport,
+) -> Result<End, StoreError> {
+    let applied = index.applied();
+    let mut end = replay(shared, index, schema, report)?;
+    if applied > end.last {
+        // Frames get into the index only after they are durable in the ledger.
+        if end.torn_bytes > 0 {
+            let what = "a frame that was applied before no longer verifies";
+            return Err(StoreError::corrupt("ledger", end.last.0, what));
+        }
+        tracing::error!(
+            applied = applied.0,
+            last = end.last.0,
+            "the index knows frames that the ledger does not have; it is rebuilt"
+        );
+        index.reset(keys, options.random.as_ref())?;
+        end = replay(shared, index, schema, report)?;
+        report.rebuilt = Some(RebuildReason::Ahead);
+    }
+    if end.last == Sequence(0) && report.rebuilt == Some(RebuildReason::Missing) {
+        report.rebuilt = None;
+    }
+    report.last_sequence = end.last;
+    report.torn_bytes = end.torn_bytes;
+    report.clean = end.clean;
+    Ok(end)
+}
+
+fn replay(
+    shared: &Shared,
+    index: &Index,
+    schema: &Schema,
+    report: &mut OpenReport,
+) -> Result<End, StoreError> {
+    let mut applier = Applier::new(index, schema);
+    let from = index.applied().next();
+    let end = recover::replay(shared, from, &mut |frame| applier.add(&frame))?;
+    report.applied_frames = applier.finish()?;
+    Ok(end)
+}
+
+fn start(
+    core: Arc<Core>,
+    blobs: Blobs,
+    ledger: Ledger,
+    lock: Lock,
+    options: &Options,
+) -> Result<Store, StoreError> {
+    let (requests, receiver) = mpsc::channel();
+    let committer = Committer {
+        core: Arc::clone(&core),
+        ledger,
+        limits: GroupLimits {
+            commits: options.batch_commits.max(1),
+            bytes: options.batch_bytes,
+            wait: options.batch_wait,
+        },
+        requests: receiver,
+        lock: Some(lock),
+        last_group: 1,
+        last_sync: Duration::ZERO,
+    };
+    let thread = std::thread::Builder::new()
+        .name("store-commit".to_owned())
+        .spawn(move || committer.run())
+        .during("starting the committing thread")?;
+    let queue_units = (options.queue_bytes / Options::MIN_COMMIT_COST).max(1);
+    Ok(Store {
+        core,
+        blobs,
+        requests: Some(requests),
+        thread: Mutex::new(Some(thread)),
+        queue: Arc::new(Semaphore::new(queue_units)),
+        queue_units,
+        commit_bytes: options.commit_bytes,
+    })
+}

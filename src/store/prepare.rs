@@ -1,0 +1,120 @@
+//! Judging a commit: idempotency, preconditions, and what it will do to the index.
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::commit::{AppliedWrite, Commit, Expect, Idempotency, Sequence, Write, decode};
+use super::core::Core;
+use super::error::StoreError;
+use super::idempotency::IdempotencyRow;
+use super::ledger::format::FrameKind;
+use super::ledger::payload::Payload;
+use super::overlay::Overlay;
+use super::projection::{Mutation, project};
+use super::table::{Row as _, TableId};
+
+/// A commit that may go through.
+pub(crate) enum Prepared {
+    /// It becomes a frame.
+    Frame {
+        writes: Vec<AppliedWrite>,
+        mutations: Vec<Mutation>,
+        kind: FrameKind,
+        payload: Vec<u8>,
+    },
+    /// It was committed before, with this receipt.
+    Replay(Bytes),
+}
+
+/// Judges a commit against the state before it and makes its frame. On error nothing is noted.
+pub(crate) fn prepare(
+    core: &Core,
+    commit: Commit,
+    sequence: Sequence,
+    now_unix_seconds: i64,
+    overlay: &mut Overlay<'_>,
+) -> Result<Prepared, StoreError> {
+    if let Some(idempotency) = &commit.idempotency
+        && let Some(receipt) = replay(idempotency, now_unix_seconds, overlay)?
+    {
+        return Ok(Prepared::Replay(receipt));
+    }
+    let mut writes = Vec::with_capacity(commit.writes.len() + 1);
+    for Write {
+        table,
+        key,
+        value,
+        expect,
+    } in commit.writes
+    {
+        let key = Bytes::from(key);
+        if let Some(expect) = expect {
+            hold(expect, table, &key, overlay)?;
+        }
+        writes.push(AppliedWrite {
+            table,
+            key,
+            value: value.map(Bytes::from),
+        });
+    }
+    if let Some(idempotency) = &commit.idempotency {
+        let row = IdempotencyRow::from(idempotency);
+        writes.push(AppliedWrite {
+            table: IdempotencyRow::TABLE,
+            key: Bytes::from(row.key()),
+            value: Some(Bytes::from(row.encode_to_vec())),
+        });
+    }
+    let mutations = project(&core.schema, sequence, &writes, overlay)?;
+    overlay.note(sequence, &writes);
+    let kind = if writes.is_empty() {
+        FrameKind::Audit
+    } else {
+        FrameKind::Change
+    };
+    let payload = Payload::new(&writes, commit.audit).encode_to_vec();
+    Ok(Prepared::Frame {
+        writes,
+        mutations,
+        kind,
+        payload,
+    })
+}
+
+fn hold(
+    expect: Expect,
+    table: TableId,
+    key: &Bytes,
+    overlay: &mut Overlay<'_>,
+) -> Result<(), StoreError> {
+    let found = overlay.get(table, key)?.map(|row| row.version);
+    let wanted = match expect {
+        Expect::Absent => None,
+        Expect::Version(version) => Some(version),
+    };
+    if found == wanted {
+        Ok(())
+    } else {
+        Err(StoreError::Conflict)
+    }
+}
+
+/// The receipt of the same request, if it was committed before and is still remembered.
+fn replay(
+    idempotency: &Idempotency,
+    now_unix_seconds: i64,
+    overlay: &mut Overlay<'_>,
+) -> Result<Option<Bytes>, StoreError> {
+    let key = Bytes::copy_from_slice(idempotency.key.as_bytes());
+    let Some(stored) = overlay.get(IdempotencyRow::TABLE, &key)? else {
+        return Ok(None);
+    };
+    let row: IdempotencyRow = decode(&stored.value)?;
+    if row.expires_unix_seconds <= now_unix_seconds {
+        return Ok(None);
+    }
+    if row.body_hash != idempotency.body_hash {
+        return Err(StoreError::IdempotencyMismatch);
+    }
+    Ok(Some(row.receipt))
+}

@@ -1,0 +1,137 @@
+//! Typed reads. Each row is read at its latest applied state.
+
+use std::sync::Arc;
+
+use super::Store;
+use super::commit::{Frame, Sequence, Versioned, decode};
+use super::error::StoreError;
+use super::index::StoredRow;
+use super::ledger::reader::FrameIterator;
+use super::table::Row;
+
+/// Rows fetched at once by a walk over a table or an index.
+const PAGE_ROWS: usize = 512;
+
+/// Rows in key order, each with its key or cursor.
+pub type Page<R> = Vec<(Vec<u8>, Versioned<R>)>;
+
+fn typed<R: Row>(stored: &StoredRow) -> Result<Versioned<R>, StoreError> {
+    Ok(Versioned {
+        version: stored.version,
+        row: decode(&stored.value)?,
+    })
+}
+
+impl Store {
+    /// The row under a primary key.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`], [`StoreError::InvalidRow`], [`StoreError::Index`], or
+    /// [`StoreError::Rebuilding`].
+    pub fn get<R: Row>(&self, key: &[u8]) -> Result<Option<Versioned<R>>, StoreError> {
+        self.core.schema.get(R::TABLE)?;
+        self.core
+            .readable()?
+            .row(R::TABLE, key)?
+            .as_ref()
+            .map(typed)
+            .transpose()
+    }
+
+    /// Up to `limit` rows whose primary keys start with `prefix` and come after `after`, in key
+    /// order, with their keys. Give the last key as `after` to go on.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn range<R: Row>(
+        &self,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Page<R>, StoreError> {
+        self.core.schema.get(R::TABLE)?;
+        let rows = self.core.readable()?.rows(R::TABLE, prefix, after, limit)?;
+        rows.into_iter()
+            .map(|(key, stored)| Ok((key, typed(&stored)?)))
+            .collect()
+    }
+
+    /// Up to `limit` rows whose keys in the secondary index `index` start with `prefix`, in the
+    /// order of index key and then primary key. Each comes with a cursor (the index key followed
+    /// by the primary key); give the last one as `after` to go on.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn by_index<R: Row>(
+        &self,
+        index: u8,
+        prefix: &[u8],
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Page<R>, StoreError> {
+        self.core.schema.get(R::TABLE)?;
+        let mut found = Vec::new();
+        let mut after = after.map(<[u8]>::to_vec);
+        while found.len() < limit {
+            let wanted = (limit - found.len()).min(PAGE_ROWS);
+            let engine = self.core.readable()?;
+            let page = engine.entries(R::TABLE, index, prefix, after.as_deref(), wanted)?;
+            let Some((last, _)) = page.last() else { break };
+            after = Some(last.clone());
+            let complete = page.len() < wanted;
+            for (cursor, split) in page {
+                let (key, primary) = cursor.split_at_checked(split).unwrap_or((&cursor, &[]));
+                if !key.starts_with(prefix) {
+                    continue;
+                }
+                // Gone or changed since the entry was read: the row is not of this key any more.
+                let Some(stored) = engine.row(R::TABLE, primary)? else {
+                    continue;
+                };
+                let row = typed::<R>(&stored)?;
+                if row
+                    .row
+                    .index()
+                    .iter()
+                    .any(|k| k.index == index && k.key == key)
+                {
+                    found.push((cursor, row));
+                }
+            }
+            if complete {
+                break;
+            }
+        }
+        Ok(found)
+    }
+
+    /// Calls `visit` for every row of a table, in the order of primary keys.
+    ///
+    /// # Errors
+    /// As [`Store::get`], or what `visit` returns, which ends the walk.
+    pub fn scan<R: Row>(
+        &self,
+        visit: &mut dyn FnMut(Versioned<R>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        let mut after: Option<Vec<u8>> = None;
+        loop {
+            let page = self.range::<R>(&[], after.as_deref(), PAGE_ROWS)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(());
+            };
+            after = Some(last.clone());
+            for (_, row) in page {
+                visit(row)?;
+            }
+        }
+    }
+
+    /// The frames of the ledger from `from` up to the last durable one, verified. Having ended,
+    /// the iterator can be asked again and goes on with frames written since.
+    pub fn read_frames(
+        &self,
+        from: Sequence,
+    ) -> impl Iterator<Item = Result<Frame, StoreError>> + Send + use<> {
+        FrameIterator::new(Arc::clone(&self.core.ledger), from)
+    }
+}

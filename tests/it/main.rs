@@ -1,0 +1,3 @@
+//! Integration tests: everything from outside of the crate, as one binary.
+
+mod proto_lint;
