@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod completeness;
 mod connection;
+mod demo;
 mod failure;
 mod json;
 mod names;
@@ -14,6 +15,7 @@ mod node;
 mod output;
 pub mod pki;
 mod profile;
+mod serve;
 mod token;
 
 #[cfg(test)]
@@ -61,6 +63,10 @@ pub struct Cli {
 /// The commands. To add one: a variant here, and a line in [`Command::run`].
 #[derive(Debug, Subcommand)]
 enum Command {
+    Serve(serve::Serve),
+    #[command(subcommand)]
+    Config(serve::ConfigCommand),
+    Demo(demo::Demo),
     Node(node::Node),
     Pki(pki::PkiArgs),
     Token(token::Token),
@@ -69,6 +75,9 @@ enum Command {
 impl Command {
     fn run(self, out: Output) -> Result<Done> {
         match self {
+            Self::Serve(command) => command.run(),
+            Self::Config(command) => command.run(out),
+            Self::Demo(command) => command.run(out),
             Self::Node(command) => client(command.run(out)),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
             Self::Token(command) => command.run(out),
