@@ -290,9 +290,15 @@ fn duration(duration: &prost_types::Duration) -> Value {
     } else {
         ""
     };
-    let (seconds, nanos) = (duration.seconds.unsigned_abs(), duration.nanos.unsigned_abs());
+    let (seconds, nanos) = (
+        duration.seconds.unsigned_abs(),
+        duration.nanos.unsigned_abs(),
+    );
     let text = format!("{sign}{seconds}.{nanos:09}");
-    json!(format!("{}s", text.trim_end_matches('0').trim_end_matches('.')))
+    json!(format!(
+        "{}s",
+        text.trim_end_matches('0').trim_end_matches('.')
+    ))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! understood, 3 only a part was done (a region did not answer, some of several inputs failed).
 
 mod args;
+mod bench;
 mod client;
 mod completeness;
 mod connection;
@@ -67,6 +68,8 @@ enum Command {
     #[command(subcommand)]
     Config(serve::ConfigCommand),
     Demo(demo::Demo),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     Node(node::Node),
     Pki(pki::PkiArgs),
     Token(token::Token),
@@ -78,6 +81,7 @@ impl Command {
             Self::Serve(command) => command.run(),
             Self::Config(command) => command.run(out),
             Self::Demo(command) => command.run(out),
+            Self::Bench(command) => command.run(out),
             Self::Node(command) => client(command.run(out)),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
             Self::Token(command) => command.run(out),

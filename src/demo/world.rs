@@ -189,6 +189,22 @@ impl World {
         self.config(region, capabilities, address, &more)
     }
 
+    /// The configuration of one node that is everything and stands alone, as TOML.
+    ///
+    /// # Errors
+    /// If the operator's certificate cannot be read.
+    pub fn standalone_config(&self, region: &Node, address: &str) -> Result<String> {
+        let capabilities =
+            r#"["identity", "registry", "repository", "federation", "emergency", "directory"]"#;
+        let authorities = toml_list(&region.authorities);
+        let more = format!(
+            "\n[identity]\nassigning_authorities = {authorities}\n\n[documents]\n\
+             repository_unique_id = \"{}\"\n",
+            region.repository
+        );
+        self.config(region, capabilities, address, &more)
+    }
+
     fn config(&self, node: &Node, capabilities: &str, address: &str, more: &str) -> Result<String> {
         let layout = self.layout();
         let (certificate, key) = self.files(&node.name);
