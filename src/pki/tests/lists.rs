@@ -14,6 +14,11 @@ fn scope(parts: Vec<Vec<u8>>) -> Extension {
     Extension::new("2.5.29.28", true, der::sequence(parts))
 }
 
+fn set_scope(list: &mut ListTemplate, scope: Extension) {
+    list.extensions.retain(|known| known.oid != scope.oid);
+    list.extensions.push(scope);
+}
+
 fn flag(number: u8) -> Vec<u8> {
     der::element(tag::primitive(number), &[0xff])
 }
@@ -254,6 +259,28 @@ fn an_issuing_distribution_point_limits_what_a_list_covers() {
         branch.list.extensions.push(scope(parts));
         let outcome = branch.judged(&lab, Usage::Institution);
         assert_eq!(rule(&outcome), expected, "{what}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_list_of_users_says_nothing_of_authorities() {
+    let mut lab = Lab::new();
+    let chain = lab.issue(Kind::Institution, Variant::Ok);
+    let [_, crl] = lab.pki.crls();
+    for (part, expected) in [(flag(1), "crl-missing"), (flag(2), "ok")] {
+        let mut arl = lab.pki.root_crl_template(lab.now()).unwrap();
+        set_scope(&mut arl, scope(vec![part]));
+        let arl = arl.sign(&lab.pki.root.key).unwrap().into();
+        let store = TrustStore::from_der(
+            &[lab.pki.root_certificate()],
+            &[lab.pki.issuing_certificate()],
+            &[arl, crl.clone()],
+            Profiles::test().unwrap(),
+            TrustOptions::default(),
+        )
+        .unwrap();
+        let outcome = judge(&chain, &store, Usage::Institution, lab.now());
+        assert_eq!(rule(&outcome), expected);
     }
 }
 
