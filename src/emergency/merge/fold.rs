@@ -222,18 +222,7 @@ fn last_day(item: &SummaryItem) -> Option<Date> {
 pub(super) fn one(mut members: Vec<SummaryItem>) -> SummaryItem {
     // The one recorded last speaks for all.
     members.sort_by_cached_key(|item| (Reverse(newest(&item.sources)), item.encode_to_vec()));
-    let starts = members
-        .iter()
-        .map(|item| item.start.clone())
-        .filter(|start| !start.is_empty());
-    let start = starts.min_by_key(|start| {
-        // The earliest, and of the same day the most precise.
-        (
-            Span::of(start).map(|span| span.earliest),
-            Reverse(start.len()),
-            start.clone(),
-        )
-    });
+    let start = start(&members);
     let open = members.iter().any(|item| item.end.is_empty());
     let ends = members
         .iter()
@@ -254,11 +243,30 @@ pub(super) fn one(mut members: Vec<SummaryItem>) -> SummaryItem {
     } else {
         end.unwrap_or_default()
     };
-    item.start = start.unwrap_or_default();
+    item.start = start;
     item.sources = sources(item.sources);
     item.national_flags.sort_unstable();
     item.national_flags.dedup();
     item
+}
+
+/// The most precise start, if none contradicts it; else the earliest.
+fn start(members: &[SummaryItem]) -> String {
+    let starts = members.iter().map(|item| item.start.as_str());
+    let known: Vec<_> = starts
+        .filter_map(|start| Some((Span::of(start)?, start)))
+        .collect();
+    let precise = known.iter().max_by_key(|(_, start)| (start.len(), *start));
+    let agreed = precise.filter(|(span, _)| known.iter().all(|(of, _)| of.may_be_same_day(*span)));
+    let earliest = || {
+        known
+            .iter()
+            .min_by_key(|(span, start)| (span.earliest, Reverse(start.len()), *start))
+    };
+    agreed
+        .or_else(earliest)
+        .map(|(_, start)| (*start).to_owned())
+        .unwrap_or_default()
 }
 
 /// Adds what `other` says to `item`.
