@@ -10,6 +10,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
 use super::names::Named;
+use super::output::Output;
 use crate::types::{InstitutionCode, LinkageId, Oid, PatientIdentifier};
 use crate::wire::pb::common::{CodedValue, Identifier, InstitutionRef};
 
@@ -26,8 +27,7 @@ pub(crate) enum PatientArg {
 }
 
 /// Help of every argument that takes a [`PatientArg`].
-pub(crate) const PATIENT_HELP: &str =
-    "Patient: ID^^^&OID&ISO (quote it), OID:ID, or a linkage id";
+pub(crate) const PATIENT_HELP: &str = "Patient: ID^^^&OID&ISO (quote it), OID:ID, or a linkage id";
 
 /// Help of every argument that takes an identifier.
 pub(crate) const IDENTIFIER_HELP: &str = "Patient identifier: ID^^^&OID&ISO (quote it) or OID:ID";
@@ -51,8 +51,7 @@ pub(crate) fn identifier(text: &str) -> Result<Identifier, String> {
         }
         _ => text.parse(),
     };
-    let parsed =
-        parsed.map_err(|error| format!("{error}; write ID^^^&OID&ISO or OID:ID"))?;
+    let parsed = parsed.map_err(|error| format!("{error}; write ID^^^&OID&ISO or OID:ID"))?;
     Ok(Identifier {
         assigning_authority: parsed.authority.to_string(),
         value: parsed.id.as_str().to_owned(),
@@ -93,7 +92,8 @@ pub(crate) fn wire_duration(span: Duration) -> prost_types::Duration {
 
 /// A time: RFC 3339, or `YYYY-MM-DD` for the start of that day in Japan.
 pub(crate) fn time(text: &str) -> Result<prost_types::Timestamp, String> {
-    let wrong = |_| "is not a date YYYY-MM-DD or a time such as 2026-04-01T09:00:00+09:00".to_owned();
+    let wrong =
+        |_| "is not a date YYYY-MM-DD or a time such as 2026-04-01T09:00:00+09:00".to_owned();
     let time = match text.parse::<Date>() {
         Ok(day) if !text.contains(['T', 't', ' ']) => {
             JAPAN.to_timestamp(day.at(0, 0, 0, 0)).map_err(wrong)?
@@ -171,9 +171,11 @@ impl Pages {
         self.more && self.left > 0
     }
 
-    /// A remark if there is more than the limit let through.
-    pub(crate) fn remark(&self) -> Option<&'static str> {
-        self.more.then_some("there is more: raise --limit")
+    /// Tells people if there is more than the limit let through; JSON has it in `next_page_token`.
+    pub(crate) fn tell(&self, out: Output) {
+        if self.more {
+            out.note("there is more: raise --limit");
+        }
     }
 }
 
@@ -223,7 +225,9 @@ mod tests {
 
     #[test]
     fn enum_values_go_by_word_in_any_case() {
-        let all: Vec<&str> = BreakGlassReason::all().map(BreakGlassReason::word).collect();
+        let all: Vec<&str> = BreakGlassReason::all()
+            .map(BreakGlassReason::word)
+            .collect();
         assert_eq!(all.first(), Some(&"UNCONSCIOUS"));
         assert!(!all.contains(&"UNSPECIFIED"));
         assert_eq!(all.len(), 6);
@@ -236,7 +240,7 @@ mod tests {
         assert!(pages.turn("next", 500));
         assert_eq!((pages.size, pages.token.as_str()), (100, "next"));
         assert!(!pages.turn("more", 100));
-        assert!(pages.remark().is_some());
-        assert!(!pages.turn("", 100) && pages.remark().is_none());
+        assert!(pages.more);
+        assert!(!pages.turn("", 100) && !pages.more);
     }
 }

@@ -217,7 +217,10 @@ fn registry_errors(status: &Status) -> Vec<RegistryProblem> {
     let lists = wire
         .details
         .iter()
-        .filter(|any| any.type_url.ends_with("/renkei.documents.v1.RegistryErrorList"))
+        .filter(|any| {
+            any.type_url
+                .ends_with("/renkei.documents.v1.RegistryErrorList")
+        })
         .filter_map(|any| RegistryErrorList::decode(any.value.as_slice()).ok());
     lists
         .flat_map(|list| list.errors)

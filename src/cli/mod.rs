@@ -12,6 +12,7 @@ mod json;
 mod names;
 mod node;
 mod output;
+mod patient;
 pub mod pki;
 mod profile;
 mod token;
@@ -62,6 +63,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Node(node::Node),
+    Patient(patient::Patient),
+    /// The development PKI, and any certificate judged as the gateway would
+    #[command(after_help = "Examples:\n  \
+        renkei pki init\n  \
+        renkei pki check card.pem --usage person --trust certs-dev")]
     Pki(pki::PkiArgs),
     Token(token::Token),
 }
@@ -70,6 +76,7 @@ impl Command {
     fn run(self, out: Output) -> Result<Done> {
         match self {
             Self::Node(command) => client(command.run(out)),
+            Self::Patient(command) => client(command.run(out)),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
             Self::Token(command) => command.run(out),
         }

@@ -3,9 +3,7 @@
 use jiff::Timestamp;
 
 use super::args::JAPAN;
-use crate::wire::pb::{
-    admin, audit, common, consent, directory, documents, emergency, identity,
-};
+use crate::wire::pb::{admin, audit, common, consent, directory, documents, emergency, identity};
 
 /// An enum of the wire whose values have words of their own.
 pub(crate) trait Named: Copy + Send + Sync + 'static {
@@ -125,7 +123,12 @@ pub(crate) fn cx_or_none(identifier: Option<&common::Identifier>) -> String {
 /// A time by the clock in Japan, to the second.
 pub(crate) fn time(time: Option<&prost_types::Timestamp>) -> String {
     time.and_then(|time| Timestamp::new(time.seconds, time.nanos).ok())
-        .map(|time| JAPAN.to_datetime(time).strftime("%Y-%m-%d %H:%M:%S").to_string())
+        .map(|time| {
+            JAPAN
+                .to_datetime(time)
+                .strftime("%Y-%m-%d %H:%M:%S")
+                .to_string()
+        })
         .unwrap_or_default()
 }
 
@@ -136,7 +139,10 @@ pub(crate) fn dtm(text: &str) -> String {
         .ok()
         .and_then(|utc| jiff::tz::Offset::UTC.to_timestamp(utc).ok());
     if let Some(instant) = parsed {
-        return JAPAN.to_datetime(instant).strftime("%Y-%m-%d %H:%M").to_string();
+        return JAPAN
+            .to_datetime(instant)
+            .strftime("%Y-%m-%d %H:%M")
+            .to_string();
     }
     match (text.get(..4), text.get(4..6), text.get(6..8)) {
         (Some(year), Some(month), Some(day)) => format!("{year}-{month}-{day}"),
@@ -177,11 +183,13 @@ pub(crate) fn text(text: Option<&common::InternationalString>) -> String {
 /// An institution: its name, else its code.
 pub(crate) fn institution(institution: Option<&common::InstitutionRef>) -> String {
     institution
-        .map(|one| match (one.name.as_str(), one.institution_id.as_str()) {
-            ("", "") => one.oid.clone(),
-            ("", id) => id.to_owned(),
-            (name, _) => name.to_owned(),
-        })
+        .map(
+            |one| match (one.name.as_str(), one.institution_id.as_str()) {
+                ("", "") => one.oid.clone(),
+                ("", id) => id.to_owned(),
+                (name, _) => name.to_owned(),
+            },
+        )
         .unwrap_or_default()
 }
 
@@ -210,9 +218,8 @@ pub(crate) fn name(name: &identity::PersonName) -> String {
 /// The names to show first: kanji, then kana in brackets; any other if neither is there.
 pub(crate) fn names(names: &[identity::PersonName]) -> String {
     use identity::{NameRepresentation as Script, NameUse};
-    let current = |one: &&identity::PersonName| {
-        !matches!(one.r#use(), NameUse::Maiden | NameUse::Old)
-    };
+    let current =
+        |one: &&identity::PersonName| !matches!(one.r#use(), NameUse::Maiden | NameUse::Old);
     let of = |script: Script| {
         let mut found = names.iter().filter(current);
         found.find(|one| one.representation() == script).map(name)
@@ -273,7 +280,10 @@ mod tests {
     #[test]
     fn enums_read_well() {
         let reason = emergency::BreakGlassReason::ImmediateDanger.into();
-        assert_eq!(label::<emergency::BreakGlassReason>(reason), "immediate danger");
+        assert_eq!(
+            label::<emergency::BreakGlassReason>(reason),
+            "immediate danger"
+        );
         assert_eq!(label::<emergency::BreakGlassReason>(0), "");
         assert_eq!(label::<emergency::BreakGlassReason>(99), "unknown (99)");
     }

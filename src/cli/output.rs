@@ -183,7 +183,12 @@ impl Table {
         }
         let lines: Vec<String> = table
             .lines()
-            .map(|line| line.strip_prefix(' ').unwrap_or(&line).trim_end().to_owned())
+            .map(|line| {
+                line.strip_prefix(' ')
+                    .unwrap_or(&line)
+                    .trim_end()
+                    .to_owned()
+            })
             .collect();
         lines.join("\n")
     }

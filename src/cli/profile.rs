@@ -273,7 +273,11 @@ institution = "1310000001"
     #[test]
     fn what_is_wrong_is_named() {
         for (from, to, named) in [
-            ("test_profile", "test_profil", "line 6: unknown field `test_profil`"),
+            (
+                "test_profile",
+                "test_profil",
+                "line 6: unknown field `test_profil`",
+            ),
             ("https://127.0.0.1:7443", "http://x:1", "endpoint"),
             ("urn:oid:1.2.3", "1.2.3", "community"),
             ("\"treatment\"", "\"fun\"", "purpose \"fun\""),
