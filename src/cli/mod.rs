@@ -7,6 +7,7 @@ mod args;
 mod client;
 mod completeness;
 mod connection;
+mod document;
 mod failure;
 mod json;
 mod names;
@@ -29,7 +30,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 pub use self::client::{Caller, Service, Session, assertion, connect, connect_at};
-pub use self::profile::{ClientProfile, PersonProfile};
+pub use self::profile::{ClientProfile, DocumentProfile, PersonProfile};
 
 use self::failure::Failure;
 use self::output::{Done, Output};
@@ -62,6 +63,7 @@ pub struct Cli {
 /// The commands. To add one: a variant here, and a line in [`Command::run`].
 #[derive(Debug, Subcommand)]
 enum Command {
+    Document(document::Document),
     Node(node::Node),
     Patient(patient::Patient),
     /// The development PKI, and any certificate judged as the gateway would
@@ -75,6 +77,7 @@ enum Command {
 impl Command {
     fn run(self, out: Output) -> Result<Done> {
         match self {
+            Self::Document(command) => client(command.run(out)),
             Self::Node(command) => client(command.run(out)),
             Self::Patient(command) => client(command.run(out)),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),

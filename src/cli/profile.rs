@@ -18,6 +18,12 @@
 //! relation = "treating"
 //! institution = "1310000001"
 //! audience = ["urn:oid:1.2.392.100495.20.9.1"]  # may be left out: then `community` alone
+//!
+//! [document]                        # optional: the same for every document that is provided
+//! source_id = "1.2.392.200119.6.1"
+//! author_institution = "甲病院"
+//! facility = "1.2.392.100495.20.3.22|1|医科"
+//! practice = "1.2.392.200250.2.2.2|01|内科"
 //! ```
 //!
 //! Paths are relative to the profile's folder.
@@ -35,7 +41,7 @@ use crate::types::{
 };
 
 /// Where to connect, with which certificate, and on whose behalf. See the module for the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientProfile {
     /// The node's gRPC interface, `https://host:port`.
@@ -62,13 +68,16 @@ pub struct ClientProfile {
     pub community: String,
     /// Who acts.
     pub person: PersonProfile,
+    /// What is the same for every document that is provided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<DocumentProfile>,
     /// The folder that relative paths start at; set by [`ClientProfile::load`].
     #[serde(skip)]
     pub folder: PathBuf,
 }
 
 /// Who acts, as the assertion will say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersonProfile {
     /// The institution's id of the person; never a name.
@@ -84,6 +93,25 @@ pub struct PersonProfile {
     /// homeCommunityIds of the communities that may take the assertion; none means `community`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audience: Vec<String>,
+}
+
+/// Metadata that is the same for every document of an institution; the flags of `document provide`
+/// go before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentProfile {
+    /// OID of the source (sourceId).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_id: Option<String>,
+    /// Name of the institution (authorInstitution).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author_institution: Option<String>,
+    /// healthcareFacilityTypeCode, `SYSTEM|CODE|DISPLAY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facility: Option<String>,
+    /// practiceSettingCode, `SYSTEM|CODE|DISPLAY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub practice: Option<String>,
 }
 
 impl ClientProfile {
