@@ -86,7 +86,11 @@ pub fn load_trust(config: &Config) -> Result<TrustStore> {
     let unusable = |error: String| {
         Error::new(Reason::Internal, "the trust store cannot be loaded").caused_by(error)
     };
-    let profiles = if config.tls.test_profile { Profiles::test() } else { Profiles::hpki() };
+    let profiles = if config.tls.test_profile {
+        Profiles::test()
+    } else {
+        Profiles::hpki()
+    };
     let profiles = profiles.map_err(|error| unusable(error.to_string()))?;
     TrustStore::load(
         &config.tls.roots,
@@ -103,6 +107,7 @@ impl Gateway {
     ///
     /// # Errors
     /// What is wrong, for the operator.
+    #[expect(clippy::too_many_lines, reason = "the wiring reads best whole")]
     pub async fn open(
         config: Config,
         options: Options,
@@ -113,7 +118,10 @@ impl Gateway {
             .map_err(Error::internal)?;
         let trust = TrustHandle::new(load_trust(&config)?);
         let home = config.home().map_err(Error::internal)?;
-        let parent = config.parent.as_ref().map(|parent| parent.home_community_id.parse());
+        let parent = config
+            .parent
+            .as_ref()
+            .map(|parent| parent.home_community_id.parse());
         let parent: Option<HomeCommunityId> = parent.transpose().map_err(Error::internal)?;
         let (store, opened) = Store::open(Path::new(&config.node.data_dir), schema(), options)?;
 
@@ -135,8 +143,11 @@ impl Gateway {
             config.consent.cross_community,
         ));
         let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);
-        let documents =
-            Arc::new(Documents::new(Arc::clone(&store), Arc::clone(&clock), &config)?);
+        let documents = Arc::new(Documents::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            &config,
+        )?);
         let tasks = TaskTracker::new();
         let federation = Arc::new(Federation {
             peers: Arc::new(Peers::new(
@@ -191,7 +202,9 @@ impl Gateway {
 
     /// Starts what runs beside the calls: the outbox, and following the parent's directory.
     pub fn start(&self) {
-        let Some(parent) = self.federation.parent.clone() else { return };
+        let Some(parent) = self.federation.parent.clone() else {
+            return;
+        };
         let federation = &self.federation;
         self.tasks.spawn(
             Arc::clone(&federation.outbox).run(Arc::clone(&federation.peers), self.stop.clone()),
@@ -223,7 +236,10 @@ impl Gateway {
     pub async fn close(&self, limit: Duration) -> Result<()> {
         self.stop.cancel();
         self.tasks.close();
-        if tokio::time::timeout(limit, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(limit, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::warn!("calls were still under way at the end of the drain");
         }
         self.store.close().await?;

@@ -27,7 +27,12 @@ struct Pending {
 
 impl Call {
     /// A call by `caller` of `method`, to be answered before `deadline`.
-    pub fn new(caller: Caller, method: &'static str, request_id: String, deadline: Instant) -> Self {
+    pub fn new(
+        caller: Caller,
+        method: &'static str,
+        request_id: String,
+        deadline: Instant,
+    ) -> Self {
         let who = Who {
             institution: caller.participant.code.clone(),
             community: caller.participant.community.clone(),
@@ -37,7 +42,14 @@ impl Call {
             relay: caller.relay.clone(),
         };
         let record = Record::new(who, method, request_id);
-        Self { caller, deadline, record: Mutex::new(Pending { record, written: false }) }
+        Self {
+            caller,
+            deadline,
+            record: Mutex::new(Pending {
+                record,
+                written: false,
+            }),
+        }
     }
 
     /// A call for one part of this one that is a change of its own, with its own audit event.

@@ -33,7 +33,11 @@ impl Call {
         }
         if key.len() > MAX_KEY {
             let message = format!("is longer than {MAX_KEY} bytes");
-            return Err(Error::field(Reason::InvalidField, "idempotency_key", message));
+            return Err(Error::field(
+                Reason::InvalidField,
+                "idempotency_key",
+                message,
+            ));
         }
         let scope = format!("{}\0{}\0{key}", self.caller().pin, self.method());
         let mut body_hash = [0; 32];
@@ -65,7 +69,11 @@ impl Call {
             receipt: response.encode_to_vec().into(),
             ..idempotency
         });
-        let commit = Commit { writes, audit: vec![self.success_event(now)], idempotency };
+        let commit = Commit {
+            writes,
+            audit: vec![self.success_event(now)],
+            idempotency,
+        };
         // From here on the event may become durable even if this call is dropped.
         self.set_written(true);
         match store.commit(commit).await {

@@ -183,6 +183,7 @@ const TREATING: &[PurposeOfUse] = &[
     PurposeOfUse::Disaster,
 ];
 
+#[expect(clippy::too_many_lines, reason = "a table reads best whole")]
 fn rights(role: PersonRole) -> Rights {
     use Action as A;
     use Confidentiality as C;

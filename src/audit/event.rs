@@ -14,7 +14,11 @@ use super::record::{Outcome, Record};
 pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes {
     let who = &record.who;
     let institution = cpb::InstitutionRef {
-        institution_id: who.institution.as_ref().map(ToString::to_string).unwrap_or_default(),
+        institution_id: who
+            .institution
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         home_community_id: who.community.to_string(),
         ..cpb::InstitutionRef::default()
     };
@@ -27,7 +31,11 @@ pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes
         recorded: Some(crate::wire::timestamp(now)),
         institution: Some(institution),
         person: Some(person),
-        relayed_by: who.relay.as_ref().map(ToString::to_string).unwrap_or_default(),
+        relayed_by: who
+            .relay
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         method: record.method.to_owned(),
         action: action(record.method).into(),
         outcome: outcome_message(outcome).into(),
@@ -47,11 +55,19 @@ pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes
 }
 
 fn regions(counts: Option<(u32, u32)>) -> Vec<pb::RegionCounts> {
-    let Some((asked, answered)) = counts else { return Vec::new() };
-    let count = |state: cpb::RegionState, count| pb::RegionCounts { state: state.into(), count };
+    let Some((asked, answered)) = counts else {
+        return Vec::new();
+    };
+    let count = |state: cpb::RegionState, count| pb::RegionCounts {
+        state: state.into(),
+        count,
+    };
     vec![
         count(cpb::RegionState::Ok, answered),
-        count(cpb::RegionState::Unspecified, asked.saturating_sub(answered)),
+        count(
+            cpb::RegionState::Unspecified,
+            asked.saturating_sub(answered),
+        ),
     ]
 }
 
@@ -59,13 +75,17 @@ fn regions(counts: Option<(u32, u32)>) -> Vec<pb::RegionCounts> {
 fn action(method: &str) -> pb::Action {
     let verb = method.rsplit('/').next().unwrap_or(method);
     let starts = |verbs: &[&str]| verbs.iter().any(|start| verb.starts_with(start));
-    if starts(&["Find", "Get", "Query", "Retrieve", "Search", "List", "Report", "Export", "Watch", "Locate"]) {
+    if starts(&[
+        "Find", "Get", "Query", "Retrieve", "Search", "List", "Report", "Export", "Watch", "Locate",
+    ]) {
         pb::Action::Read
     } else if starts(&["Provide", "Register", "Open", "Record", "Submit", "Send"]) {
         pb::Action::Create
     } else if starts(&["Remove"]) {
         pb::Action::Delete
-    } else if starts(&["Feed", "Update", "Apply", "Withdraw", "Close", "Review", "Decide", "Notify"]) {
+    } else if starts(&[
+        "Feed", "Update", "Apply", "Withdraw", "Close", "Review", "Decide", "Notify",
+    ]) {
         pb::Action::Update
     } else {
         pb::Action::Execute
@@ -100,10 +120,12 @@ pub fn purpose(purpose: PurposeOfUse) -> cpb::PurposeOfUse {
 /// Bytes as lower-case hexadecimal digits.
 pub fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        if write!(text, "{byte:02x}").is_err() {
-            text.clear();
-        }
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+            if write!(text, "{byte:02x}").is_err() {
+                text.clear();
+            }
+            text
+        })
 }

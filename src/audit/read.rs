@@ -28,7 +28,12 @@ pub struct Filter {
 
 impl Filter {
     fn holds(&self, event: &pb::AuditEvent, patients: &[String]) -> bool {
-        let institution = || event.institution.as_ref().map_or("", |from| &from.institution_id);
+        let institution = || {
+            event
+                .institution
+                .as_ref()
+                .map_or("", |from| &from.institution_id)
+        };
         (patients.is_empty() || patients.contains(&event.patient_tag))
             && (self.institution.is_empty() || self.institution == institution())
             && (!self.emergency_only || event.emergency)

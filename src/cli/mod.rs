@@ -4,9 +4,11 @@
 //! understood, 3 only a part was done (a region did not answer, some of several inputs failed).
 
 mod args;
+mod bench;
 mod client;
 mod completeness;
 mod connection;
+mod demo;
 mod document;
 mod failure;
 mod json;
@@ -16,6 +18,7 @@ mod output;
 mod patient;
 pub mod pki;
 mod profile;
+mod serve;
 mod token;
 
 #[cfg(test)]
@@ -64,6 +67,12 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Document(document::Document),
+    Serve(serve::Serve),
+    #[command(subcommand)]
+    Config(serve::ConfigCommand),
+    Demo(demo::Demo),
+    #[command(subcommand)]
+    Bench(bench::Bench),
     Node(node::Node),
     Patient(patient::Patient),
     /// The development PKI, and any certificate judged as the gateway would
@@ -78,6 +87,10 @@ impl Command {
     fn run(self, out: Output) -> Result<Done> {
         match self {
             Self::Document(command) => client(command.run(out)),
+            Self::Serve(command) => command.run(),
+            Self::Config(command) => command.run(out),
+            Self::Demo(command) => command.run(out),
+            Self::Bench(command) => command.run(out),
             Self::Node(command) => client(command.run(out)),
             Self::Patient(command) => client(command.run(out)),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),

@@ -43,6 +43,7 @@ pub enum ConfigError {
 }
 
 impl ConfigError {
+    #[expect(clippy::needless_pass_by_value, reason = "errors are handed over")]
     fn value(key: &'static str, message: impl ToString) -> Self {
         Self::Value {
             key,

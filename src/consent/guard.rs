@@ -40,7 +40,12 @@ impl Guard {
         home: HomeCommunityId,
         default: ConsentDefault,
     ) -> Self {
-        Self { consents, clock, home, default }
+        Self {
+            consents,
+            clock,
+            home,
+            default,
+        }
     }
 
     /// Decides a call that concerns no one patient.

@@ -42,7 +42,10 @@ impl Row for ConsentRow {
     }
 
     fn index(&self) -> Vec<IndexKey> {
-        let key = KeyBuilder::new().fixed(&self.patient).text(&self.id).build();
+        let key = KeyBuilder::new()
+            .fixed(&self.patient)
+            .text(&self.id)
+            .build();
         vec![IndexKey::new(Self::BY_PATIENT, key)]
     }
 }
@@ -61,7 +64,11 @@ impl Consents {
     }
 
     fn tag(&self, patient: &PatientIdentifier) -> Vec<u8> {
-        self.store.keys().tag("patient", patient.to_cx().as_bytes()).as_bytes().to_vec()
+        self.store
+            .keys()
+            .tag("patient", patient.to_cx().as_bytes())
+            .as_bytes()
+            .to_vec()
     }
 
     /// Records a consent. An id given by another node is kept, so that both speak of the same one;
@@ -77,15 +84,25 @@ impl Consents {
         request: &pb::RecordConsentRequest,
         attach: impl FnOnce(&pb::Consent) -> Vec<Write>,
     ) -> Result<pb::Consent> {
-        debug_assert!(matches!(permit.action(), Action::RecordConsent | Action::Exchange));
+        debug_assert!(matches!(
+            permit.action(),
+            Action::RecordConsent | Action::Exchange
+        ));
         let now = self.clock.now();
-        let mut consent = request.consent.clone().ok_or_else(|| Error::missing("consent"))?;
+        let mut consent = request
+            .consent
+            .clone()
+            .ok_or_else(|| Error::missing("consent"))?;
         if consent.consent_id.is_empty() {
             consent.consent_id = uuid::Uuid::now_v7().to_string();
         }
         if consent.consent_id.len() > 64 {
             let message = "is longer than 64 bytes";
-            return Err(Error::field(Reason::InvalidField, "consent.consent_id", message));
+            return Err(Error::field(
+                Reason::InvalidField,
+                "consent.consent_id",
+                message,
+            ));
         }
         directive(&consent)?;
         if consent.status() == pb::ConsentStatus::Unspecified {
@@ -95,7 +112,16 @@ impl Consents {
             consent.recorded = Some(crate::wire::timestamp(now));
             consent.recorded_by = recorded_by(call);
         }
-        self.put(call, patient, consent, &request.idempotency_key, request, None, attach).await
+        self.put(
+            call,
+            patient,
+            consent,
+            &request.idempotency_key,
+            request,
+            None,
+            attach,
+        )
+        .await
     }
 
     /// Withdraws a consent: in force at once. Withdrawing twice is the same as once.
@@ -121,10 +147,22 @@ impl Consents {
         };
         consent.withdrawn.get_or_insert(crate::wire::timestamp(now));
         let expect = Some(Expect::Version(known.version));
-        self.put(call, patient, consent, &request.idempotency_key, request, expect, attach).await
+        self.put(
+            call,
+            patient,
+            consent,
+            &request.idempotency_key,
+            request,
+            expect,
+            attach,
+        )
+        .await
     }
 
-    #[expect(clippy::too_many_arguments, reason = "one private helper of two writers")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "one private helper of two writers"
+    )]
     async fn put(
         &self,
         call: &Call,
@@ -153,7 +191,8 @@ impl Consents {
         }
         let mut writes = attach(&consent);
         writes.push(write);
-        call.commit(&self.store, now, writes, idempotency, consent).await
+        call.commit(&self.store, now, writes, idempotency, consent)
+            .await
     }
 
     fn row(&self, id: &str) -> Result<Versioned<ConsentRow>> {
@@ -183,10 +222,14 @@ impl Consents {
             MAX_CONSENTS + 1,
         )?;
         if rows.len() > MAX_CONSENTS {
-            return Err(Error::internal("a patient has more consents than can be evaluated"));
+            return Err(Error::internal(
+                "a patient has more consents than can be evaluated",
+            ));
         }
         let all = rows.into_iter().filter_map(|(_, row)| row.row.consent);
-        Ok(all.filter(|consent| history || is_active(consent)).collect())
+        Ok(all
+            .filter(|consent| history || is_active(consent))
+            .collect())
     }
 
     /// The directives in force for any of these identifiers of one person: most restrictive wins,
@@ -206,13 +249,21 @@ impl Consents {
 }
 
 fn is_active(consent: &pb::Consent) -> bool {
-    matches!(consent.status(), pb::ConsentStatus::Active | pb::ConsentStatus::Unspecified)
+    matches!(
+        consent.status(),
+        pb::ConsentStatus::Active | pb::ConsentStatus::Unspecified
+    )
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn recorded_by(call: &Call) -> Option<cpb::PersonRef> {
     let caller = call.caller();
     Some(cpb::PersonRef {
-        subject: caller.person.as_ref().map(|person| person.subject.clone()).unwrap_or_default(),
+        subject: caller
+            .person
+            .as_ref()
+            .map(|person| person.subject.clone())
+            .unwrap_or_default(),
         role: caller.role().code().to_owned(),
         institution: Some(cpb::InstitutionRef {
             institution_id: caller
@@ -236,11 +287,18 @@ fn directive(consent: &pb::Consent) -> Result<Directive> {
         ("data_classes", !consent.data_classes.is_empty()),
         ("purposes", !consent.purposes.is_empty()),
         ("data_period", consent.data_period.is_some()),
-        ("confidentiality_ceiling", consent.confidentiality_ceiling != 0),
+        (
+            "confidentiality_ceiling",
+            consent.confidentiality_ceiling != 0,
+        ),
     ];
     if let Some((field, _)) = unsupported.iter().find(|(_, given)| *given) {
         let message = "cannot be honoured by this version, so it is not taken";
-        return Err(Error::field(Reason::NotImplemented, format!("consent.{field}"), message));
+        return Err(Error::field(
+            Reason::NotImplemented,
+            format!("consent.{field}"),
+            message,
+        ));
     }
     let stance = match consent.effect() {
         pb::ConsentEffect::Permit => Stance::Permit,
@@ -256,8 +314,16 @@ fn directive(consent: &pb::Consent) -> Result<Directive> {
     };
     Ok(Directive {
         stance,
-        grantees: consent.grantees.iter().map(grantee).collect::<Result<_>>()?,
-        classes: consent.document_codes.iter().map(|code| code.code.clone()).collect(),
+        grantees: consent
+            .grantees
+            .iter()
+            .map(grantee)
+            .collect::<Result<_>>()?,
+        classes: consent
+            .document_codes
+            .iter()
+            .map(|code| code.code.clone())
+            .collect(),
         from: time(&consent.valid_from),
         until: time(&consent.valid_to),
         emergency,
@@ -268,7 +334,11 @@ fn grantee(party: &pb::Party) -> Result<Grantee> {
     let wrong = |message: String| Error::field(Reason::InvalidField, "consent.grantees", message);
     if !party.person_subject.is_empty() || !party.role.is_empty() {
         let message = "a person or role as grantee cannot be honoured by this version";
-        return Err(Error::field(Reason::NotImplemented, "consent.grantees", message));
+        return Err(Error::field(
+            Reason::NotImplemented,
+            "consent.grantees",
+            message,
+        ));
     }
     if !party.institution_id.is_empty() {
         let code = party.institution_id.parse();
@@ -280,7 +350,8 @@ fn grantee(party: &pb::Party) -> Result<Grantee> {
         return Ok(Grantee::Everyone);
     }
     let home = party.home_community_id.parse();
-    home.map(Grantee::Community).map_err(|error: crate::types::InvalidId| wrong(error.to_string()))
+    home.map(Grantee::Community)
+        .map_err(|error: crate::types::InvalidId| wrong(error.to_string()))
 }
 
 #[cfg(test)]
@@ -289,14 +360,35 @@ mod tests {
 
     #[test]
     fn what_cannot_be_honoured_is_refused() {
-        let deny = pb::Consent { effect: pb::ConsentEffect::Deny.into(), ..Default::default() };
+        let deny = pb::Consent {
+            effect: pb::ConsentEffect::Deny.into(),
+            ..Default::default()
+        };
         assert!(directive(&deny).is_ok());
-        let classes = pb::Consent { data_classes: vec![12], ..deny.clone() };
-        assert_eq!(directive(&classes).unwrap_err().reason(), Reason::NotImplemented);
-        let person = pb::Party { person_subject: "x".into(), ..Default::default() };
-        let person = pb::Consent { grantees: vec![person], ..deny };
-        assert_eq!(directive(&person).unwrap_err().reason(), Reason::NotImplemented);
-        assert_eq!(directive(&pb::Consent::default()).unwrap_err().reason(), Reason::MissingField);
+        let classes = pb::Consent {
+            data_classes: vec![12],
+            ..deny.clone()
+        };
+        assert_eq!(
+            directive(&classes).unwrap_err().reason(),
+            Reason::NotImplemented
+        );
+        let person = pb::Party {
+            person_subject: "x".into(),
+            ..Default::default()
+        };
+        let person = pb::Consent {
+            grantees: vec![person],
+            ..deny
+        };
+        assert_eq!(
+            directive(&person).unwrap_err().reason(),
+            Reason::NotImplemented
+        );
+        assert_eq!(
+            directive(&pb::Consent::default()).unwrap_err().reason(),
+            Reason::MissingField
+        );
     }
 
     #[test]
@@ -306,7 +398,8 @@ mod tests {
             emergency_preconsent: preconsent,
             ..Default::default()
         };
-        let emergency = |effect, preconsent| directive(&consent(effect, preconsent)).unwrap().emergency;
+        let emergency =
+            |effect, preconsent| directive(&consent(effect, preconsent)).unwrap().emergency;
         assert!(!emergency(pb::ConsentEffect::Deny, None));
         assert!(emergency(pb::ConsentEffect::Deny, Some(false)));
         assert!(emergency(pb::ConsentEffect::Permit, Some(true)));

@@ -7,8 +7,9 @@ use anyhow::{Result, anyhow};
 use tonic::transport::Channel;
 
 use crate::clock::Clock;
-use crate::federation::peers::connect;
+use crate::federation::peers::{channel, connect, server_name};
 use crate::pki::assertion::{AssertionSigner, Statement};
+use crate::pki::tls::{ServerExpectation, anonymous_client_config};
 use crate::pki::{NodeIdentity, Profiles, TrustHandle};
 use crate::types::{CertificatePin, HomeCommunityId};
 use crate::wire::ASSERTION;
@@ -73,11 +74,38 @@ impl Caller {
         Ok(Self { channel, assertion })
     }
 
+    /// Somebody who shows no certificate.
+    ///
+    /// # Errors
+    /// If the address is malformed.
+    pub fn anonymous(
+        address: &str,
+        pin: CertificatePin,
+        trust: &Arc<TrustHandle>,
+        clock: &Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let endpoint = format!("https://{address}").parse()?;
+        let name = server_name(&endpoint)?;
+        let expect = ServerExpectation {
+            name: name.clone(),
+            pin: Some(pin),
+        };
+        let config = anonymous_client_config(Arc::clone(trust), Arc::clone(clock), expect)?;
+        Ok(Self {
+            channel: channel(&endpoint, name, config)?,
+            assertion: None,
+        })
+    }
+
     /// A request by this caller.
     pub fn request<T>(&self, message: T) -> tonic::Request<T> {
         let mut request = tonic::Request::new(message);
         request.set_timeout(TIMEOUT);
-        if let Some(value) = self.assertion.as_deref().and_then(|token| token.parse().ok()) {
+        if let Some(value) = self
+            .assertion
+            .as_deref()
+            .and_then(|token| token.parse().ok())
+        {
             request.metadata_mut().insert(ASSERTION, value);
         }
         request

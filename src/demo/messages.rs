@@ -40,9 +40,24 @@ fn demographics(record: &SampleRecord) -> ipb::Demographics {
     use ipb::NameRepresentation as R;
     use ipb::NameUse as U;
     let mut names = vec![
-        name(R::Ideographic, U::Official, &record.family_kanji, &record.given_kanji),
-        name(R::Syllabic, U::Official, &record.family_kana, &record.given_kana),
-        name(R::Alphabetic, U::Official, &record.family_romaji, &record.given_romaji),
+        name(
+            R::Ideographic,
+            U::Official,
+            &record.family_kanji,
+            &record.given_kanji,
+        ),
+        name(
+            R::Syllabic,
+            U::Official,
+            &record.family_kana,
+            &record.given_kana,
+        ),
+        name(
+            R::Alphabetic,
+            U::Official,
+            &record.family_romaji,
+            &record.given_romaji,
+        ),
     ];
     if let Some(former) = &record.former_family_kanji {
         names.push(name(R::Ideographic, U::Maiden, former, &record.given_kanji));
@@ -124,8 +139,13 @@ pub fn provide(
         idempotency_key: format!("provide-{}", document.unique_id),
         validate_only: false,
     };
-    let header = dpb::DocumentHeader { entry_uuid: "document".to_owned() };
-    let chunks = document.content.chunks(CHUNK).map(|chunk| Part::Chunk(chunk.to_vec().into()));
+    let header = dpb::DocumentHeader {
+        entry_uuid: "document".to_owned(),
+    };
+    let chunks = document
+        .content
+        .chunks(CHUNK)
+        .map(|chunk| Part::Chunk(chunk.to_vec().into()));
     [Part::Start(start), Part::Document(header)]
         .into_iter()
         .chain(chunks)

@@ -21,7 +21,7 @@ const SETTLE: Duration = Duration::from_secs(15);
 const POLL: Duration = Duration::from_millis(20);
 
 /// Processes, files, sample.
-pub struct Network {
+pub(super) struct Network {
     /// The files.
     pub world: World,
     /// The people and documents.
@@ -39,22 +39,31 @@ impl Network {
     ///
     /// # Errors
     /// If a node does not start.
-    pub async fn start(world: World, sample: Sample) -> Result<Self> {
+    pub(super) async fn start(world: World, sample: Sample) -> Result<Self> {
         let folder = world.root().join("nodes");
         let hub = Process::start(&folder, "hub", &world.hub_config("127.0.0.1:0")?).await?;
         let mut starting = tokio::task::JoinSet::new();
         for (index, region) in world.regions.iter().enumerate() {
             let config = world.region_config(region, "127.0.0.1:0", &hub.address)?;
             let (folder, name) = (folder.clone(), region.name.clone());
-            starting
-                .spawn(async move { (index, Process::start(&folder, &name, &config).await) });
+            starting.spawn(async move { (index, Process::start(&folder, &name, &config).await) });
         }
         let mut started = starting.join_all().await;
         started.sort_by_key(|(index, _)| *index);
-        let regions = started.into_iter().map(|(_, process)| process).collect::<Result<_>>()?;
+        let regions = started
+            .into_iter()
+            .map(|(_, process)| process)
+            .collect::<Result<_>>()?;
         let trust = world.trust()?;
         let home = world.hub.home.parse()?;
-        Ok(Self { world, sample, hub, regions, trust, home })
+        Ok(Self {
+            world,
+            sample,
+            hub,
+            regions,
+            trust,
+            home,
+        })
     }
 
     fn server(&self, region: Option<usize>) -> Result<(&Node, &str)> {
@@ -72,7 +81,7 @@ impl Network {
     ///
     /// # Errors
     /// If the certificate cannot be read.
-    pub fn caller(
+    pub(super) fn caller(
         &self,
         region: Option<usize>,
         certificate: &str,
@@ -86,7 +95,7 @@ impl Network {
     ///
     /// # Errors
     /// If it cannot be made.
-    pub fn caller_with(
+    pub(super) fn caller_with(
         &self,
         region: Option<usize>,
         identity: &crate::pki::NodeIdentity,
@@ -94,16 +103,30 @@ impl Network {
     ) -> Result<Caller> {
         let (node, address) = self.server(region)?;
         let clock = self.world.clock();
-        let link =
-            Link { address, pin: node.pin, identity, trust: &self.trust, clock: &clock };
+        let link = Link {
+            address,
+            pin: node.pin,
+            identity,
+            trust: &self.trust,
+            clock: &clock,
+        };
         Caller::new(&link, person, &self.home)
+    }
+
+    /// Somebody without a certificate, at the hub.
+    ///
+    /// # Errors
+    /// If the address is malformed.
+    pub(super) fn anonymous(&self) -> Result<Caller> {
+        let (node, address) = self.server(None)?;
+        Caller::anonymous(address, node.pin, &self.trust, &self.world.clock())
     }
 
     /// The system of an institution, at its own gateway.
     ///
     /// # Errors
     /// If its certificate cannot be read.
-    pub fn system(&self, region: usize, institution: &SampleInstitution) -> Result<Caller> {
+    pub(super) fn system(&self, region: usize, institution: &SampleInstitution) -> Result<Caller> {
         self.caller(Some(region), &format!("inst-{}", institution.code), None)
     }
 
@@ -111,7 +134,11 @@ impl Network {
     ///
     /// # Errors
     /// If its certificate cannot be read.
-    pub fn physician(&self, region: usize, institution: &SampleInstitution) -> Result<Caller> {
+    pub(super) fn physician(
+        &self,
+        region: usize,
+        institution: &SampleInstitution,
+    ) -> Result<Caller> {
         let person = Actor {
             subject: "D-1001",
             role: PersonRole::Physician,
@@ -119,14 +146,18 @@ impl Network {
             relation: Relation::Treating,
             institution: &institution.code,
         };
-        self.caller(Some(region), &format!("inst-{}", institution.code), Some(&person))
+        self.caller(
+            Some(region),
+            &format!("inst-{}", institution.code),
+            Some(&person),
+        )
     }
 
     /// An emergency physician of an institution, at the hub.
     ///
     /// # Errors
     /// If its certificate cannot be read.
-    pub fn emergency(&self, institution: &SampleInstitution) -> Result<Caller> {
+    pub(super) fn emergency(&self, institution: &SampleInstitution) -> Result<Caller> {
         let person = Actor {
             subject: "E-2001",
             role: PersonRole::Physician,
@@ -141,7 +172,11 @@ impl Network {
     ///
     /// # Errors
     /// If its certificate cannot be read.
-    pub fn officer(&self, region: Option<usize>, institution: &SampleInstitution) -> Result<Caller> {
+    pub(super) fn officer(
+        &self,
+        region: Option<usize>,
+        institution: &SampleInstitution,
+    ) -> Result<Caller> {
         let person = Actor {
             subject: "P-3001",
             role: PersonRole::PrivacyOfficer,
@@ -156,24 +191,30 @@ impl Network {
     ///
     /// # Errors
     /// If the sample does not hold together.
-    pub fn institution(&self, record: &SampleRecord) -> Result<&SampleInstitution> {
-        self.sample.institution(record).context("a record without institution")
+    pub(super) fn institution(&self, record: &SampleRecord) -> Result<&SampleInstitution> {
+        self.sample
+            .institution(record)
+            .context("a record without institution")
     }
 
     /// An emergency hospital of a region.
     ///
     /// # Errors
     /// If the region has none.
-    pub fn emergency_hospital(&self, region: usize) -> Result<&SampleInstitution> {
+    pub(super) fn emergency_hospital(&self, region: usize) -> Result<&SampleInstitution> {
         let region = self.sample.regions.get(region).context("no such region")?;
-        region.institutions.iter().find(|from| from.emergency).context("no emergency hospital")
+        region
+            .institutions
+            .iter()
+            .find(|from| from.emergency)
+            .context("no emergency hospital")
     }
 
     /// The record of a person in a region.
     ///
     /// # Errors
     /// If there is none.
-    pub fn record(&self, truth: usize, region: usize) -> Result<&SampleRecord> {
+    pub(super) fn record(&self, truth: usize, region: usize) -> Result<&SampleRecord> {
         let person = self.sample.person(truth).context("no such person")?;
         let record = person.records.iter().find(|record| record.region == region);
         record.with_context(|| format!("person {truth} has no record in region {region}"))
@@ -183,13 +224,15 @@ impl Network {
     ///
     /// # Errors
     /// If it takes too long.
-    pub async fn directory_everywhere(&self, version: u64) -> Result<()> {
+    pub(super) async fn directory_everywhere(&self, version: u64) -> Result<()> {
         for region in 0..self.regions.len() {
             let operator = self.caller(Some(region), "operator", None)?;
             let mut admin = AdminServiceClient::new(operator.channel.clone());
             let until = Instant::now() + SETTLE;
             loop {
-                let info = admin.get_node_info(operator.request(GetNodeInfoRequest {})).await?;
+                let info = admin
+                    .get_node_info(operator.request(GetNodeInfoRequest {}))
+                    .await?;
                 if info.into_inner().directory_version >= version {
                     break;
                 }
@@ -206,13 +249,15 @@ impl Network {
     ///
     /// # Errors
     /// If it takes too long.
-    pub async fn outboxes_empty(&self) -> Result<()> {
+    pub(super) async fn outboxes_empty(&self) -> Result<()> {
         for region in 0..self.regions.len() {
             let operator = self.caller(Some(region), "operator", None)?;
             let mut admin = AdminServiceClient::new(operator.channel.clone());
             let until = Instant::now() + SETTLE;
             loop {
-                let status = admin.get_status(operator.request(GetStatusRequest {})).await?;
+                let status = admin
+                    .get_status(operator.request(GetStatusRequest {}))
+                    .await?;
                 let queued = status.into_inner().queued_notices;
                 if queued == 0 {
                     break;

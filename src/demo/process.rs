@@ -13,7 +13,7 @@ const START: Duration = Duration::from_secs(20);
 
 /// A running node.
 #[derive(Debug)]
-pub struct Process {
+pub(super) struct Process {
     child: Child,
     config: PathBuf,
     log: PathBuf,
@@ -26,7 +26,7 @@ impl Process {
     ///
     /// # Errors
     /// If it does not become ready in time; the message has the end of its log.
-    pub async fn start(folder: &Path, name: &str, config: &str) -> Result<Self> {
+    pub(super) async fn start(folder: &Path, name: &str, config: &str) -> Result<Self> {
         let path = folder.join(format!("{name}.toml"));
         std::fs::create_dir_all(folder)?;
         std::fs::write(&path, config)?;
@@ -35,7 +35,10 @@ impl Process {
 
     async fn spawn(config: PathBuf, log: PathBuf) -> Result<Self> {
         let program = std::env::current_exe().context("cannot find this program")?;
-        let errors = std::fs::File::options().create(true).append(true).open(&log)?;
+        let errors = std::fs::File::options()
+            .create(true)
+            .append(true)
+            .open(&log)?;
         let mut child = Command::new(program)
             .arg("serve")
             .arg("--config")
@@ -46,26 +49,42 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .context("cannot start a node")?;
-        let stdout = child.stdout.take().context("a node without standard output")?;
+        let stdout = child
+            .stdout
+            .take()
+            .context("a node without standard output")?;
         let mut lines = BufReader::new(stdout).lines();
         let line = tokio::time::timeout(START, lines.next_line()).await;
         let Ok(Ok(Some(line))) = line else {
             let said = std::fs::read_to_string(&log).unwrap_or_default();
             let last: Vec<&str> = said.lines().rev().take(5).collect();
-            bail!("a node did not become ready; its log ends: {}", last.join(" | "));
+            bail!(
+                "a node did not become ready; its log ends: {}",
+                last.join(" | ")
+            );
         };
         let ready: serde_json::Value = serde_json::from_str(&line)
             .with_context(|| format!("a node said {line:?} instead of being ready"))?;
         let address = ready.get("address").and_then(serde_json::Value::as_str);
         let address = address.context("a ready line without address")?.to_owned();
-        Ok(Self { child, config, log, address })
+        Ok(Self {
+            child,
+            config,
+            log,
+            address,
+        })
+    }
+
+    /// What it has logged so far.
+    pub(super) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
     /// Ends the process at once, as a power cut of the process would: SIGKILL.
     ///
     /// # Errors
     /// If it cannot be killed.
-    pub async fn kill(&mut self) -> Result<()> {
+    pub(super) async fn kill(&mut self) -> Result<()> {
         self.child.kill().await.context("cannot kill a node")
     }
 
@@ -73,7 +92,7 @@ impl Process {
     ///
     /// # Errors
     /// As [`Process::start`].
-    pub async fn restart(&mut self) -> Result<()> {
+    pub(super) async fn restart(&mut self) -> Result<()> {
         let text = std::fs::read_to_string(&self.config)?;
         let fixed: String = text
             .lines()
@@ -94,10 +113,16 @@ impl Process {
     ///
     /// # Errors
     /// If it does not end well.
-    pub async fn stop(mut self) -> Result<()> {
-        let Some(id) = self.child.id() else { return Ok(()) };
+    pub(super) async fn stop(mut self) -> Result<()> {
+        let Some(id) = self.child.id() else {
+            return Ok(());
+        };
         // The standard library can only kill; the shell's `kill` sends the gentler signal.
-        let told = Command::new("kill").arg("-TERM").arg(id.to_string()).status().await?;
+        let told = Command::new("kill")
+            .arg("-TERM")
+            .arg(id.to_string())
+            .status()
+            .await?;
         if !told.success() {
             bail!("a node could not be told to stop");
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 /// One step.
 #[derive(Clone, Debug, Serialize)]
-pub struct Step {
+pub(super) struct Step {
     /// Its name.
     pub name: &'static str,
     /// Whether everything checked was so.
@@ -19,7 +19,7 @@ pub struct Step {
 
 /// Everything.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub(super) struct Report {
     /// Whether every step was ok.
     pub ok: bool,
     /// All steps together.
@@ -41,12 +41,12 @@ pub struct Report {
 }
 
 /// What a step found: things that were checked, or the first that was not so.
-pub type Checked = anyhow::Result<Vec<String>>;
+pub(super) type Checked = anyhow::Result<Vec<String>>;
 
 impl Report {
     /// An empty report; `quiet` if nothing is to be printed on the way.
     #[must_use]
-    pub fn new(quiet: bool) -> Self {
+    pub(super) fn new(quiet: bool) -> Self {
         Self {
             ok: true,
             milliseconds: 0,
@@ -61,7 +61,11 @@ impl Report {
     }
 
     /// Runs a step and notes what came of it. Says whether to go on.
-    pub async fn step(&mut self, name: &'static str, work: impl Future<Output = Checked>) -> bool {
+    pub(super) async fn step(
+        &mut self,
+        name: &'static str,
+        work: impl Future<Output = Checked>,
+    ) -> bool {
         let started = Instant::now();
         let result = work.await;
         let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -69,7 +73,12 @@ impl Report {
             Ok(checked) => (true, checked),
             Err(error) => (false, vec![format!("{error:#}")]),
         };
-        let step = Step { name, ok, milliseconds, checked };
+        let step = Step {
+            name,
+            ok,
+            milliseconds,
+            checked,
+        };
         if !self.quiet {
             print_step(&step);
         }

@@ -41,7 +41,9 @@ pub async fn run(settings: &Settings) -> Result<bool> {
         let made = prepare(folder.path(), settings)?;
         let certificates = made.0.pki_records();
         prepared = Some(made);
-        Ok(vec![format!("{certificates} certificates of the HPKI profile, 2 revocation lists")])
+        Ok(vec![format!(
+            "{certificates} certificates of the HPKI profile, 2 revocation lists"
+        )])
     });
     step.await;
     let network = match prepared {
@@ -51,7 +53,11 @@ pub async fn run(settings: &Settings) -> Result<bool> {
     if settings.json {
         println!("{}", serde_json::to_string(&report)?);
     } else {
-        let verdict = if report.ok { "every step ok" } else { "NOT every step ok" };
+        let verdict = if report.ok {
+            "every step ok"
+        } else {
+            "NOT every step ok"
+        };
         println!("\n{verdict}, {} ms\n", report.milliseconds);
     }
     if let Some(network) = network {
@@ -87,6 +93,7 @@ fn prepare(root: &Path, settings: &Settings) -> Result<(World, Strangers, Sample
     Ok((world, strangers, sample))
 }
 
+#[expect(clippy::too_many_lines, reason = "the list of steps")]
 async fn play(
     report: &mut Report,
     world: World,
@@ -95,36 +102,79 @@ async fn play(
 ) -> Option<Network> {
     report.regions = sample.regions.len();
     report.people = sample.people.len();
-    report.records = sample.people.iter().map(|person| person.records.len()).sum();
+    report.records = sample
+        .people
+        .iter()
+        .map(|person| person.records.len())
+        .sum();
     report.documents = sample.documents.len();
     let mut started = None;
     let start = report.step("hub and regions start as processes of their own", async {
         let network = Network::start(world, sample).await?;
-        let ports: Vec<&str> =
-            network.regions.iter().map(|region| region.address.as_str()).collect();
-        let said = format!("hub on {}, regions on {}", network.hub.address, ports.join(", "));
+        let ports: Vec<&str> = network
+            .regions
+            .iter()
+            .map(|region| region.address.as_str())
+            .collect();
+        let said = format!(
+            "hub on {}, regions on {}",
+            network.hub.address,
+            ports.join(", ")
+        );
         started = Some(network);
         Ok(vec![said])
     });
     start.await;
     let mut network = started?;
-    let on = report.step("directory applied and taken over", steps::directory(&network)).await
+    let on = report
+        .step(
+            "directory applied and taken over",
+            steps::directory(&network),
+        )
+        .await
         && report
             .step("patients and documents; hub killed half-way", async {
                 steps::load_with_hub_killed(&mut network).await
             })
             .await;
     if on {
-        report.step("linkage across regions", steps::linkage(&network)).await;
+        report
+            .step("linkage across regions", steps::linkage(&network))
+            .await;
         report.step("PIX and PDQ", steps::queries(&network)).await;
-        report.step("find and retrieve across regions", steps::find_and_retrieve(&network)).await;
-        report.step("consent: opt-out honoured", steps::consent(&network)).await;
-        report.step("emergency: identify and summary", steps::summary(&network)).await;
-        report.step("emergency: break-glass", steps::break_glass(&network)).await;
-        report.step("audit: who saw the record", steps::audit(&network)).await;
-        report.step("refused certificates", steps::certificates(&network, &strangers)).await;
-        report.step("refused input", steps::bad_input(&network)).await;
-        report.step("a region down: partial answer", steps::region_down(&mut network)).await;
+        report
+            .step(
+                "find and retrieve across regions",
+                steps::find_and_retrieve(&network),
+            )
+            .await;
+        report
+            .step("consent: opt-out honoured", steps::consent(&network))
+            .await;
+        report
+            .step("emergency: identify and summary", steps::summary(&network))
+            .await;
+        report
+            .step("emergency: break-glass", steps::break_glass(&network))
+            .await;
+        report
+            .step("audit: who saw the record", steps::audit(&network))
+            .await;
+        report
+            .step(
+                "refused certificates",
+                steps::certificates(&network, &strangers),
+            )
+            .await;
+        report
+            .step("refused input", steps::bad_input(&network))
+            .await;
+        report
+            .step(
+                "a region down: partial answer",
+                steps::region_down(&mut network),
+            )
+            .await;
     }
     Some(network)
 }
@@ -153,13 +203,31 @@ async fn serve_on(network: &Network) -> Result<()> {
     let region = world.regions.get(1).context("no region")?;
     let address = &network.regions.get(1).context("no region")?.address;
     let profile = |name, certificate: &str, server, address: &str, person| {
-        world.write_profile(&ClientProfile { name, certificate, server, address, person })
+        world.write_profile(&ClientProfile {
+            name,
+            certificate,
+            server,
+            address,
+            person,
+        })
     };
     let doctor = format!("inst-{}", institution.code);
     let doctor = profile("physician", &doctor, region, address, Some(physician))?;
     let rescuer = format!("inst-{}", hospital.code);
-    let rescuer = profile("emergency", &rescuer, &world.hub, &network.hub.address, Some(emergency))?;
-    let operator = profile("operator", "operator", &world.hub, &network.hub.address, None)?;
+    let rescuer = profile(
+        "emergency",
+        &rescuer,
+        &world.hub,
+        &network.hub.address,
+        Some(emergency),
+    )?;
+    let operator = profile(
+        "operator",
+        "operator",
+        &world.hub,
+        &network.hub.address,
+        None,
+    )?;
     let patient = messages::patient_id(institution, &record.local_id);
     let cx = format!("{}^^^&{}&ISO", patient.value, patient.assigning_authority);
     let person = network.record(network.sample.scenario.emergency, 0)?;

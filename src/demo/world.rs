@@ -63,23 +63,47 @@ impl World {
         let mut regions = Vec::new();
         let mut institutions = BTreeMap::new();
         for (index, region) in sample.regions.iter().enumerate() {
-            let authorities =
-                region.institutions.iter().map(SampleInstitution::patient_id_oid).collect();
+            let authorities = region
+                .institutions
+                .iter()
+                .map(SampleInstitution::patient_id_oid)
+                .collect();
             let name = format!("region-{index}");
-            regions.push(node(&mut pki, &name, index + 1, &region.name_ja, authorities)?);
+            regions.push(node(
+                &mut pki,
+                &name,
+                index + 1,
+                &region.name_ja,
+                authorities,
+            )?);
             for institution in &region.institutions {
                 let request = IssueRequest::new(
                     Kind::Institution,
                     format!("inst-{}", institution.code),
                     &institution.name_romaji,
                 )
-                .institution(&institution.code, &institution.name_romaji, &institution.name_ja);
+                .institution(
+                    &institution.code,
+                    &institution.name_romaji,
+                    &institution.name_ja,
+                );
                 pki.issue(&request)?;
                 institutions.insert(institution.code.clone(), (index, institution.clone()));
             }
         }
-        pki.issue(&IssueRequest::new(Kind::Operator, "operator", "Network operator"))?;
-        Ok(Self { root: root.to_owned(), pki, clock, hub, regions, institutions })
+        pki.issue(&IssueRequest::new(
+            Kind::Operator,
+            "operator",
+            "Network operator",
+        ))?;
+        Ok(Self {
+            root: root.to_owned(),
+            pki,
+            clock,
+            hub,
+            regions,
+            institutions,
+        })
     }
 
     /// The folder of everything.
@@ -104,7 +128,10 @@ impl World {
     /// The certificate and key file of a name.
     pub fn files(&self, name: &str) -> (PathBuf, PathBuf) {
         let names = self.layout().names;
-        (names.join(format!("{name}.cert.pem")), names.join(format!("{name}.key.pem")))
+        (
+            names.join(format!("{name}.cert.pem")),
+            names.join(format!("{name}.key.pem")),
+        )
     }
 
     /// The identity of a name issued by this PKI.
@@ -162,6 +189,22 @@ impl World {
         self.config(region, capabilities, address, &more)
     }
 
+    /// The configuration of one node that is everything and stands alone, as TOML.
+    ///
+    /// # Errors
+    /// If the operator's certificate cannot be read.
+    pub fn standalone_config(&self, region: &Node, address: &str) -> Result<String> {
+        let capabilities =
+            r#"["identity", "registry", "repository", "federation", "emergency", "directory"]"#;
+        let authorities = toml_list(&region.authorities);
+        let more = format!(
+            "\n[identity]\nassigning_authorities = {authorities}\n\n[documents]\n\
+             repository_unique_id = \"{}\"\n",
+            region.repository
+        );
+        self.config(region, capabilities, address, &more)
+    }
+
     fn config(&self, node: &Node, capabilities: &str, address: &str, more: &str) -> Result<String> {
         let layout = self.layout();
         let (certificate, key) = self.files(&node.name);
@@ -196,7 +239,11 @@ impl World {
         }
         let mut institutions = Vec::new();
         for (code, (region, institution)) in &self.institutions {
-            let home = self.regions.get(*region).map(|node| node.home.clone()).unwrap_or_default();
+            let home = self
+                .regions
+                .get(*region)
+                .map(|node| node.home.clone())
+                .unwrap_or_default();
             let identity = self.identity(&format!("inst-{code}"))?;
             institutions.push(pb::Institution {
                 institution_id: code.clone(),
@@ -334,14 +381,21 @@ fn node(
         name: name.to_owned(),
         home: format!("urn:oid:{ARC}.1.{number}"),
         title: title.to_owned(),
-        repository: if number == 0 { String::new() } else { format!("{ARC}.3.{number}") },
+        repository: if number == 0 {
+            String::new()
+        } else {
+            format!("{ARC}.3.{number}")
+        },
         authorities,
         pin,
     })
 }
 
 fn pin(pin: CertificatePin) -> pb::CertificatePin {
-    pb::CertificatePin { spki_sha256: pin.to_string(), ..pb::CertificatePin::default() }
+    pb::CertificatePin {
+        spki_sha256: pin.to_string(),
+        ..pb::CertificatePin::default()
+    }
 }
 
 fn community(node: &Node, kind: pb::CommunityKind, address: &str) -> pb::Community {
@@ -351,7 +405,10 @@ fn community(node: &Node, kind: pb::CommunityKind, address: &str) -> pb::Communi
     };
     pb::Community {
         home_community_id: node.home.clone(),
-        name: Some(pb::BilingualName { ja: node.title.clone(), en: node.name.clone() }),
+        name: Some(pb::BilingualName {
+            ja: node.title.clone(),
+            en: node.name.clone(),
+        }),
         kind: kind.into(),
         assigning_authorities: node.authorities.iter().map(authority).collect(),
         endpoints: vec![pb::Endpoint {

@@ -9,8 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 
-use crate::access::{Caller, Participant, ParticipantKind, Person};
 use super::{Directory, Snapshot};
+use crate::access::{Caller, Participant, ParticipantKind, Person};
 use crate::error::{Error, Reason, Result};
 use crate::pki::assertion::{VerifiedAssertion, verify};
 use crate::pki::{Certified, TrustHandle, Usage};
@@ -53,19 +53,20 @@ impl Authenticator {
         home: HomeCommunityId,
         parent: Option<HomeCommunityId>,
     ) -> Self {
-        Self { directory, trust, home, parent, verified: Mutex::default() }
+        Self {
+            directory,
+            trust,
+            home,
+            parent,
+            verified: Mutex::default(),
+        }
     }
 
     /// The caller of a request that came from `peer`, with the assertion it carries.
     ///
     /// # Errors
     /// [`Reason::UnregisteredCertificate`]; [`Reason::InvalidAssertion`].
-    pub fn caller(
-        &self,
-        peer: &Peer,
-        assertion: Option<&str>,
-        now: Timestamp,
-    ) -> Result<Caller> {
+    pub fn caller(&self, peer: &Peer, assertion: Option<&str>, now: Timestamp) -> Result<Caller> {
         let directory = self.directory.snapshot();
         let participant = directory.participant(&peer.pin, now).ok_or_else(|| {
             let message = "no active participant is registered for this certificate";
@@ -83,9 +84,13 @@ impl Authenticator {
         };
         let verified = self.verified(token, now)?;
         let originator = self.originator(&directory, &participant, &verified, now)?;
-        let role = verified.claims.role.parse::<PersonRole>().map_err(|_| invalid("role"))?;
-        let relay = (participant.kind == ParticipantKind::Gateway)
-            .then(|| participant.community.clone());
+        let role = verified
+            .claims
+            .role
+            .parse::<PersonRole>()
+            .map_err(|_| invalid("role"))?;
+        let relay =
+            (participant.kind == ParticipantKind::Gateway).then(|| participant.community.clone());
         Ok(Caller {
             participant: originator,
             person: Some(Person {
@@ -118,7 +123,9 @@ impl Authenticator {
                 Err(invalid("institution"))
             };
         }
-        let originator = directory.by_code(institution).ok_or_else(|| invalid("institution"))?;
+        let originator = directory
+            .by_code(institution)
+            .ok_or_else(|| invalid("institution"))?;
         let relay = &participant.community;
         // The parent speaks for everybody it has checked; a region only for its own institutions.
         if Some(relay) != self.parent.as_ref() && originator.community != *relay {
@@ -134,7 +141,10 @@ impl Authenticator {
 
     /// An assertion signed by an institution must be signed by the one it names, with a
     /// certificate registered for it.
-    #[expect(clippy::unused_self, reason = "reads as one of the authenticator's rules")]
+    #[expect(
+        clippy::unused_self,
+        reason = "reads as one of the authenticator's rules"
+    )]
     fn vouched(
         &self,
         directory: &Snapshot,
@@ -170,15 +180,19 @@ impl Authenticator {
         let network = self.parent.as_ref().unwrap_or(&self.home);
         let verified = verify(token, &self.trust, network, now)
             .or_else(|_| verify(token, &self.trust, &self.home, now))
-            .map_err(|refusal| {
-                invalid(refusal.rule()).caused_by(refusal.to_string())
-            })?;
+            .map_err(|refusal| invalid(refusal.rule()).caused_by(refusal.to_string()))?;
         let assertion = Arc::new(verified);
         let mut remembered = self.lock();
         if remembered.len() >= REMEMBERED {
             remembered.clear();
         }
-        remembered.insert(key, Remembered { assertion: Arc::clone(&assertion), generation });
+        remembered.insert(
+            key,
+            Remembered {
+                assertion: Arc::clone(&assertion),
+                generation,
+            },
+        );
         Ok(assertion)
     }
 

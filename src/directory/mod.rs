@@ -18,5 +18,7 @@ use crate::store::Schema;
 
 /// Adds the directory's tables to a schema.
 pub fn tables(schema: Schema) -> Schema {
-    schema.table::<service::MemberRow>().table::<service::VersionRow>()
+    schema
+        .table::<service::MemberRow>()
+        .table::<service::VersionRow>()
 }

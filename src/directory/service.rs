@@ -87,7 +87,12 @@ impl Directory {
     pub fn open(store: Arc<Store>, config: &Config) -> Result<Self> {
         let wrong = |error| Error::internal(error);
         let presets = Presets {
-            operators: config.tls.operators.iter().filter_map(|pin| pin.parse().ok()).collect(),
+            operators: config
+                .tls
+                .operators
+                .iter()
+                .filter_map(|pin| pin.parse().ok())
+                .collect(),
             parent: config.parent.as_ref().and_then(|parent| {
                 Some(Peer {
                     home: parent.home_community_id.parse().ok()?,
@@ -127,8 +132,14 @@ impl Directory {
     /// # Errors
     /// The store.
     pub fn read(&self) -> Result<pb::Directory> {
-        let version = self.store.get::<VersionRow>(b"version")?.map_or(0, |row| row.row.version);
-        let mut directory = pb::Directory { version, ..pb::Directory::default() };
+        let version = self
+            .store
+            .get::<VersionRow>(b"version")?
+            .map_or(0, |row| row.row.version);
+        let mut directory = pb::Directory {
+            version,
+            ..pb::Directory::default()
+        };
         self.store.scan::<MemberRow>(&mut |member| {
             directory.communities.extend(member.row.community);
             directory.institutions.extend(member.row.institution);
@@ -160,14 +171,18 @@ impl Directory {
         let validate_only = request.validate_only;
         let after = merged(before.clone(), request);
         Snapshot::build(&after)?;
-        let response =
-            pb::ApplyDirectoryResponse { version: after.version, ..Default::default() };
+        let response = pb::ApplyDirectoryResponse {
+            version: after.version,
+            ..Default::default()
+        };
         if validate_only {
             return Ok(response);
         }
         let writes = difference(&before, &after);
         call.note(|record| record.items = u32::try_from(writes.len()).unwrap_or(u32::MAX));
-        let response = call.commit(&self.store, now, writes, idempotency, response).await?;
+        let response = call
+            .commit(&self.store, now, writes, idempotency, response)
+            .await?;
         self.put_in_force(&self.read()?)?;
         Ok(response)
     }
@@ -183,7 +198,10 @@ impl Directory {
             return Ok(());
         }
         Snapshot::build(theirs)?;
-        let commit = Commit { writes: difference(&before, theirs), ..Commit::default() };
+        let commit = Commit {
+            writes: difference(&before, theirs),
+            ..Commit::default()
+        };
         let outcome = self.store.commit(commit).await?;
         debug_assert!(matches!(outcome, Outcome::Committed { .. }));
         self.put_in_force(theirs)
@@ -206,11 +224,17 @@ impl Directory {
     fn put_in_force(&self, directory: &pb::Directory) -> Result<()> {
         let mut snapshot = Snapshot::build(directory)?;
         for pin in &self.presets.operators {
-            snapshot.preset(*pin, self.preset(ParticipantKind::Operator, self.home.clone()));
+            snapshot.preset(
+                *pin,
+                self.preset(ParticipantKind::Operator, self.home.clone()),
+            );
         }
         if let Some(parent) = &self.presets.parent {
             for pin in &parent.pins {
-                snapshot.preset(*pin, self.preset(ParticipantKind::Gateway, parent.home.clone()));
+                snapshot.preset(
+                    *pin,
+                    self.preset(ParticipantKind::Gateway, parent.home.clone()),
+                );
             }
             snapshot.preset_peer(parent.clone());
         }
@@ -272,27 +296,41 @@ fn merged(before: pb::Directory, request: pb::ApplyDirectoryRequest) -> pb::Dire
 /// The rows that turn one directory into another.
 fn difference(before: &pb::Directory, after: &pb::Directory) -> Vec<Write> {
     let rows = |directory: &pb::Directory| -> BTreeMap<Vec<u8>, MemberRow> {
-        let communities = directory.communities.iter().cloned().map(|community| MemberRow {
-            community: Some(community),
-            institution: None,
-        });
-        let institutions = directory.institutions.iter().cloned().map(|institution| MemberRow {
-            community: None,
-            institution: Some(institution),
-        });
-        communities.chain(institutions).map(|row| (row.key(), row)).collect()
+        let communities = directory
+            .communities
+            .iter()
+            .cloned()
+            .map(|community| MemberRow {
+                community: Some(community),
+                institution: None,
+            });
+        let institutions = directory
+            .institutions
+            .iter()
+            .cloned()
+            .map(|institution| MemberRow {
+                community: None,
+                institution: Some(institution),
+            });
+        communities
+            .chain(institutions)
+            .map(|row| (row.key(), row))
+            .collect()
     };
     let (old, new) = (rows(before), rows(after));
     let changed = new
         .iter()
         .filter(|(key, row)| {
-            old.get(*key).is_none_or(|known| known.encode_to_vec() != row.encode_to_vec())
+            old.get(*key)
+                .is_none_or(|known| known.encode_to_vec() != row.encode_to_vec())
         })
         .map(|(_, row)| Write::put(row));
     let gone = old
         .keys()
         .filter(|key| !new.contains_key(*key))
         .map(|key| Write::delete::<MemberRow>(key.clone()));
-    let version = Write::put(&VersionRow { version: after.version });
+    let version = Write::put(&VersionRow {
+        version: after.version,
+    });
     changed.chain(gone).chain([version]).collect()
 }

@@ -52,7 +52,10 @@ impl Snapshot {
     /// # Errors
     /// The first member that is malformed, with the field's path.
     pub fn build(directory: &pb::Directory) -> Result<Self> {
-        let mut snapshot = Self { version: directory.version, ..Self::default() };
+        let mut snapshot = Self {
+            version: directory.version,
+            ..Self::default()
+        };
         for (index, community) in directory.communities.iter().enumerate() {
             snapshot
                 .community(community)
@@ -73,14 +76,23 @@ impl Snapshot {
         }
         for authority in &community.assigning_authorities {
             let authority: AssigningAuthority = oid("assigning_authorities", &authority.oid)?;
-            if self.authorities.get(&authority).is_some_and(|owner| *owner != home) {
+            if self
+                .authorities
+                .get(&authority)
+                .is_some_and(|owner| *owner != home)
+            {
                 let message = "is owned by another community already";
-                return Err(Error::field(Reason::ForeignDomain, "assigning_authorities", message));
+                return Err(Error::field(
+                    Reason::ForeignDomain,
+                    "assigning_authorities",
+                    message,
+                ));
             }
             self.authorities.insert(authority, home.clone());
         }
         for repository in &community.repository_unique_ids {
-            self.repositories.insert(oid("repository_unique_ids", repository)?, home.clone());
+            self.repositories
+                .insert(oid("repository_unique_ids", repository)?, home.clone());
         }
         let endpoint = community
             .endpoints
@@ -97,8 +109,17 @@ impl Snapshot {
             purposes: Vec::new(),
         });
         let pins = self.register(&community.gateway_certificates, &participant)?;
-        let name = community.name.as_ref().map(|name| name.ja.clone()).unwrap_or_default();
-        let peer = Arc::new(Peer { home: home.clone(), name, endpoint, pins });
+        let name = community
+            .name
+            .as_ref()
+            .map(|name| name.ja.clone())
+            .unwrap_or_default();
+        let peer = Arc::new(Peer {
+            home: home.clone(),
+            name,
+            endpoint,
+            pins,
+        });
         self.peers.insert(home, peer);
         Ok(())
     }
@@ -110,9 +131,10 @@ impl Snapshot {
         if institution.status() != pb::MemberStatus::Active {
             return Ok(());
         }
-        let roles = institution.allowed_roles.iter().map(|role| {
-            parse::<PersonRole>("allowed_roles", role)
-        });
+        let roles = institution
+            .allowed_roles
+            .iter()
+            .map(|role| parse::<PersonRole>("allowed_roles", role));
         let purposes = institution.allowed_purposes().map(|purpose| {
             purpose_of_use(purpose)
                 .ok_or_else(|| Error::field(Reason::InvalidField, "allowed_purposes", "is unknown"))
@@ -168,11 +190,17 @@ impl Snapshot {
 
     /// Adds the peer that the configuration names (the parent), unless the directory already does.
     pub(super) fn preset_peer(&mut self, peer: Peer) {
-        self.peers.entry(peer.home.clone()).or_insert_with(|| Arc::new(peer));
+        self.peers
+            .entry(peer.home.clone())
+            .or_insert_with(|| Arc::new(peer));
     }
 
     /// Adds assigning authorities the configuration gives this community.
-    pub(super) fn preset_authority(&mut self, authority: AssigningAuthority, home: HomeCommunityId) {
+    pub(super) fn preset_authority(
+        &mut self,
+        authority: AssigningAuthority,
+        home: HomeCommunityId,
+    ) {
         self.authorities.entry(authority).or_insert(home);
     }
 
@@ -242,9 +270,11 @@ fn kind(kind: pb::InstitutionKind) -> Result<ParticipantKind> {
         I::VisitingNursing | I::Care => Ok(ParticipantKind::Care),
         I::FireDepartment => Ok(ParticipantKind::FireDepartment),
         I::Operator => Ok(ParticipantKind::Operator),
-        I::Gateway | I::Portal | I::Municipality | I::Unspecified => {
-            Err(Error::field(Reason::InvalidField, "kind", "is not a kind of institution taken here"))
-        }
+        I::Gateway | I::Portal | I::Municipality | I::Unspecified => Err(Error::field(
+            Reason::InvalidField,
+            "kind",
+            "is not a kind of institution taken here",
+        )),
     }
 }
 
@@ -262,5 +292,6 @@ where
     T: std::str::FromStr,
     T::Err: std::fmt::Display,
 {
-    text.parse().map_err(|error: T::Err| Error::field(Reason::InvalidOid, field, error.to_string()))
+    text.parse()
+        .map_err(|error: T::Err| Error::field(Reason::InvalidOid, field, error.to_string()))
 }

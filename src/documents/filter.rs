@@ -29,7 +29,11 @@ pub(crate) fn check(filter: &pb::DocumentFilter) -> Result<()> {
 }
 
 /// Whether `entry`, registered at `sequence`, answers `filter`.
-pub(crate) fn matches(entry: &pb::DocumentEntry, sequence: u64, filter: &pb::DocumentFilter) -> bool {
+pub(crate) fn matches(
+    entry: &pb::DocumentEntry,
+    sequence: u64,
+    filter: &pb::DocumentFilter,
+) -> bool {
     let statuses = if filter.statuses.is_empty() {
         entry.availability_status() == pb::AvailabilityStatus::Approved
     } else {
@@ -38,7 +42,10 @@ pub(crate) fn matches(entry: &pb::DocumentEntry, sequence: u64, filter: &pb::Doc
     statuses
         && one_of(&filter.class_codes, entry.class_code.as_ref())
         && one_of(&filter.type_codes, entry.type_code.as_ref())
-        && one_of(&filter.practice_setting_codes, entry.practice_setting_code.as_ref())
+        && one_of(
+            &filter.practice_setting_codes,
+            entry.practice_setting_code.as_ref(),
+        )
         && one_of(
             &filter.healthcare_facility_type_codes,
             entry.healthcare_facility_type_code.as_ref(),
@@ -47,7 +54,10 @@ pub(crate) fn matches(entry: &pb::DocumentEntry, sequence: u64, filter: &pb::Doc
         && all_lists(&filter.event_codes, &entry.event_codes)
         && all_lists(&filter.confidentiality_codes, &entry.confidentiality_codes)
         && within(filter.creation_time.as_ref(), &entry.creation_time)
-        && within(filter.service_start_time.as_ref(), &entry.service_start_time)
+        && within(
+            filter.service_start_time.as_ref(),
+            &entry.service_start_time,
+        )
         && within(filter.service_stop_time.as_ref(), &entry.service_stop_time)
         && alternatives(&filter.object_types, &entry.object_type)
         && alternatives(&filter.mime_types, &entry.mime_type)
@@ -72,7 +82,10 @@ fn one_of(wanted: &[cpb::CodedValue], code: Option<&cpb::CodedValue>) -> bool {
 fn all_lists(lists: &[pb::CodeList], codes: &[cpb::CodedValue]) -> bool {
     lists.iter().all(|list| {
         list.any_of.is_empty()
-            || list.any_of.iter().any(|wanted| codes.iter().any(|code| same(wanted, code)))
+            || list
+                .any_of
+                .iter()
+                .any(|wanted| codes.iter().any(|code| same(wanted, code)))
     })
 }
 
@@ -81,22 +94,39 @@ fn within(range: Option<&pb::TimeRange>, time: &str) -> bool {
     let Some(range) = range.filter(|range| !range.from.is_empty() || !range.to.is_empty()) else {
         return true;
     };
-    let Ok(time) = time.parse::<Dtm>() else { return false };
-    let from = range.from.parse::<Dtm>().map_or(true, |from| time.earliest() >= from.earliest());
-    let to = range.to.parse::<Dtm>().map_or(true, |to| time.earliest() < to.earliest());
+    let Ok(time) = time.parse::<Dtm>() else {
+        return false;
+    };
+    let from = range
+        .from
+        .parse::<Dtm>()
+        .map_or(true, |from| time.earliest() >= from.earliest());
+    let to = range
+        .to
+        .parse::<Dtm>()
+        .map_or(true, |to| time.earliest() < to.earliest());
     from && to
 }
 
 fn authors(filter: &pb::DocumentFilter, entry: &pb::DocumentEntry) -> bool {
     let institutions = filter.author_institution_ids.is_empty()
-        || entry.authors.iter().flat_map(|author| &author.institutions).any(|institution| {
-            filter.author_institution_ids.contains(&institution.id)
-        });
+        || entry
+            .authors
+            .iter()
+            .flat_map(|author| &author.institutions)
+            .any(|institution| filter.author_institution_ids.contains(&institution.id));
     let persons = filter.author_persons.is_empty()
-        || entry.authors.iter().filter_map(|author| author.person.as_ref()).any(|person| {
-            let name = format!("{}{}", person.family, person.given);
-            filter.author_persons.iter().any(|wanted| name.contains(wanted.trim_matches('%')))
-        });
+        || entry
+            .authors
+            .iter()
+            .filter_map(|author| author.person.as_ref())
+            .any(|person| {
+                let name = format!("{}{}", person.family, person.given);
+                filter
+                    .author_persons
+                    .iter()
+                    .any(|wanted| name.contains(wanted.trim_matches('%')))
+            });
     institutions && persons
 }
 
@@ -115,7 +145,11 @@ mod tests {
     use super::*;
 
     fn code(code: &str) -> cpb::CodedValue {
-        cpb::CodedValue { code: code.into(), system: "s".into(), ..cpb::CodedValue::default() }
+        cpb::CodedValue {
+            code: code.into(),
+            system: "s".into(),
+            ..cpb::CodedValue::default()
+        }
     }
 
     fn entry() -> pb::DocumentEntry {
@@ -130,10 +164,14 @@ mod tests {
 
     #[test]
     fn fields_are_anded_and_alternatives_ored() {
-        let mut filter =
-            pb::DocumentFilter { class_codes: vec![code("x"), code("57133-1")], ..Default::default() };
+        let mut filter = pb::DocumentFilter {
+            class_codes: vec![code("x"), code("57133-1")],
+            ..Default::default()
+        };
         assert!(matches(&entry(), 5, &filter));
-        let list = |codes: &[&str]| pb::CodeList { any_of: codes.iter().map(|c| code(c)).collect() };
+        let list = |codes: &[&str]| pb::CodeList {
+            any_of: codes.iter().map(|c| code(c)).collect(),
+        };
         filter.event_codes = vec![list(&["a", "z"]), list(&["b"])];
         assert!(matches(&entry(), 5, &filter));
         filter.event_codes.push(list(&["z"]));
@@ -143,7 +181,10 @@ mod tests {
     #[test]
     fn time_bounds_are_from_inclusive_to_exclusive() {
         let range = |from: &str, to: &str| pb::DocumentFilter {
-            creation_time: Some(pb::TimeRange { from: from.into(), to: to.into() }),
+            creation_time: Some(pb::TimeRange {
+                from: from.into(),
+                to: to.into(),
+            }),
             ..Default::default()
         };
         assert!(matches(&entry(), 0, &range("20240131", "20240201")));

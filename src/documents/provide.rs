@@ -41,11 +41,19 @@ impl Documents {
     /// The first metadata rule broken.
     pub fn begin(&self, submission: pb::Submission) -> Result<Provision<'_>> {
         if self.repository().is_none() {
-            return Err(Error::new(Reason::RoleNotServed, "this node has no repository"));
+            return Err(Error::new(
+                Reason::RoleNotServed,
+                "this node has no repository",
+            ));
         }
         let submission = self.validate(submission)?;
         let blobs = submission.entries.iter().map(|_| None).collect();
-        Ok(Provision { documents: self, submission, blobs, current: None })
+        Ok(Provision {
+            documents: self,
+            submission,
+            blobs,
+            current: None,
+        })
     }
 }
 
@@ -78,7 +86,12 @@ impl Provision<'_> {
         let writer = self.documents.store.blobs().writer()?;
         let (chunks, receiver) = mpsc::channel(QUEUE);
         let writer = tokio::task::spawn_blocking(move || write_all(writer, receiver));
-        self.current = Some(Receiving { index, received: 0, chunks, writer });
+        self.current = Some(Receiving {
+            index,
+            received: 0,
+            chunks,
+            writer,
+        });
         Ok(())
     }
 
@@ -93,25 +106,40 @@ impl Provision<'_> {
             return Err(Error::field(Reason::MissingDocument, "chunk", message));
         };
         current.received = current.received.saturating_add(bytes.len() as u64);
-        let declared = self.submission.entries.get(current.index).map_or(0, |entry| entry.size);
+        let declared = self
+            .submission
+            .entries
+            .get(current.index)
+            .map_or(0, |entry| entry.size);
         if current.received > declared {
             return Err(mismatch(current.index, Reason::SizeMismatch));
         }
         if current.chunks.send(bytes).await.is_err() {
             return Err(self.close_current().await.err().unwrap_or_else(|| {
-                Error::new(Reason::StoreUnavailable, "the document could not be written")
+                Error::new(
+                    Reason::StoreUnavailable,
+                    "the document could not be written",
+                )
             }));
         }
         Ok(())
     }
 
     async fn close_current(&mut self) -> Result<()> {
-        let Some(Receiving { index, chunks, writer, .. }) = self.current.take() else {
+        let Some(Receiving {
+            index,
+            chunks,
+            writer,
+            ..
+        }) = self.current.take()
+        else {
             return Ok(());
         };
         drop(chunks);
         let info = writer.await.map_err(Error::internal)??;
-        let Some(entry) = self.submission.entries.get_mut(index) else { return Ok(()) };
+        let Some(entry) = self.submission.entries.get_mut(index) else {
+            return Ok(());
+        };
         if info.size != entry.size {
             return Err(mismatch(index, Reason::SizeMismatch));
         }
@@ -148,10 +176,16 @@ impl Provision<'_> {
         let missing = self.blobs.iter().position(Option::is_none);
         if let Some(index) = missing {
             let field = format!("entries[{index}]");
-            return Err(Error::field(Reason::MissingDocument, field, "its document did not come"));
+            return Err(Error::field(
+                Reason::MissingDocument,
+                field,
+                "its document did not come",
+            ));
         }
         let blobs: Vec<Vec<u8>> = self.blobs.into_iter().flatten().collect();
-        self.documents.register(permit, call, self.submission, &blobs, idempotency, attach).await
+        self.documents
+            .register(permit, call, self.submission, &blobs, idempotency, attach)
+            .await
     }
 }
 

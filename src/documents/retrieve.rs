@@ -26,7 +26,10 @@ impl Documents {
     /// # Errors
     /// [`Reason::UnknownDocument`] if its bytes are not here.
     pub fn stream(&self, permit: &Permit, found: &Found, request_index: u32) -> Result<Parts> {
-        debug_assert!(matches!(permit.action(), Action::ReadDocument | Action::ReadSummary));
+        debug_assert!(matches!(
+            permit.action(),
+            Action::ReadDocument | Action::ReadSummary
+        ));
         let id = BlobId::from_slice(&found.blob)
             .ok_or_else(|| Error::new(Reason::UnknownDocument, "the document is not here"))?;
         let mut reader = self.store.blobs().reader(&id)?;
@@ -88,7 +91,10 @@ impl Documents {
             .ok_or_else(|| Error::new(Reason::UnknownDocument, "the document is not here"))?;
         let mut reader = self.store.blobs().reader(&id)?;
         if reader.size() > limit {
-            return Err(Error::new(Reason::MessageTooLarge, "the document is too large to be read"));
+            return Err(Error::new(
+                Reason::MessageTooLarge,
+                "the document is too large to be read",
+            ));
         }
         let mut content = Vec::new();
         while let Some(chunk) = reader.next_chunk()? {

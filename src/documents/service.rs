@@ -48,7 +48,11 @@ pub struct Found {
 impl Found {
     /// Class code and confidentiality, for the decision.
     pub fn sensitivity(&self) -> (&str, crate::types::Confidentiality) {
-        let class = self.entry.class_code.as_ref().map_or("", |code| code.code.as_str());
+        let class = self
+            .entry
+            .class_code
+            .as_ref()
+            .map_or("", |code| code.code.as_str());
         (class, confidentiality_of(&self.entry))
     }
 }
@@ -74,7 +78,11 @@ impl Documents {
             repository: config.repository().map_err(wrong)?,
             max_document_bytes: config.documents.max_document_bytes,
         };
-        Ok(Self { store, clock, rules })
+        Ok(Self {
+            store,
+            clock,
+            rules,
+        })
     }
 
     /// The community whose documents these are.
@@ -96,11 +104,19 @@ impl Documents {
     }
 
     pub(super) fn patient_tag(&self, patient: &PatientIdentifier) -> Vec<u8> {
-        self.store.keys().tag("patient", patient.to_cx().as_bytes()).as_bytes().to_vec()
+        self.store
+            .keys()
+            .tag("patient", patient.to_cx().as_bytes())
+            .as_bytes()
+            .to_vec()
     }
 
     fn unique_tag(&self, unique_id: &DocumentUniqueId) -> Vec<u8> {
-        self.store.keys().tag("unique-id", unique_id.as_str().as_bytes()).as_bytes().to_vec()
+        self.store
+            .keys()
+            .tag("unique-id", unique_id.as_str().as_bytes())
+            .as_bytes()
+            .to_vec()
     }
 
     /// Registers a valid submission whose documents are durable: one frame, all or nothing
@@ -143,15 +159,24 @@ impl Documents {
             uuid: submission.set_uuid.as_bytes().to_vec(),
             patient,
             set: Some(submission.set.clone()),
-            entries: submission.entries.iter().map(|entry| entry.uuid.as_bytes().to_vec()).collect(),
+            entries: submission
+                .entries
+                .iter()
+                .map(|entry| entry.uuid.as_bytes().to_vec())
+                .collect(),
         };
         writes.push(Write::put(&set).expecting(Expect::Absent));
         call.note(|record| {
             record.items = u32::try_from(submission.entries.len()).unwrap_or(u32::MAX);
-            record.documents =
-                submission.entries.iter().map(|entry| entry.uuid.to_string()).collect();
+            record.documents = submission
+                .entries
+                .iter()
+                .map(|entry| entry.uuid.to_string())
+                .collect();
         });
-        let committed = call.commit(&self.store, now, writes, idempotency, result).await;
+        let committed = call
+            .commit(&self.store, now, writes, idempotency, result)
+            .await;
         committed.map_err(|error| match error.reason() {
             Reason::ConcurrentChange => Error::field(
                 Reason::DuplicateUniqueId,
@@ -169,7 +194,7 @@ impl Documents {
         }
     }
 
-    /// A patient's entries that answer `filter` and that the permit covers (FindDocuments), a page
+    /// A patient's entries that answer `filter` and that the permit covers (`FindDocuments`), a page
     /// at a time.
     ///
     /// # Errors
@@ -185,7 +210,11 @@ impl Documents {
         filter::check(filter)?;
         let prefix = self.patient_tag(patient);
         let after = self.resume(&prefix, page_token)?;
-        let size = if page_size == 0 { PAGE_DEFAULT } else { page_size.min(MAX_PAGE) };
+        let size = if page_size == 0 {
+            PAGE_DEFAULT
+        } else {
+            page_size.min(MAX_PAGE)
+        };
         let rows = self.store.by_index::<EntryRow>(
             EntryRow::BY_PATIENT,
             &prefix,
@@ -203,9 +232,12 @@ impl Documents {
             }
             let sequence = versioned.version.0;
             last = Some(key);
-            let Some(found) = found(versioned) else { continue };
+            let Some(found) = found(versioned) else {
+                continue;
+            };
             let (class, confidentiality) = found.sensitivity();
-            if permit.covers(class, confidentiality) && filter::matches(&found.entry, sequence, filter)
+            if permit.covers(class, confidentiality)
+                && filter::matches(&found.entry, sequence, filter)
             {
                 page.entries.push(found.entry);
             }
@@ -227,7 +259,11 @@ impl Documents {
             return Ok(None);
         }
         let wrong = || {
-            Error::field(Reason::InvalidToken, "page_token", "is not a token of this query")
+            Error::field(
+                Reason::InvalidToken,
+                "page_token",
+                "is not a token of this query",
+            )
         };
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| wrong())?;
         let (tag, key) = bytes.split_at_checked(16).ok_or_else(wrong)?;
@@ -252,13 +288,22 @@ impl Documents {
     /// The store.
     pub fn by_unique_id(&self, unique_id: &DocumentUniqueId) -> Result<Option<Found>> {
         let unique = self.store.get::<UniqueRow>(&self.unique_tag(unique_id))?;
-        let Some(unique) = unique else { return Ok(None) };
-        Ok(self.store.get::<EntryRow>(&unique.row.entry)?.and_then(found))
+        let Some(unique) = unique else {
+            return Ok(None);
+        };
+        Ok(self
+            .store
+            .get::<EntryRow>(&unique.row.entry)?
+            .and_then(found))
     }
 }
 
 fn found(versioned: Versioned<EntryRow>) -> Option<Found> {
     let sequence = versioned.version.0;
     let EntryRow { entry, blob, .. } = versioned.row;
-    entry.map(|entry| Found { entry, blob, sequence })
+    entry.map(|entry| Found {
+        entry,
+        blob,
+        sequence,
+    })
 }

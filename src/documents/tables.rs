@@ -43,7 +43,10 @@ impl Row for EntryRow {
     }
 
     fn index(&self) -> Vec<IndexKey> {
-        let key = KeyBuilder::new().fixed(&self.patient).fixed(&self.uuid).build();
+        let key = KeyBuilder::new()
+            .fixed(&self.patient)
+            .fixed(&self.uuid)
+            .build();
         vec![IndexKey::new(Self::BY_PATIENT, key)]
     }
 }
@@ -99,7 +102,10 @@ impl Row for SubmissionRow {
     }
 
     fn index(&self) -> Vec<IndexKey> {
-        let key = KeyBuilder::new().fixed(&self.patient).fixed(&self.uuid).build();
+        let key = KeyBuilder::new()
+            .fixed(&self.patient)
+            .fixed(&self.uuid)
+            .build();
         vec![IndexKey::new(Self::BY_PATIENT, key)]
     }
 }

@@ -11,10 +11,16 @@ fn rules() -> Rules {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the fields are optional")]
 fn code(code: &str) -> Option<cpb::CodedValue> {
-    Some(cpb::CodedValue { code: code.into(), system: "1.2".into(), ..Default::default() })
+    Some(cpb::CodedValue {
+        code: code.into(),
+        system: "1.2".into(),
+        ..Default::default()
+    })
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn patient() -> Option<cpb::Identifier> {
     Some(cpb::Identifier {
         assigning_authority: "1.2.3.4".into(),
@@ -35,7 +41,10 @@ fn entry() -> pb::DocumentEntry {
         practice_setting_code: code("01"),
         confidentiality_codes: code("N").into_iter().collect(),
         authors: vec![pb::Author {
-            institutions: vec![pb::MetadataOrganization { name: "病院".into(), ..Default::default() }],
+            institutions: vec![pb::MetadataOrganization {
+                name: "病院".into(),
+                ..Default::default()
+            }],
             ..Default::default()
         }],
         creation_time: "20240131".into(),
@@ -70,18 +79,38 @@ fn a_good_submission_gets_what_the_registry_assigns() {
     assert!(entry.entry_uuid.starts_with("urn:uuid:"));
     assert_eq!(entry.home_community_id, "urn:oid:1.2.3");
     assert_eq!(entry.repository_unique_id, "1.2.3.1");
-    assert_eq!(entry.availability_status(), pb::AvailabilityStatus::Approved);
+    assert_eq!(
+        entry.availability_status(),
+        pb::AvailabilityStatus::Approved
+    );
 }
 
 type Change = fn(&mut pb::Submission);
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of cases")]
 fn every_broken_rule_names_its_field() {
     let cases: &[(Change, Reason, &str)] = &[
-        (|s| s.entries[0].hash.clear(), Reason::MissingHash, "entries[0].hash"),
-        (|s| s.entries[0].size = None, Reason::MissingHash, "entries[0].size"),
-        (|s| s.entries[0].hash = "xyz".into(), Reason::InvalidField, "entries[0].hash"),
-        (|s| s.entries[0].size = Some(1_001), Reason::MessageTooLarge, "entries[0].size"),
+        (
+            |s| s.entries[0].hash.clear(),
+            Reason::MissingHash,
+            "entries[0].hash",
+        ),
+        (
+            |s| s.entries[0].size = None,
+            Reason::MissingHash,
+            "entries[0].size",
+        ),
+        (
+            |s| s.entries[0].hash = "xyz".into(),
+            Reason::InvalidField,
+            "entries[0].hash",
+        ),
+        (
+            |s| s.entries[0].size = Some(1_001),
+            Reason::MessageTooLarge,
+            "entries[0].size",
+        ),
         (
             |s| s.entries[0].home_community_id = "urn:oid:9.9".into(),
             Reason::InvalidField,
@@ -102,33 +131,61 @@ fn every_broken_rule_names_its_field() {
             Reason::PatientMismatch,
             "entries[0].patient_id",
         ),
-        (|s| s.entries[0].class_code = None, Reason::MissingField, "entries[0].class_code"),
+        (
+            |s| s.entries[0].class_code = None,
+            Reason::MissingField,
+            "entries[0].class_code",
+        ),
         (
             |s| s.entries[0].confidentiality_codes.clear(),
             Reason::MissingField,
             "entries[0].confidentiality_codes",
         ),
-        (|s| s.entries[0].authors.clear(), Reason::MissingField, "entries[0].authors"),
+        (
+            |s| s.entries[0].authors.clear(),
+            Reason::MissingField,
+            "entries[0].authors",
+        ),
         (
             |s| s.entries[0].creation_time = "2024-01-31".into(),
             Reason::InvalidField,
             "entries[0].creation_time",
         ),
-        (|s| s.entries[0].mime_type = "pdf".into(), Reason::InvalidField, "entries[0].mime_type"),
-        (|s| s.entries[0].unique_id.clear(), Reason::MissingField, "entries[0].unique_id"),
+        (
+            |s| s.entries[0].mime_type = "pdf".into(),
+            Reason::InvalidField,
+            "entries[0].mime_type",
+        ),
+        (
+            |s| s.entries[0].unique_id.clear(),
+            Reason::MissingField,
+            "entries[0].unique_id",
+        ),
         (|s| s.entries.clear(), Reason::InvalidField, "entries"),
-        (|s| s.entries.push(entry()), Reason::InvalidField, "entries[0].unique_id"),
+        (
+            |s| s.entries.push(entry()),
+            Reason::InvalidField,
+            "entries[0].unique_id",
+        ),
         (
             |s| s.submission_set.as_mut().unwrap().source_id = "1.02".into(),
             Reason::InvalidOid,
             "submission_set.source_id",
         ),
-        (|s| s.submission_set = None, Reason::MissingField, "submission_set"),
+        (
+            |s| s.submission_set = None,
+            Reason::MissingField,
+            "submission_set",
+        ),
     ];
     for (change, reason, field) in cases {
         let mut wrong = submission();
         change(&mut wrong);
         let error = validate(wrong, &rules()).unwrap_err();
-        assert_eq!((error.reason(), error.wrong_field()), (*reason, Some(*field)), "{field}");
+        assert_eq!(
+            (error.reason(), error.wrong_field()),
+            (*reason, Some(*field)),
+            "{field}"
+        );
     }
 }

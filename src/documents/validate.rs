@@ -50,7 +50,10 @@ pub(crate) struct ValidEntry {
 /// The first rule broken, with the field's path.
 pub(crate) fn validate(submission: pb::Submission, rules: &Rules) -> Result<ValidSubmission> {
     if !submission.folders.is_empty() {
-        return Err(Error::new(Reason::NotImplemented, "folders are not taken yet"));
+        return Err(Error::new(
+            Reason::NotImplemented,
+            "folders are not taken yet",
+        ));
     }
     let members_only = submission
         .associations
@@ -62,12 +65,17 @@ pub(crate) fn validate(submission: pb::Submission, rules: &Rules) -> Result<Vali
             "associations other than HasMember are not taken yet",
         ));
     }
-    let mut set = submission.submission_set.ok_or_else(|| Error::missing("submission_set"))?;
+    let mut set = submission
+        .submission_set
+        .ok_or_else(|| Error::missing("submission_set"))?;
     let patient = identifier(set.patient_id.as_ref(), "submission_set.patient_id")?;
     required("submission_set.unique_id", &set.unique_id)?;
     oid("submission_set.source_id", &set.source_id)?;
     dtm("submission_set.submission_time", &set.submission_time)?;
-    coded("submission_set.content_type_code", set.content_type_code.as_ref())?;
+    coded(
+        "submission_set.content_type_code",
+        set.content_type_code.as_ref(),
+    )?;
     if submission.entries.is_empty() || submission.entries.len() > MAX_ENTRIES {
         let message = format!("must hold between 1 and {MAX_ENTRIES} entries");
         return Err(Error::field(Reason::InvalidField, "entries", message));
@@ -83,7 +91,12 @@ pub(crate) fn validate(submission: pb::Submission, rules: &Rules) -> Result<Vali
         entries.push(valid);
     }
     distinct(&entries)?;
-    Ok(ValidSubmission { patient, set, set_uuid, entries })
+    Ok(ValidSubmission {
+        patient,
+        set,
+        set_uuid,
+        entries,
+    })
 }
 
 fn distinct(entries: &[ValidEntry]) -> Result<()> {
@@ -95,7 +108,11 @@ fn distinct(entries: &[ValidEntry]) -> Result<()> {
         });
         if twice {
             let field = format!("entries[{index}].unique_id");
-            return Err(Error::field(Reason::InvalidField, field, "stands twice in the submission"));
+            return Err(Error::field(
+                Reason::InvalidField,
+                field,
+                "stands twice in the submission",
+            ));
         }
     }
     Ok(())
@@ -116,7 +133,10 @@ fn validate_entry(
         ("class_code", &entry.class_code),
         ("type_code", &entry.type_code),
         ("format_code", &entry.format_code),
-        ("healthcare_facility_type_code", &entry.healthcare_facility_type_code),
+        (
+            "healthcare_facility_type_code",
+            &entry.healthcare_facility_type_code,
+        ),
         ("practice_setting_code", &entry.practice_setting_code),
     ] {
         coded(field, code.as_ref())?;
@@ -149,7 +169,14 @@ fn validate_entry(
     if let Some(repository) = &rules.repository {
         entry.repository_unique_id = repository.to_string();
     }
-    Ok(ValidEntry { symbolic, uuid, unique_id, sha1, size, entry })
+    Ok(ValidEntry {
+        symbolic,
+        uuid,
+        unique_id,
+        sha1,
+        size,
+        entry,
+    })
 }
 
 /// Hash and size are required: a document without them could change unseen.
@@ -159,13 +186,24 @@ fn integrity(entry: &pb::DocumentEntry, rules: &Rules) -> Result<([u8; 20], u64)
         return Err(Error::field(Reason::MissingHash, "hash", message));
     }
     let sha1 = hex(&entry.hash).ok_or_else(|| {
-        Error::field(Reason::InvalidField, "hash", "is not a SHA-1 of 40 hexadecimal digits")
+        Error::field(
+            Reason::InvalidField,
+            "hash",
+            "is not a SHA-1 of 40 hexadecimal digits",
+        )
     })?;
     let size = entry.size.ok_or_else(|| {
-        Error::field(Reason::MissingHash, "size", "the size of the document is required")
+        Error::field(
+            Reason::MissingHash,
+            "size",
+            "the size of the document is required",
+        )
     })?;
     if size > rules.max_document_bytes {
-        let message = format!("is more than the {} bytes taken here", rules.max_document_bytes);
+        let message = format!(
+            "is more than the {} bytes taken here",
+            rules.max_document_bytes
+        );
         return Err(Error::field(Reason::MessageTooLarge, "size", message));
     }
     Ok((sha1, size))
@@ -177,14 +215,22 @@ fn home(entry: &pb::DocumentEntry, rules: &Rules) -> Result<()> {
         let given: HomeCommunityId = parse("home_community_id", &entry.home_community_id)?;
         if given != rules.home {
             let message = "is another community's; documents are registered in their own";
-            return Err(Error::field(Reason::ForeignDomain, "home_community_id", message));
+            return Err(Error::field(
+                Reason::ForeignDomain,
+                "home_community_id",
+                message,
+            ));
         }
     }
     if !entry.repository_unique_id.is_empty() {
         let given: RepositoryUniqueId = parse("repository_unique_id", &entry.repository_unique_id)?;
         if Some(&given) != rules.repository.as_ref() {
             let message = "is not the repository of this community";
-            return Err(Error::field(Reason::UnknownRepository, "repository_unique_id", message));
+            return Err(Error::field(
+                Reason::UnknownRepository,
+                "repository_unique_id",
+                message,
+            ));
         }
     }
     Ok(())
@@ -214,7 +260,10 @@ fn confidentiality(entry: &pb::DocumentEntry) -> Result<()> {
 /// authorInstitution is mandatory, authorPerson is not (JAHIS guide).
 fn authors(entry: &pb::DocumentEntry) -> Result<()> {
     let named = entry.authors.iter().flat_map(|author| &author.institutions);
-    if named.clone().any(|institution| !institution.name.is_empty()) {
+    if named
+        .clone()
+        .any(|institution| !institution.name.is_empty())
+    {
         Ok(())
     } else {
         Err(Error::field(
@@ -236,11 +285,19 @@ pub(crate) fn confidentiality_of(entry: &pb::DocumentEntry) -> Confidentiality {
         .filter_map(|code| Confidentiality::from_code(&code.code))
         .max()
         .unwrap_or(Confidentiality::VeryRestricted);
-    if uninformed { Confidentiality::VeryRestricted } else { coded }
+    if uninformed {
+        Confidentiality::VeryRestricted
+    } else {
+        coded
+    }
 }
 
 fn required(field: &'static str, value: &str) -> Result<()> {
-    if value.is_empty() { Err(Error::missing(field)) } else { Ok(()) }
+    if value.is_empty() {
+        Err(Error::missing(field))
+    } else {
+        Ok(())
+    }
 }
 
 fn parse<T>(field: &'static str, value: &str) -> Result<T>
@@ -256,7 +313,9 @@ where
 fn oid(field: &'static str, value: &str) -> Result<()> {
     required(field, value)?;
     let parsed: Result<Oid, _> = value.parse();
-    parsed.map(|_| ()).map_err(|error| Error::field(Reason::InvalidOid, field, error.to_string()))
+    parsed
+        .map(|_| ())
+        .map_err(|error| Error::field(Reason::InvalidOid, field, error.to_string()))
 }
 
 fn dtm(field: &'static str, value: &str) -> Result<()> {
@@ -267,7 +326,11 @@ fn dtm(field: &'static str, value: &str) -> Result<()> {
 fn coded(field: &'static str, value: Option<&cpb::CodedValue>) -> Result<()> {
     match value {
         Some(code) if !code.code.is_empty() && !code.system.is_empty() => Ok(()),
-        _ => Err(Error::field(Reason::MissingField, field, "needs a code and its system")),
+        _ => Err(Error::field(
+            Reason::MissingField,
+            field,
+            "needs a code and its system",
+        )),
     }
 }
 
@@ -275,11 +338,17 @@ fn mime(field: &'static str, value: &str) -> Result<()> {
     required(field, value)?;
     let token = |part: &str| {
         !part.is_empty()
-            && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
+            && part
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&byte))
     };
     match value.split_once('/') {
         Some((kind, subtype)) if token(kind) && token(subtype) && value.len() <= 127 => Ok(()),
-        _ => Err(Error::field(Reason::InvalidField, field, "is not a media type")),
+        _ => Err(Error::field(
+            Reason::InvalidField,
+            field,
+            "is not a media type",
+        )),
     }
 }
 

@@ -53,11 +53,16 @@ impl Grants {
         debug_assert_eq!(permit.action(), Action::BreakGlass);
         check(request)?;
         let now = self.clock.now();
-        let asked = request.duration.as_ref().map_or(i64::MAX, |asked| asked.seconds.max(60));
+        let asked = request
+            .duration
+            .as_ref()
+            .map_or(i64::MAX, |asked| asked.seconds.max(60));
         let seconds = asked.min(MAX_HOURS * 3600);
-        let expires = now.checked_add(seconds.seconds()).map_err(Error::internal)?;
+        let expires = now
+            .checked_add(seconds.seconds())
+            .map_err(Error::internal)?;
         let id = uuid::Uuid::new_v4().to_string();
-        let notice = self.notice(call, request, &id, now)?;
+        let notice = Self::notice(call, request, &id, now)?;
         let row = GrantRow {
             id: id.clone(),
             linkage: linkage.to_bytes().to_vec(),
@@ -77,11 +82,11 @@ impl Grants {
             expires: Some(crate::wire::timestamp(expires)),
         };
         let writes = vec![Write::put(&row).expecting(Expect::Absent)];
-        call.commit(&self.store, now, writes, idempotency, response).await
+        call.commit(&self.store, now, writes, idempotency, response)
+            .await
     }
 
     fn notice(
-        &self,
         call: &Call,
         request: &pb::OpenBreakGlassRequest,
         id: &str,
@@ -93,7 +98,9 @@ impl Grants {
             home_community_id: caller.participant.community.to_string(),
             ..cpb::InstitutionRef::default()
         };
-        let due = now.checked_add((REVIEW_DAYS * 24).hours()).map_err(Error::internal)?;
+        let due = now
+            .checked_add((REVIEW_DAYS * 24).hours())
+            .map_err(Error::internal)?;
         Ok(pb::AccessNotice {
             notice_id: id.to_owned(),
             grant_id: id.to_owned(),
@@ -123,11 +130,18 @@ impl Grants {
     pub fn find(&self, id: &str, linkage: LinkageId) -> Result<Grant> {
         let row = self.row(id)?.map(|row| row.row);
         let row = row.filter(|row| row.linkage == linkage.to_bytes());
-        let Some(row) = row else { return Err(Error::not_permitted()) };
+        let Some(row) = row else {
+            return Err(Error::not_permitted());
+        };
         let notice = row.notice.unwrap_or_default();
         Ok(Grant {
-            institution: notice.institution.and_then(|from| from.institution_id.parse().ok()),
-            subject: notice.person.map(|person| person.subject).unwrap_or_default(),
+            institution: notice
+                .institution
+                .and_then(|from| from.institution_id.parse().ok()),
+            subject: notice
+                .person
+                .map(|person| person.subject)
+                .unwrap_or_default(),
             expires: Timestamp::from_millisecond(row.expires_ms).unwrap_or(Timestamp::MIN),
             closed: row.closed,
         })
@@ -148,13 +162,22 @@ impl Grants {
             return Err(Error::not_permitted());
         };
         let mut notice = row.notice.take().unwrap_or_default();
-        let mine = notice.person.as_ref().is_some_and(|person| person.subject == subject(call.caller()))
-            && notice.institution.as_ref().is_some_and(|from| from.institution_id == code(call.caller()));
+        let mine = notice
+            .person
+            .as_ref()
+            .is_some_and(|person| person.subject == subject(call.caller()))
+            && notice
+                .institution
+                .as_ref()
+                .is_some_and(|from| from.institution_id == code(call.caller()));
         if !mine {
             return Err(Error::not_permitted());
         }
         if row.closed {
-            return Err(Error::new(Reason::WrongState, "the grant is closed already"));
+            return Err(Error::new(
+                Reason::WrongState,
+                "the grant is closed already",
+            ));
         }
         let now = self.clock.now();
         let closed = Some(crate::wire::timestamp(now));
@@ -166,7 +189,8 @@ impl Grants {
         let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
         let writes = vec![Write::put(&row).expecting(Expect::Version(version))];
         let response = pb::CloseBreakGlassResponse { closed };
-        call.commit(&self.store, now, writes, idempotency, response).await
+        call.commit(&self.store, now, writes, idempotency, response)
+            .await
     }
 
     /// The notices of an institution, newest first; all of them if `institution` is empty.
@@ -175,13 +199,18 @@ impl Grants {
     /// The store.
     pub fn notices(&self, permit: &Permit, institution: &str) -> Result<Vec<pb::AccessNotice>> {
         debug_assert_eq!(permit.action(), Action::ReadAudit);
-        let rows = self.store.by_index::<GrantRow>(GrantRow::BY_TIME, &[], None, MAX_NOTICES)?;
+        let rows = self
+            .store
+            .by_index::<GrantRow>(GrantRow::BY_TIME, &[], None, MAX_NOTICES)?;
         let mut notices: Vec<pb::AccessNotice> = rows
             .into_iter()
             .filter_map(|(_, row)| row.row.notice)
             .filter(|notice| {
                 institution.is_empty()
-                    || notice.institution.as_ref().is_some_and(|from| from.institution_id == institution)
+                    || notice
+                        .institution
+                        .as_ref()
+                        .is_some_and(|from| from.institution_id == institution)
             })
             .collect();
         notices.reverse();
@@ -199,17 +228,31 @@ impl Grants {
         request: &pb::ReviewAccessRequest,
     ) -> Result<pb::ReviewAccessResponse> {
         debug_assert_eq!(permit.action(), Action::ReadAudit);
-        if matches!(request.review(), pb::ReviewStatus::Unspecified | pb::ReviewStatus::Overdue) {
+        if matches!(
+            request.review(),
+            pb::ReviewStatus::Unspecified | pb::ReviewStatus::Overdue
+        ) {
             return Err(Error::missing("review"));
         }
         let Some(Versioned { version, mut row }) = self.row(&request.notice_id)? else {
-            return Err(Error::field(Reason::NotFound, "notice_id", "no such notice"));
+            return Err(Error::field(
+                Reason::NotFound,
+                "notice_id",
+                "no such notice",
+            ));
         };
         let now = self.clock.now();
         let mut notice = row.notice.take().unwrap_or_default();
-        let own = notice.institution.as_ref().is_some_and(|from| from.institution_id == code(call.caller()));
+        let own = notice
+            .institution
+            .as_ref()
+            .is_some_and(|from| from.institution_id == code(call.caller()));
         if !own {
-            return Err(Error::field(Reason::NotFound, "notice_id", "no such notice"));
+            return Err(Error::field(
+                Reason::NotFound,
+                "notice_id",
+                "no such notice",
+            ));
         }
         notice.review = request.review;
         notice.review_comment.clone_from(&request.comment);
@@ -222,17 +265,29 @@ impl Grants {
         call.note(|record| record.grant = Some(request.notice_id.clone()));
         let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
         let writes = vec![Write::put(&row).expecting(Expect::Version(version))];
-        let response = pb::ReviewAccessResponse { notice: Some(notice) };
-        call.commit(&self.store, now, writes, idempotency, response).await
+        let response = pb::ReviewAccessResponse {
+            notice: Some(notice),
+        };
+        call.commit(&self.store, now, writes, idempotency, response)
+            .await
     }
 }
 
 fn code(caller: &crate::access::Caller) -> String {
-    caller.participant.code.as_ref().map(ToString::to_string).unwrap_or_default()
+    caller
+        .participant
+        .code
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 fn subject(caller: &crate::access::Caller) -> String {
-    caller.person.as_ref().map(|person| person.subject.clone()).unwrap_or_default()
+    caller
+        .person
+        .as_ref()
+        .map(|person| person.subject.clone())
+        .unwrap_or_default()
 }
 
 fn check(request: &pb::OpenBreakGlassRequest) -> Result<()> {

@@ -39,7 +39,11 @@ struct References {
 impl Candidates {
     /// Candidates among the patients of `identity`.
     pub fn new(identity: Arc<Identity>, clock: Arc<dyn Clock>) -> Self {
-        Self { identity, clock, references: Mutex::default() }
+        Self {
+            identity,
+            clock,
+            references: Mutex::default(),
+        }
     }
 
     /// Finds candidates.
@@ -54,7 +58,10 @@ impl Candidates {
     ) -> Result<pb::IdentifyPatientResponse> {
         debug_assert_eq!(permit.action(), Action::IdentifyEmergency);
         use pb::identify_patient_request::Subject;
-        let subject = request.subject.as_ref().ok_or_else(|| Error::missing("subject"))?;
+        let subject = request
+            .subject
+            .as_ref()
+            .ok_or_else(|| Error::missing("subject"))?;
         let found = match subject {
             Subject::LinkageId(id) => self.certain(id.parse().ok())?,
             Subject::PatientId(id) => {
@@ -72,12 +79,23 @@ impl Candidates {
         let shown: Vec<_> = found.into_iter().take(MAX_CANDIDATES).collect();
         call.note(|record| record.items = u32::try_from(shown.len()).unwrap_or(u32::MAX));
         let next_questions = next_questions(subject, shown.len());
-        let candidates = shown.into_iter().map(|found| self.candidate(call, found)).collect();
-        Ok(pb::IdentifyPatientResponse { candidates, next_questions, more, completeness: None })
+        let candidates = shown
+            .into_iter()
+            .map(|found| self.candidate(call, found))
+            .collect();
+        Ok(pb::IdentifyPatientResponse {
+            candidates,
+            next_questions,
+            more,
+            completeness: None,
+        })
     }
 
     fn certain(&self, linkage: Option<LinkageId>) -> Result<Vec<ipb::MatchCandidate>> {
-        let person = linkage.map(|linkage| self.identity.person(linkage)).transpose()?.flatten();
+        let person = linkage
+            .map(|linkage| self.identity.person(linkage))
+            .transpose()?
+            .flatten();
         Ok(person
             .map(|person| ipb::MatchCandidate {
                 person: Some(person),
@@ -95,7 +113,11 @@ impl Candidates {
         }
         if !items.birth_date.is_empty() {
             items.birth_date.parse::<PartialDate>().map_err(|error| {
-                Error::field(Reason::InvalidField, "four_items.birth_date", error.to_string())
+                Error::field(
+                    Reason::InvalidField,
+                    "four_items.birth_date",
+                    error.to_string(),
+                )
             })?;
         }
         let wanted = ipb::Demographics {
@@ -109,7 +131,10 @@ impl Candidates {
             birth_date: items.birth_date.clone(),
             administrative_gender: items.administrative_gender,
             telecoms: (!items.telephone.is_empty())
-                .then(|| ipb::Telecom { value: items.telephone.clone(), ..Default::default() })
+                .then(|| ipb::Telecom {
+                    value: items.telephone.clone(),
+                    ..Default::default()
+                })
                 .into_iter()
                 .collect(),
             ..ipb::Demographics::default()
@@ -142,13 +167,19 @@ impl Candidates {
             municipality,
             grade: found.grade,
             score: found.score,
-            evidence: found.evidence.map(|evidence| evidence.fields).unwrap_or_default(),
+            evidence: found
+                .evidence
+                .map(|evidence| evidence.fields)
+                .unwrap_or_default(),
         }
     }
 
     fn remember(&self, call: &Call, linkage: LinkageId) -> String {
         let reference = uuid::Uuid::new_v4().to_string();
-        let mut references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut references = self
+            .references
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if references.order.len() >= MAX_REFERENCES
             && let Some(oldest) = references.order.pop_front()
         {
@@ -168,7 +199,11 @@ impl Candidates {
     pub fn resolve(&self, call: &Call, patient: Option<&pb::PatientRef>) -> Result<LinkageId> {
         use pb::patient_ref::Subject;
         let unknown = || {
-            Error::field(Reason::UnknownPatient, "patient", "names nobody known here; identify again")
+            Error::field(
+                Reason::UnknownPatient,
+                "patient",
+                "names nobody known here; identify again",
+            )
         };
         let subject = patient.and_then(|patient| patient.subject.as_ref());
         match subject.ok_or_else(|| Error::missing("patient"))? {
@@ -178,7 +213,10 @@ impl Candidates {
                 self.identity.linkage(&identifier)?.ok_or_else(unknown)
             }
             Subject::CandidateRef(reference) => {
-                let references = self.references.lock().unwrap_or_else(PoisonError::into_inner);
+                let references = self
+                    .references
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 let known = references.by_reference.get(reference);
                 known
                     .filter(|(_, to, until)| *to == owner(call) && self.clock.now() < *until)
@@ -191,16 +229,25 @@ impl Candidates {
 
 /// Whom a reference was given to: the institution.
 fn owner(call: &Call) -> String {
-    call.caller().participant.code.as_ref().map(ToString::to_string).unwrap_or_default()
+    call.caller()
+        .participant
+        .code
+        .as_ref()
+        .map(ToString::to_string)
+        .unwrap_or_default()
 }
 
 fn age_fits(candidate: &ipb::MatchCandidate, items: &pb::FourItems, now: Timestamp) -> bool {
-    let (Some(from), Some(to)) =
-        (items.age_from.or(items.age_to), items.age_to.or(items.age_from))
-    else {
+    let (Some(from), Some(to)) = (
+        items.age_from.or(items.age_to),
+        items.age_to.or(items.age_from),
+    ) else {
         return true;
     };
-    let person = candidate.person.as_ref().and_then(|person| person.demographics.as_ref());
+    let person = candidate
+        .person
+        .as_ref()
+        .and_then(|person| person.demographics.as_ref());
     let birth = person.and_then(|demographics| demographics.birth_date.parse::<PartialDate>().ok());
     let Some(birth) = birth else { return true };
     let year = now.to_zoned(jiff::tz::TimeZone::UTC).year();
@@ -235,8 +282,15 @@ fn address_fits(candidate: &ipb::MatchCandidate, wanted: &str) -> bool {
 
 /// Bits of evidence, and seven more for an address that fits: one municipality in a hundred or so.
 fn rank(candidate: &ipb::MatchCandidate, address: &str) -> f64 {
-    let bits = candidate.evidence.as_ref().map_or(0.0, |evidence| evidence.bits);
-    bits + if address_fits(candidate, address) { 7.0 } else { 0.0 }
+    let bits = candidate
+        .evidence
+        .as_ref()
+        .map_or(0.0, |evidence| evidence.bits);
+    bits + if address_fits(candidate, address) {
+        7.0
+    } else {
+        0.0
+    }
 }
 
 fn next_questions(
@@ -250,14 +304,29 @@ fn next_questions(
         return Vec::new();
     }
     let missing = [
-        ("birth_date", items.birth_date.is_empty(), "生年月日 (birth date)"),
+        (
+            "birth_date",
+            items.birth_date.is_empty(),
+            "生年月日 (birth date)",
+        ),
         ("address", items.address.is_empty(), "住所 (address)"),
-        ("telephone", items.telephone.is_empty(), "電話番号 (telephone)"),
-        ("administrative_gender", items.administrative_gender == 0, "性別 (sex)"),
+        (
+            "telephone",
+            items.telephone.is_empty(),
+            "電話番号 (telephone)",
+        ),
+        (
+            "administrative_gender",
+            items.administrative_gender == 0,
+            "性別 (sex)",
+        ),
     ];
     missing
         .into_iter()
         .filter(|(_, missing, _)| *missing)
-        .map(|(field, _, text)| pb::NextQuestion { field: field.to_owned(), text: text.to_owned() })
+        .map(|(field, _, text)| pb::NextQuestion {
+            field: field.to_owned(),
+            text: text.to_owned(),
+        })
         .collect()
 }

@@ -7,9 +7,9 @@ use crate::access::{Call, Permit};
 use crate::clock::Clock;
 use crate::documents::{Documents, Found, document_ref};
 use crate::error::{Error, Result};
+use crate::federation::Federation;
 use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
 use crate::federation::peers::{Peers, relayed};
-use crate::federation::Federation;
 use crate::identity::{Identity, identifier, identifier_message};
 use crate::store::Store;
 use crate::types::{LinkageId, PartialDate, PatientIdentifier};
@@ -77,9 +77,11 @@ impl Emergency {
         };
         for patient in patients {
             let filter = dpb::DocumentFilter::default();
-            let page = self.documents.find(permit, patient, &filter, MAX_DOCUMENTS, "")?;
+            let page = self
+                .documents
+                .find(permit, patient, &filter, MAX_DOCUMENTS, "")?;
             response.truncated |= !page.next.is_empty();
-            for entry in page.entries {
+            for entry in &page.entries {
                 self.read(permit, entry, &mut response)?;
             }
         }
@@ -89,16 +91,18 @@ impl Emergency {
     fn read(
         &self,
         permit: &Permit,
-        entry: dpb::DocumentEntry,
+        entry: &dpb::DocumentEntry,
         response: &mut fpb::GetSummaryItemsResponse,
     ) -> Result<()> {
         let uuid = entry.entry_uuid.parse().map_err(Error::internal)?;
-        let Some(found) = self.documents.by_uuid(&uuid)? else { return Ok(()) };
+        let Some(found) = self.documents.by_uuid(&uuid)? else {
+            return Ok(());
+        };
         let reason = match self.extracted(permit, &found, response)? {
             Outcome::Readable => String::new(),
             Outcome::NotUnderstood(reason) => reason.to_string(),
         };
-        response.documents.push(listed(&entry, reason));
+        response.documents.push(listed(entry, reason));
         Ok(())
     }
 
@@ -112,7 +116,11 @@ impl Emergency {
             return Ok(Outcome::NotUnderstood("too large to be read".into()));
         }
         let content = self.documents.content(permit, found, MAX_BYTES)?;
-        let format = found.entry.format_code.as_ref().map_or("", |code| code.code.as_str());
+        let format = found
+            .entry
+            .format_code
+            .as_ref()
+            .map_or("", |code| code.code.as_str());
         let extracted = extract(&Source {
             mime_type: &found.entry.mime_type,
             format_code: format,
@@ -143,11 +151,19 @@ impl Emergency {
         grant_id: &str,
     ) -> Result<pb::GetSummaryResponse> {
         let patients = self.patients(linkage)?;
-        let targets = self.federation.targets(&patients, None, |held| held.has_documents)?;
+        let targets = self
+            .federation
+            .targets(&patients, None, |held| held.has_documents)?;
         let peers = Arc::clone(&self.federation.peers);
         let grant = grant_id.to_owned();
         let mut asked = ask(call, targets, |target, budget| {
-            region(Arc::clone(&peers), Arc::clone(call), target, grant.clone(), budget)
+            region(
+                Arc::clone(&peers),
+                Arc::clone(call),
+                target,
+                grant.clone(),
+                budget,
+            )
         });
         let mut statuses = Vec::new();
         let mut parts = Vec::new();
@@ -196,16 +212,23 @@ impl Emergency {
             partly_withheld,
             ..pb::EmergencySummary::default()
         };
-        Ok(pb::GetSummaryResponse { summary: Some(summary), completeness: Some(done) })
+        Ok(pb::GetSummaryResponse {
+            summary: Some(summary),
+            completeness: Some(done),
+        })
     }
 
     fn header(&self, linkage: LinkageId) -> Result<pb::PatientHeader> {
         let person = self.identity.person(linkage)?.unwrap_or_default();
         let newest = person.records.iter().max_by_key(|record| {
-            record.recorded.as_ref().map(|time| (time.seconds, time.nanos))
+            record
+                .recorded
+                .as_ref()
+                .map(|time| (time.seconds, time.nanos))
         });
-        let demographics =
-            newest.and_then(|record| record.demographics.clone()).unwrap_or_default();
+        let demographics = newest
+            .and_then(|record| record.demographics.clone())
+            .unwrap_or_default();
         let year = self.clock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
         let age = demographics
             .birth_date
@@ -231,7 +254,11 @@ impl Emergency {
 /// A document as it is listed beside the items, with why it was not read.
 fn listed(entry: &dpb::DocumentEntry, reason: String) -> pb::ListedDocument {
     let title = entry.title.as_ref().and_then(|title| title.values.first());
-    let institution = entry.authors.iter().flat_map(|author| &author.institutions).next();
+    let institution = entry
+        .authors
+        .iter()
+        .flat_map(|author| &author.institutions)
+        .next();
     pb::ListedDocument {
         document: Some(document_ref(entry)),
         title: title.map(|title| title.value.clone()).unwrap_or_default(),
@@ -261,11 +288,16 @@ async fn region(
     let mut client = RespondingGatewayServiceClient::new(channel);
     let request = fpb::GetSummaryItemsRequest {
         patient_ids: target.patients.iter().map(identifier_message).collect(),
-        break_glass: (!grant_id.is_empty())
-            .then(|| fpb::BreakGlassContext { grant_id, statement: String::new() }),
+        break_glass: (!grant_id.is_empty()).then(|| fpb::BreakGlassContext {
+            grant_id,
+            statement: String::new(),
+        }),
         ..fpb::GetSummaryItemsRequest::default()
     };
-    let response = client.get_summary_items(relayed(&call, request, budget)).await?.into_inner();
+    let response = client
+        .get_summary_items(relayed(&call, request, budget))
+        .await?
+        .into_inner();
     let home = target.peer.home.to_string();
     let foreign = response
         .items
@@ -292,5 +324,9 @@ pub fn asked_patients(request: &fpb::GetSummaryItemsRequest) -> Result<Vec<Patie
     if request.patient_ids.is_empty() {
         return Err(Error::missing("patient_ids"));
     }
-    request.patient_ids.iter().map(|id| identifier(Some(id), "patient_ids")).collect()
+    request
+        .patient_ids
+        .iter()
+        .map(|id| identifier(Some(id), "patient_ids"))
+        .collect()
 }

@@ -99,12 +99,18 @@ where
     Fut: Future<Output = Result<Said<T>, Failure>> + Send + 'static,
 {
     let budget = call.downstream_budget();
-    let mut asked = Asked { skipped: Vec::new(), set: JoinSet::new() };
+    let mut asked = Asked {
+        skipped: Vec::new(),
+        set: JoinSet::new(),
+    };
     for target in targets {
         let peer = Arc::clone(&target.peer);
         if budget.is_zero() {
             let status = status(&peer, cpb::RegionState::SkippedBudget, None);
-            asked.skipped.push(Answer { status, value: None });
+            asked.skipped.push(Answer {
+                status,
+                value: None,
+            });
             continue;
         }
         let answer = ask_one(target, budget);
@@ -145,9 +151,7 @@ fn state_of(peer: &Peer, failure: &Failure) -> cpb::RegionState {
             let state = match status.code() {
                 Code::DeadlineExceeded | Code::Cancelled => cpb::RegionState::Timeout,
                 // Uniform: it says neither that there is something nor that there is nothing.
-                Code::PermissionDenied | Code::Unauthenticated => {
-                    cpb::RegionState::RefusedByPolicy
-                }
+                Code::PermissionDenied | Code::Unauthenticated => cpb::RegionState::RefusedByPolicy,
                 // The locator knew the patient, the region does not (any more): a gap to be named.
                 Code::NotFound => cpb::RegionState::Stale,
                 Code::InvalidArgument | Code::DataLoss | Code::Internal => {
@@ -181,7 +185,10 @@ pub fn status(
 pub fn completeness(mut regions: Vec<cpb::RegionStatus>) -> cpb::Completeness {
     regions.sort_by(|a, b| a.home_community_id.cmp(&b.home_community_id));
     let complete = regions.iter().all(|region| {
-        matches!(region.state(), cpb::RegionState::Ok | cpb::RegionState::Empty)
+        matches!(
+            region.state(),
+            cpb::RegionState::Ok | cpb::RegionState::Empty
+        )
     });
     cpb::Completeness { complete, regions }
 }
@@ -215,9 +222,14 @@ mod tests {
     fn a_refusal_looks_the_same_whatever_its_cause() {
         let refused = |code| {
             let failure = Failure::Status(tonic::Status::new(code, ""));
-            finish::<()>(&peer(), Duration::ZERO, Some(Err(failure))).status.state()
+            finish::<()>(&peer(), Duration::ZERO, Some(Err(failure)))
+                .status
+                .state()
         };
-        assert_eq!(refused(Code::PermissionDenied), cpb::RegionState::RefusedByPolicy);
+        assert_eq!(
+            refused(Code::PermissionDenied),
+            cpb::RegionState::RefusedByPolicy
+        );
         assert_eq!(refused(Code::Unavailable), cpb::RegionState::Unreachable);
         assert_eq!(
             finish::<()>(&peer(), Duration::ZERO, None).status.state(),
@@ -227,7 +239,12 @@ mod tests {
 
     #[test]
     fn truncated_is_never_complete() {
-        let said = Said { value: (), count: 3, truncated: true, as_of: None };
+        let said = Said {
+            value: (),
+            count: 3,
+            truncated: true,
+            as_of: None,
+        };
         let answer = finish(&peer(), Duration::ZERO, Some(Ok(said)));
         assert_eq!(answer.status.state(), cpb::RegionState::Truncated);
         assert!(!completeness(vec![answer.status]).complete);

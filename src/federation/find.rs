@@ -43,7 +43,10 @@ impl Federation {
             let channel = self.peers.channel(&*self.peers.peer(parent)?)?;
             let mut client = InitiatingGatewayServiceClient::new(channel);
             let outgoing = relayed(call, request, call.downstream_budget());
-            let response = client.find_documents(outgoing).await.map_err(super::peer_error)?;
+            let response = client
+                .find_documents(outgoing)
+                .await
+                .map_err(super::peer_error)?;
             return Ok(super::pass_through(response.into_inner()));
         }
         let query = find_query(&request)?;
@@ -57,7 +60,14 @@ impl Federation {
         let peers = Arc::clone(&self.peers);
         let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
         let mut asked = ask(call, targets, |target, budget| {
-            region(Arc::clone(&peers), Arc::clone(call), target, query.clone(), limit, budget)
+            region(
+                Arc::clone(&peers),
+                Arc::clone(call),
+                target,
+                query.clone(),
+                limit,
+                budget,
+            )
         });
         self.tasks.spawn(async move {
             let mut statuses = Vec::new();
@@ -84,7 +94,9 @@ impl Federation {
     ) -> Result<Vec<PatientIdentifier>> {
         let linkage = if linkage_id.is_empty() {
             let identifier = identifier(patient, "patient_id")?;
-            self.identity.linkage(&identifier)?.ok_or_else(super::unknown_patient)?
+            self.identity
+                .linkage(&identifier)?
+                .ok_or_else(super::unknown_patient)?
         } else {
             linkage_id.parse::<LinkageId>().map_err(|error| {
                 Error::field(Reason::InvalidField, "linkage_id", error.to_string())
@@ -112,19 +124,33 @@ impl Federation {
     ) -> Result<Vec<Target>> {
         let directory = self.directory.snapshot();
         let mut targets: Vec<Target> = Vec::new();
-        for holding in self.locator.holdings(patients)?.iter().filter(|held| wanted(held)) {
-            let Ok(home) = holding.home_community_id.parse() else { continue };
+        for holding in self
+            .locator
+            .holdings(patients)?
+            .iter()
+            .filter(|held| wanted(held))
+        {
+            let Ok(home) = holding.home_community_id.parse() else {
+                continue;
+            };
             let named = scope.is_none_or(|scope| {
                 scope.home_community_ids.is_empty()
-                    || scope.home_community_ids.contains(&holding.home_community_id)
+                    || scope
+                        .home_community_ids
+                        .contains(&holding.home_community_id)
             });
-            let Some(peer) = directory.peer(&home).filter(|_| named) else { continue };
+            let Some(peer) = directory.peer(&home).filter(|_| named) else {
+                continue;
+            };
             let patient = identifier(holding.patient_id.as_ref(), "holding.patient_id")?;
             match targets.iter_mut().find(|target| target.peer.home == home) {
                 Some(target) if target.patients.contains(&patient) => {}
                 Some(target) => target.patients.push(patient),
                 None => {
-                    targets.push(Target { peer: Arc::clone(peer), patients: vec![patient] });
+                    targets.push(Target {
+                        peer: Arc::clone(peer),
+                        patients: vec![patient],
+                    });
                 }
             }
         }
@@ -134,14 +160,21 @@ impl Federation {
 
 async fn send(sender: &mpsc::Sender<Result<FindResponse>>, part: FindPart) {
     // A receiver that is gone is a caller who hung up; the regions' own audits stand.
-    if sender.send(Ok(FindResponse { part: Some(part) })).await.is_err() {
+    if sender
+        .send(Ok(FindResponse { part: Some(part) }))
+        .await
+        .is_err()
+    {
         tracing::debug!("the caller left before the end of the answer");
     }
 }
 
-/// The FindDocuments query of a request; other stored queries do not cross communities yet.
+/// The `FindDocuments` query of a request; other stored queries do not cross communities yet.
 fn find_query(request: &FindRequest) -> Result<dpb::FindDocumentsQuery> {
-    let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+    let query = request
+        .query
+        .as_ref()
+        .and_then(|query| query.query.as_ref());
     match query {
         Some(dpb::stored_query::Query::FindDocuments(find)) => Ok(find.clone()),
         Some(_) => Err(Error::field(
@@ -184,7 +217,9 @@ async fn region(
             return_type: dpb::ReturnType::LeafClass.into(),
             limit,
         };
-        let response = client.find_documents(relayed(&call, request, budget)).await?;
+        let response = client
+            .find_documents(relayed(&call, request, budget))
+            .await?;
         collect(response.into_inner(), &target, patient, limit, &mut said).await?;
     }
     Ok(said)
@@ -221,7 +256,11 @@ async fn collect(
             None => return Err(Failure::Malformed("empty message")),
         }
     }
-    if ended { Ok(()) } else { Err(Failure::Malformed("answer without end")) }
+    if ended {
+        Ok(())
+    } else {
+        Err(Failure::Malformed("answer without end"))
+    }
 }
 
 /// A region may only speak of the patient asked for, and of its own documents (INV-4, bar Z-18).

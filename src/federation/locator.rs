@@ -28,7 +28,11 @@ impl Locator {
     }
 
     fn tag(&self, patient: &PatientIdentifier) -> Vec<u8> {
-        self.store.keys().tag("patient", patient.to_cx().as_bytes()).as_bytes().to_vec()
+        self.store
+            .keys()
+            .tag("patient", patient.to_cx().as_bytes())
+            .as_bytes()
+            .to_vec()
     }
 
     /// Takes over what a community says it holds. Older notices than known are passed over.
@@ -53,20 +57,25 @@ impl Locator {
                 notice: Some(notice.clone()),
                 confirmed_ms: now.as_millisecond(),
             };
-            let known = self.store.get::<HoldingRow>(&crate::store::Row::key(&row))?;
-            let newer = known.and_then(|known| known.row.notice).is_none_or(|known| {
-                known.sequence <= notice.sequence
-            });
+            let known = self
+                .store
+                .get::<HoldingRow>(&crate::store::Row::key(&row))?;
+            let newer = known
+                .and_then(|known| known.row.notice)
+                .is_none_or(|known| known.sequence <= notice.sequence);
             if newer {
                 writes.push(Write::put(&row));
             }
         }
         let changed_count = u32::try_from(writes.len()).unwrap_or(u32::MAX);
         call.note(|record| record.items = changed_count);
-        let response = pb::NotifyHoldingsResponse { changed_count, ..Default::default() };
-        let idempotency =
-            call.idempotency(&self.store, &request.idempotency_key, request, now)?;
-        call.commit(&self.store, now, writes, idempotency, response).await
+        let response = pb::NotifyHoldingsResponse {
+            changed_count,
+            ..Default::default()
+        };
+        let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
+        call.commit(&self.store, now, writes, idempotency, response)
+            .await
     }
 
     /// What communities hold for any of these identifiers of one person.
@@ -76,7 +85,9 @@ impl Locator {
     pub fn holdings(&self, patients: &[PatientIdentifier]) -> Result<Vec<pb::Holding>> {
         let mut holdings = Vec::new();
         for patient in patients {
-            let rows = self.store.range::<HoldingRow>(&self.tag(patient), None, MAX_HOLDERS)?;
+            let rows = self
+                .store
+                .range::<HoldingRow>(&self.tag(patient), None, MAX_HOLDERS)?;
             for (_, row) in rows {
                 let row = row.row;
                 let Some(notice) = row.notice else { continue };

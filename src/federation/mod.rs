@@ -111,7 +111,11 @@ pub fn peer_error(status: tonic::Status) -> Error {
     let details = status.get_error_details();
     let reason = details
         .error_info()
-        .and_then(|info| Reason::ALL.iter().find(|reason| reason.name() == info.reason))
+        .and_then(|info| {
+            Reason::ALL
+                .iter()
+                .find(|reason| reason.name() == info.reason)
+        })
         .copied()
         .unwrap_or(reason);
     let message = match reason.kind() {
@@ -124,5 +128,9 @@ pub fn peer_error(status: tonic::Status) -> Error {
 }
 
 fn unknown_patient() -> Error {
-    Error::field(Reason::UnknownPatient, "patient_id", "the patient is not known here")
+    Error::field(
+        Reason::UnknownPatient,
+        "patient_id",
+        "the patient is not known here",
+    )
 }

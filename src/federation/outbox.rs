@@ -41,7 +41,10 @@ struct Waiting(Notify);
 
 impl Follower for Waiting {
     fn applied(&self, _: Sequence, writes: &[AppliedWrite]) {
-        if writes.iter().any(|write| write.table == OutboxRow::TABLE && write.value.is_some()) {
+        if writes
+            .iter()
+            .any(|write| write.table == OutboxRow::TABLE && write.value.is_some())
+        {
             self.0.notify_one();
         }
     }
@@ -66,7 +69,13 @@ impl Outbox {
         let floor = store.last_sequence().0.saturating_mul(1 << 16);
         let waiting = Arc::new(Waiting::default());
         store.follow(Arc::clone(&waiting) as Arc<dyn Follower>);
-        Ok(Self { store, clock, parent, next: AtomicU64::new(last.max(floor) + 1), waiting })
+        Ok(Self {
+            store,
+            clock,
+            parent,
+            next: AtomicU64::new(last.max(floor) + 1),
+            waiting,
+        })
     }
 
     /// Whether there is a parent to tell.
@@ -83,15 +92,26 @@ impl Outbox {
                 queued: Some(crate::wire::timestamp(outbox.clock.now())),
                 content: Some(content),
             };
-            OutboxRow { number, notice: Some(notice), holding: None }
+            OutboxRow {
+                number,
+                notice: Some(notice),
+                holding: None,
+            }
         })
     }
 
     /// The row that queues a holdings notice.
     pub fn holding(&self, notice: pb::HoldingNotice) -> Vec<Write> {
         self.queue(|_, number| {
-            let holding = Some(pb::HoldingNotice { sequence: number, ..notice });
-            OutboxRow { number, notice: None, holding }
+            let holding = Some(pb::HoldingNotice {
+                sequence: number,
+                ..notice
+            });
+            OutboxRow {
+                number,
+                notice: None,
+                holding,
+            }
         })
     }
 
@@ -121,7 +141,9 @@ impl Outbox {
 
     /// Sends until told to stop.
     pub async fn run(self: Arc<Self>, peers: Arc<Peers>, stop: CancellationToken) {
-        let Some(parent) = self.parent.clone() else { return };
+        let Some(parent) = self.parent.clone() else {
+            return;
+        };
         let mut wait = MIN_WAIT;
         while !stop.is_cancelled() {
             let pause = match self.deliver(&peers, &parent).await {
@@ -156,10 +178,14 @@ impl Outbox {
     async fn deliver(&self, peers: &Peers, parent: &HomeCommunityId) -> Result<bool> {
         let rows = self.store.range::<OutboxRow>(&[], None, BATCH)?;
         let items: Vec<OutboxRow> = rows.into_iter().map(|(_, row)| row.row).collect();
-        let Some(first) = items.first() else { return Ok(false) };
+        let Some(first) = items.first() else {
+            return Ok(false);
+        };
         let kind = first.notice.is_some();
-        let batch: Vec<&OutboxRow> =
-            items.iter().take_while(|item| item.notice.is_some() == kind).collect();
+        let batch: Vec<&OutboxRow> = items
+            .iter()
+            .take_while(|item| item.notice.is_some() == kind)
+            .collect();
         let channel = peers.channel(&*peers.peer(parent)?)?;
         let mut client = RespondingGatewayServiceClient::new(channel);
         let failures = if kind {
@@ -177,14 +203,25 @@ impl Outbox {
         for item in batch {
             writes.push(Write::delete::<OutboxRow>(item.key()));
             let id = item.notice.as_ref().map(|notice| notice.notice_id.as_str());
-            let refused = failures.iter().find(|(failed, _)| Some(failed.as_str()) == id);
+            let refused = failures
+                .iter()
+                .find(|(failed, _)| Some(failed.as_str()) == id);
             if let Some((_, reason)) = refused {
                 tracing::error!(reason, "the parent refused a notice for good");
-                let row = UndeliveredRow { item: Some((*item).clone()), reason: reason.clone() };
+                let row = UndeliveredRow {
+                    item: Some((*item).clone()),
+                    reason: reason.clone(),
+                };
                 writes.push(Write::put(&row));
             }
         }
-        let outcome = self.store.commit(Commit { writes, ..Commit::default() }).await?;
+        let outcome = self
+            .store
+            .commit(Commit {
+                writes,
+                ..Commit::default()
+            })
+            .await?;
         tracing::debug!(?outcome, "told the parent");
         Ok(())
     }
@@ -197,14 +234,25 @@ async fn deliver_notices(
     client: &mut Client,
     batch: &[&OutboxRow],
 ) -> Result<Vec<(String, String)>> {
-    let notices: Vec<pb::Notice> =
-        batch.iter().filter_map(|item| item.notice.clone()).collect();
-    let request = pb::DeliverNoticesRequest { notices, idempotency_key: String::new() };
-    let response = client.deliver_notices(own(request, TIMEOUT)).await.map_err(unavailable)?;
+    let notices: Vec<pb::Notice> = batch
+        .iter()
+        .filter_map(|item| item.notice.clone())
+        .collect();
+    let request = pb::DeliverNoticesRequest {
+        notices,
+        idempotency_key: String::new(),
+    };
+    let response = client
+        .deliver_notices(own(request, TIMEOUT))
+        .await
+        .map_err(unavailable)?;
     let mut refused = Vec::new();
     for result in response.into_inner().results {
         if !result.accepted && result.retryable {
-            return Err(Error::new(Reason::CommunityUnavailable, "the parent asks to try again"));
+            return Err(Error::new(
+                Reason::CommunityUnavailable,
+                "the parent asks to try again",
+            ));
         }
         if !result.accepted {
             refused.push((result.notice_id, result.reason));
@@ -217,7 +265,10 @@ async fn deliver_holdings(
     client: &mut Client,
     batch: &[&OutboxRow],
 ) -> Result<Vec<(String, String)>> {
-    let notices = batch.iter().filter_map(|item| item.holding.clone()).collect();
+    let notices = batch
+        .iter()
+        .filter_map(|item| item.holding.clone())
+        .collect();
     // Bound to the very items: a retry may hold more of them. Repeats are harmless, newest wins.
     let ends = batch.first().zip(batch.last());
     let key = ends.map(|(first, last)| format!("holdings-{:x}-{:x}", first.number, last.number));
@@ -226,7 +277,10 @@ async fn deliver_holdings(
         idempotency_key: key.unwrap_or_default(),
         ..pb::NotifyHoldingsRequest::default()
     };
-    client.notify_holdings(own(request, TIMEOUT)).await.map_err(unavailable)?;
+    client
+        .notify_holdings(own(request, TIMEOUT))
+        .await
+        .map_err(unavailable)?;
     Ok(Vec::new())
 }
 

@@ -47,7 +47,13 @@ impl Peers {
         trust: Arc<TrustHandle>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        Self { directory, identity, trust, clock, channels: Mutex::default() }
+        Self {
+            directory,
+            identity,
+            trust,
+            clock,
+            channels: Mutex::default(),
+        }
     }
 
     /// The community, if it takes part.
@@ -55,9 +61,17 @@ impl Peers {
     /// # Errors
     /// [`Reason::UnknownCommunity`].
     pub fn peer(&self, home: &HomeCommunityId) -> Result<Arc<Peer>> {
-        self.directory.snapshot().peer(home).cloned().ok_or_else(|| {
-            Error::field(Reason::UnknownCommunity, "home_community_id", "no such community")
-        })
+        self.directory
+            .snapshot()
+            .peer(home)
+            .cloned()
+            .ok_or_else(|| {
+                Error::field(
+                    Reason::UnknownCommunity,
+                    "home_community_id",
+                    "no such community",
+                )
+            })
     }
 
     /// A channel to a community. Connects when first used, and again after a failure.
@@ -93,14 +107,38 @@ pub fn connect(
     trust: &Arc<TrustHandle>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Channel> {
-    let unusable = |error: &dyn std::fmt::Display| {
-        Error::new(Reason::CommunityUnavailable, "the endpoint cannot be used")
-            .caused_by(error.to_string())
+    let name = server_name(endpoint)?;
+    let expect = ServerExpectation {
+        name: name.clone(),
+        pin: Some(pin),
     };
-    let name = ServerName::try_from(endpoint.host().to_owned()).map_err(|e| unusable(&e))?;
-    let expect = ServerExpectation { name: name.clone(), pin: Some(pin) };
     let config = client_config(identity, Arc::clone(trust), Arc::clone(clock), expect)
         .map_err(|error| unusable(&error))?;
+    channel(endpoint, name, config)
+}
+
+/// The name a server's certificate must hold.
+///
+/// # Errors
+/// [`Reason::CommunityUnavailable`] if it cannot be one.
+pub fn server_name(endpoint: &Endpoint) -> Result<ServerName<'static>> {
+    ServerName::try_from(endpoint.host().to_owned()).map_err(|error| unusable(&error))
+}
+
+fn unusable(error: &dyn std::fmt::Display) -> Error {
+    Error::new(Reason::CommunityUnavailable, "the endpoint cannot be used")
+        .caused_by(error.to_string())
+}
+
+/// A lazy channel over this TLS configuration.
+///
+/// # Errors
+/// [`Reason::CommunityUnavailable`] if the endpoint cannot be used.
+pub fn channel(
+    endpoint: &Endpoint,
+    name: ServerName<'static>,
+    config: Arc<rustls::ClientConfig>,
+) -> Result<Channel> {
     let connector = TlsConnector::from(config);
     let authority = endpoint.authority();
     let dial = service_fn(move |_: Uri| {

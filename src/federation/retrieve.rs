@@ -45,7 +45,10 @@ impl Federation {
             let channel = self.peers.channel(&*self.peers.peer(parent)?)?;
             let mut client = InitiatingGatewayServiceClient::new(channel);
             let outgoing = relayed(call, request, ceiling);
-            let response = client.retrieve_documents(outgoing).await.map_err(super::peer_error)?;
+            let response = client
+                .retrieve_documents(outgoing)
+                .await
+                .map_err(super::peer_error)?;
             let parts = response.into_inner().map(|message| {
                 use pb::initiating_gateway_service_retrieve_documents_response::Part;
                 message.map(|message| match message.part {
@@ -65,7 +68,9 @@ impl Federation {
                 .retrieve_documents(relayed(call, request, ceiling))
                 .await
                 .map_err(super::peer_error)?;
-            let parts = response.into_inner().map(|message| message.map(|part| part.document));
+            let parts = response
+                .into_inner()
+                .map(|message| message.map(|part| part.document));
             self.tasks.spawn(pass_on(parts, sender, idle));
         }
         Ok(Stream::new(receiver).asked(1))
@@ -81,13 +86,17 @@ fn community(documents: &[dpb::DocumentRequest]) -> Result<HomeCommunityId> {
     let mut home = None;
     for (index, wanted) in documents.iter().enumerate() {
         let field = || format!("documents[{index}].document.home_community_id");
-        let document = wanted.document.as_ref().ok_or_else(|| Error::missing(field()))?;
-        let named: HomeCommunityId = document
-            .home_community_id
-            .parse()
-            .map_err(|error: crate::types::InvalidId| {
-                Error::field(Reason::InvalidField, field(), error.to_string())
-            })?;
+        let document = wanted
+            .document
+            .as_ref()
+            .ok_or_else(|| Error::missing(field()))?;
+        let named: HomeCommunityId =
+            document
+                .home_community_id
+                .parse()
+                .map_err(|error: crate::types::InvalidId| {
+                    Error::field(Reason::InvalidField, field(), error.to_string())
+                })?;
         if home.as_ref().is_some_and(|home| *home != named) {
             let message = "documents of several communities need a call each";
             return Err(Error::field(Reason::InvalidField, field(), message));

@@ -31,7 +31,10 @@ impl Row for HoldingRow {
     const NAME: &'static str = "holding";
 
     fn key(&self) -> Vec<u8> {
-        KeyBuilder::new().fixed(&self.patient).text(&self.home_community_id).build()
+        KeyBuilder::new()
+            .fixed(&self.patient)
+            .text(&self.home_community_id)
+            .build()
     }
 }
 

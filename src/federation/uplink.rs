@@ -57,17 +57,28 @@ async fn follow(
     let channel = peers.channel(&*peers.peer(parent)?)?;
     let mut client =
         DirectoryServiceClient::new(channel).max_decoding_message_size(64 * 1024 * 1024);
-    let request = pb::WatchDirectoryRequest { resume_token: String::new() };
-    let response = client.watch_directory(request).await.map_err(super::peer_error)?;
+    let request = pb::WatchDirectoryRequest {
+        resume_token: String::new(),
+    };
+    let response = client
+        .watch_directory(request)
+        .await
+        .map_err(super::peer_error)?;
     let mut stream = response.into_inner();
     while let Some(message) = stream.next().await {
-        let signed = message.map_err(super::peer_error)?.signed_directory.unwrap_or_default();
+        let signed = message
+            .map_err(super::peer_error)?
+            .signed_directory
+            .unwrap_or_default();
         let theirs = pb::Directory::decode(signed.directory).map_err(|error| {
             let message = "the parent's directory cannot be read";
             Error::new(Reason::CommunityUnavailable, message).caused_by(error)
         })?;
         directory.adopt(&theirs).await?;
-        tracing::info!(version = theirs.version, "the parent's directory is in force");
+        tracing::info!(
+            version = theirs.version,
+            "the parent's directory is in force"
+        );
         *wait = MIN_WAIT;
     }
     Ok(())

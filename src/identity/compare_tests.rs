@@ -137,7 +137,10 @@ fn comparison_is_symmetric() {
 #[test]
 fn an_unsplit_name_agrees_with_a_split_one_only() {
     let unsplit = Traits {
-        kanji: vec![NameKey { family: "山田花子".into(), given: String::new() }],
+        kanji: vec![NameKey {
+            family: "山田花子".into(),
+            given: String::new(),
+        }],
         kana: vec![],
         ..person()
     };

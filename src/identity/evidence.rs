@@ -5,16 +5,19 @@ use crate::wire::pb::identity as pb;
 use super::compare::{Comparison, Level, Proof, Verdict};
 
 /// The rule set's version, kept with every link it made.
-pub const MODEL: &str = "rules-1";
+pub(super) const MODEL: &str = "rules-1";
 
 /// The comparison as a message.
-pub fn evidence(comparison: &Comparison, proof: Option<Proof>) -> pb::MatchEvidence {
-    let fields = comparison.fields().into_iter().map(|(field, level)| pb::FieldEvidence {
-        field: field.to_owned(),
-        level: agreement(level).into(),
-        bits: 0.0,
-        explanation: String::new(),
-    });
+pub(super) fn evidence(comparison: &Comparison, proof: Option<Proof>) -> pb::MatchEvidence {
+    let fields = comparison
+        .fields()
+        .into_iter()
+        .map(|(field, level)| pb::FieldEvidence {
+            field: field.to_owned(),
+            level: agreement(level).into(),
+            bits: 0.0,
+            explanation: String::new(),
+        });
     pb::MatchEvidence {
         rule: proof.map(Proof::name).unwrap_or_default().to_owned(),
         bits: comparison.bits,
@@ -34,7 +37,7 @@ fn agreement(level: Level) -> pb::AgreementLevel {
 }
 
 /// How certain a match is (ITI-119 match-grade).
-pub fn grade(comparison: &Comparison) -> pb::MatchGrade {
+pub(super) fn grade(comparison: &Comparison) -> pb::MatchGrade {
     match comparison.verdict {
         Verdict::Same(_) => pb::MatchGrade::Certain,
         Verdict::Review => pb::MatchGrade::Probable,

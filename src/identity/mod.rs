@@ -15,5 +15,7 @@ use crate::store::Schema;
 
 /// Adds identity's tables to a schema.
 pub fn tables(schema: Schema) -> Schema {
-    schema.table::<tables::PatientRow>().table::<tables::ReviewRow>()
+    schema
+        .table::<tables::PatientRow>()
+        .table::<tables::ReviewRow>()
 }

@@ -45,7 +45,11 @@ impl Index {
 
     /// The records of a person.
     pub(crate) fn members(&self, linkage: LinkageId) -> impl Iterator<Item = &Entry> {
-        self.by_linkage.get(&linkage).into_iter().flatten().filter_map(|id| self.at(*id))
+        self.by_linkage
+            .get(&linkage)
+            .into_iter()
+            .flatten()
+            .filter_map(|id| self.at(*id))
     }
 
     /// Records sharing at least one linking key; each once.
@@ -67,7 +71,11 @@ impl Index {
 
     /// Whether one of these keys is too common to search by.
     pub(crate) fn too_common(&self, keys: &[u64]) -> bool {
-        keys.iter().any(|key| self.postings.get(key).is_some_and(|ids| ids.len() > MAX_POSTINGS))
+        keys.iter().any(|key| {
+            self.postings
+                .get(key)
+                .is_some_and(|ids| ids.len() > MAX_POSTINGS)
+        })
     }
 
     /// Adds or replaces a record.
@@ -100,14 +108,24 @@ impl Index {
         self.by_tag.insert(tag, id);
         self.by_linkage.entry(linkage).or_default().push(id);
         if let Some(slot) = self.entries.get_mut(id as usize) {
-            *slot = Some(Entry { tag, linkage, traits, not_same, keys });
+            *slot = Some(Entry {
+                tag,
+                linkage,
+                traits,
+                not_same,
+                keys,
+            });
         }
     }
 
     /// Takes a record out.
     pub(crate) fn remove(&mut self, tag: &PatientTag) {
-        let Some(id) = self.by_tag.remove(tag) else { return };
-        let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) else { return };
+        let Some(id) = self.by_tag.remove(tag) else {
+            return;
+        };
+        let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) else {
+            return;
+        };
         for key in entry.keys {
             drop_from(&mut self.postings, &key, id);
         }
@@ -204,13 +222,39 @@ fn search_keys(traits: &Traits) -> Vec<u64> {
 /// The keys a search goes by, the most telling first: each list is tried until one finds somebody.
 pub(crate) fn plans(traits: &Traits) -> Vec<Vec<u64>> {
     let mut plans = vec![linking_keys(traits)];
-    plans.push(traits.policies.iter().map(|policy| hash(91, &[&policy.key])).collect());
-    plans.push(traits.phones.iter().map(|phone| hash(92, &[phone])).collect());
-    plans.push(traits.birth.iter().map(|birth| hash(90, &[&birth.to_string()])).collect());
+    plans.push(
+        traits
+            .policies
+            .iter()
+            .map(|policy| hash(91, &[&policy.key]))
+            .collect(),
+    );
+    plans.push(
+        traits
+            .phones
+            .iter()
+            .map(|phone| hash(92, &[phone]))
+            .collect(),
+    );
+    plans.push(
+        traits
+            .birth
+            .iter()
+            .map(|birth| hash(90, &[&birth.to_string()]))
+            .collect(),
+    );
     let family = names(traits).filter(|(_, name)| !name.family.is_empty());
-    plans.push(family.map(|(script, name)| hash(70 + script, &[&name.family])).collect());
+    plans.push(
+        family
+            .map(|(script, name)| hash(70 + script, &[&name.family]))
+            .collect(),
+    );
     let given = names(traits).filter(|(_, name)| !name.given.is_empty());
-    plans.push(given.map(|(script, name)| hash(80 + script, &[&name.given])).collect());
+    plans.push(
+        given
+            .map(|(script, name)| hash(80 + script, &[&name.given]))
+            .collect(),
+    );
     plans.retain(|keys| !keys.is_empty());
     plans
 }
@@ -242,16 +286,34 @@ impl Search {
             index.remove(&tag);
             return;
         }
-        let known = patient.demographics.as_ref().map(traits).unwrap_or_default();
-        let not_same = row.not_same.iter().filter_map(|tag| tag.as_slice().try_into().ok());
-        index.put(tag, LinkageId::from_bytes(linkage), known, not_same.collect());
+        let known = patient
+            .demographics
+            .as_ref()
+            .map(traits)
+            .unwrap_or_default();
+        let not_same = row
+            .not_same
+            .iter()
+            .filter_map(|tag| tag.as_slice().try_into().ok());
+        index.put(
+            tag,
+            LinkageId::from_bytes(linkage),
+            known,
+            not_same.collect(),
+        );
     }
 }
 
 impl Follower for Search {
     fn applied(&self, _: Sequence, writes: &[AppliedWrite]) {
-        for write in writes.iter().filter(|write| write.table == PatientRow::TABLE) {
-            match (write.row::<PatientRow>(), PatientTag::try_from(write.key.as_ref())) {
+        for write in writes
+            .iter()
+            .filter(|write| write.table == PatientRow::TABLE)
+        {
+            match (
+                write.row::<PatientRow>(),
+                PatientTag::try_from(write.key.as_ref()),
+            ) {
                 (Ok(Some(row)), _) => self.put_row(&row),
                 (Ok(None), Ok(tag)) => self.write().remove(&tag),
                 _ => tracing::error!("a patient row could not be indexed"),

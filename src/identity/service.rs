@@ -52,12 +52,20 @@ impl Identity {
             Ok(())
         })?;
         store.follow(Arc::clone(&search) as Arc<dyn crate::store::Follower>);
-        Ok(Self { store, clock, search })
+        Ok(Self {
+            store,
+            clock,
+            search,
+        })
     }
 
     /// The keyed hash under which a patient identifier is known in this node's store and audit.
     pub fn tag(&self, identifier: &PatientIdentifier) -> PatientTag {
-        *self.store.keys().tag("patient", identifier.to_cx().as_bytes()).as_bytes()
+        *self
+            .store
+            .keys()
+            .tag("patient", identifier.to_cx().as_bytes())
+            .as_bytes()
     }
 
     /// Adds or revises a record (ITI-8, ITI-44, ITI-104) and links it.
@@ -74,20 +82,28 @@ impl Identity {
         attach: &(dyn Fn() -> Vec<Write> + Sync),
     ) -> Result<pb::FeedPatientResponse> {
         debug_assert_eq!(permit.action(), Action::AssertIdentity);
-        let demographics =
-            patient.demographics.as_ref().ok_or_else(|| Error::missing("patient.demographics"))?;
+        let demographics = patient
+            .demographics
+            .as_ref()
+            .ok_or_else(|| Error::missing("patient.demographics"))?;
         traits::check(demographics, "patient.demographics")?;
         let tag = self.tag(identifier);
         call.note(|record| record.patient = Some(tag.to_vec()));
         for _ in 0..ATTEMPTS {
             let known = self.store.get::<PatientRow>(&tag)?;
             let idempotency = idempotency.clone();
-            match self.try_feed(call, tag, patient, known, idempotency, attach()).await {
+            match self
+                .try_feed(call, tag, patient, known, idempotency, attach())
+                .await
+            {
                 Err(error) if error.reason() == Reason::ConcurrentChange => {}
                 done => return done,
             }
         }
-        Err(Error::new(Reason::ConcurrentChange, "the record keeps changing; repeat the feed"))
+        Err(Error::new(
+            Reason::ConcurrentChange,
+            "the record keeps changing; repeat the feed",
+        ))
     }
 
     async fn try_feed(
@@ -103,9 +119,15 @@ impl Identity {
         let unchanged = before.is_some_and(|before| {
             before.demographics == patient.demographics && before.inactive == patient.inactive
         });
-        let traits = patient.demographics.as_ref().map(traits::traits).unwrap_or_default();
-        let not_same: Vec<Vec<u8>> =
-            known.as_ref().map(|known| known.row.not_same.clone()).unwrap_or_default();
+        let traits = patient
+            .demographics
+            .as_ref()
+            .map(traits::traits)
+            .unwrap_or_default();
+        let not_same: Vec<Vec<u8>> = known
+            .as_ref()
+            .map(|known| known.row.not_same.clone())
+            .unwrap_or_default();
         let placement = match &known {
             Some(known) if unchanged => Placement {
                 linkage: linkage_of(&known.row)?,
@@ -113,7 +135,12 @@ impl Identity {
                 evidence: known.row.evidence.clone(),
                 reviews: Vec::new(),
             },
-            _ => self.place(tag, &traits, &not_same, known.as_ref().map(|known| &known.row))?,
+            _ => self.place(
+                tag,
+                &traits,
+                &not_same,
+                known.as_ref().map(|known| &known.row),
+            )?,
         };
         let now = self.clock.now();
         let mut stored = patient.clone();
@@ -145,9 +172,13 @@ impl Identity {
             review_task_ids,
             ..pb::FeedPatientResponse::default()
         };
-        let mut response = call.commit(&self.store, now, writes, idempotency, response).await?;
-        response.version =
-            self.store.get::<PatientRow>(&tag)?.map_or(0, |stored| stored.version.0);
+        let mut response = call
+            .commit(&self.store, now, writes, idempotency, response)
+            .await?;
+        response.version = self
+            .store
+            .get::<PatientRow>(&tag)?
+            .map_or(0, |stored| stored.version.0);
         Ok(response)
     }
 
@@ -163,13 +194,19 @@ impl Identity {
         let mut index = self.search.write();
         let mut same: BTreeMap<LinkageId, (f64, Comparison, Proof)> = BTreeMap::new();
         let mut reviews: Vec<(PatientTag, LinkageId, Comparison)> = Vec::new();
-        for entry in index.candidates(traits).into_iter().filter(|entry| entry.tag != tag) {
+        for entry in index
+            .candidates(traits)
+            .into_iter()
+            .filter(|entry| entry.tag != tag)
+        {
             let forbidden = not_same.iter().any(|other| other == entry.tag.as_slice())
                 || entry.not_same.contains(&tag);
             let comparison = compare(traits, &entry.traits);
             match comparison.verdict {
                 Verdict::Same(proof) if !forbidden => {
-                    let best = same.get(&entry.linkage).map_or(f64::MIN, |(bits, ..)| *bits);
+                    let best = same
+                        .get(&entry.linkage)
+                        .map_or(f64::MIN, |(bits, ..)| *bits);
                     if comparison.bits > best {
                         same.insert(entry.linkage, (comparison.bits, comparison.clone(), proof));
                     }
@@ -183,9 +220,9 @@ impl Identity {
         }
         // Never a person who holds a record that contradicts this one (INV-5: no chaining).
         same.retain(|linkage, _| {
-            !index.members(*linkage).any(|member| {
-                member.tag != tag && compare(traits, &member.traits).contradicts()
-            })
+            !index
+                .members(*linkage)
+                .any(|member| member.tag != tag && compare(traits, &member.traits).contradicts())
         });
         let own = known.map(linkage_of).transpose()?;
         let alone = own.is_none_or(|own| index.members(own).all(|member| member.tag == tag));
@@ -200,7 +237,9 @@ impl Identity {
             (None, ..) => (LinkageId::random(&mut rand::rng()), None),
         };
         reviews.retain(|(_, other, _)| *other != linkage);
-        let evidence = chosen.as_ref().map(|(comparison, proof)| evidence(comparison, Some(*proof)));
+        let evidence = chosen
+            .as_ref()
+            .map(|(comparison, proof)| evidence(comparison, Some(*proof)));
         let outcome = if chosen.is_some() {
             pb::FeedOutcome::Linked
         } else if reviews.is_empty() {
@@ -208,11 +247,22 @@ impl Identity {
         } else {
             pb::FeedOutcome::Review
         };
-        let not_same = not_same.iter().filter_map(|tag| tag.as_slice().try_into().ok()).collect();
+        let not_same = not_same
+            .iter()
+            .filter_map(|tag| tag.as_slice().try_into().ok())
+            .collect();
         index.put(tag, linkage, traits.clone(), not_same);
         let evidence = evidence.or_else(|| known.and_then(|known| known.evidence.clone()));
-        let reviews = reviews.into_iter().map(|(tag, _, comparison)| (tag, comparison)).collect();
-        Ok(Placement { linkage, outcome, evidence, reviews })
+        let reviews = reviews
+            .into_iter()
+            .map(|(tag, _, comparison)| (tag, comparison))
+            .collect();
+        Ok(Placement {
+            linkage,
+            outcome,
+            evidence,
+            reviews,
+        })
     }
 
     /// A review task for a pair, unless one is open or decided already.
@@ -261,7 +311,11 @@ impl Identity {
     fn row(&self, identifier: &PatientIdentifier) -> Result<Option<PatientRow>> {
         let versioned = self.store.get::<PatientRow>(&self.tag(identifier))?;
         let row = versioned.map(|versioned| versioned.row);
-        Ok(row.filter(|row| row.patient.as_ref().is_some_and(|patient| !patient.inactive)))
+        Ok(row.filter(|row| {
+            row.patient
+                .as_ref()
+                .is_some_and(|patient| !patient.inactive)
+        }))
     }
 
     /// A person's records (ITI-9 reads their identifiers).
@@ -276,7 +330,9 @@ impl Identity {
             None,
             MAX_MEMBERS,
         )?;
-        let patients = rows.into_iter().filter_map(|(_, versioned)| versioned.row.patient);
+        let patients = rows
+            .into_iter()
+            .filter_map(|(_, versioned)| versioned.row.patient);
         Ok(patients.filter(|patient| !patient.inactive).collect())
     }
 
@@ -286,7 +342,9 @@ impl Identity {
     /// The store.
     pub fn person(&self, linkage: LinkageId) -> Result<Option<pb::Person>> {
         let records = self.records(linkage)?;
-        let Some(first) = records.first() else { return Ok(None) };
+        let Some(first) = records.first() else {
+            return Ok(None);
+        };
         Ok(Some(pb::Person {
             linkage_id: linkage.to_string(),
             demographics: first.demographics.clone(),
@@ -309,7 +367,9 @@ impl Identity {
         let best = self.rank(&traits, &plans)?;
         let mut found = Vec::new();
         for (linkage, comparison) in best {
-            let Some(person) = self.person(linkage)? else { continue };
+            let Some(person) = self.person(linkage)? else {
+                continue;
+            };
             found.push(pb::MatchCandidate {
                 person: Some(person),
                 score: score(comparison.bits),
@@ -332,7 +392,10 @@ impl Identity {
             }
         }
         if best.is_empty() && plans.iter().any(|keys| index.too_common(keys)) {
-            return Err(Error::new(Reason::TooManyResults, "too many people match; add an item"));
+            return Err(Error::new(
+                Reason::TooManyResults,
+                "too many people match; add an item",
+            ));
         }
         let mut ranked: Vec<_> = best.into_iter().collect();
         ranked.sort_by(|a, b| b.1.bits.total_cmp(&a.1.bits).then_with(|| a.0.cmp(&b.0)));
@@ -345,10 +408,13 @@ impl Identity {
     /// # Errors
     /// The store.
     pub fn review_tasks(&self, limit: usize) -> Result<Vec<pb::ReviewTask>> {
-        let rows = self.store.by_index::<ReviewRow>(ReviewRow::BY_ID, &[], None, limit)?;
-        let open = rows.into_iter().map(|(_, versioned)| versioned).filter(|versioned| {
-            versioned.row.state() == pb::ReviewState::Open
-        });
+        let rows = self
+            .store
+            .by_index::<ReviewRow>(ReviewRow::BY_ID, &[], None, limit)?;
+        let open = rows
+            .into_iter()
+            .map(|(_, versioned)| versioned)
+            .filter(|versioned| versioned.row.state() == pb::ReviewState::Open);
         open.map(|versioned| self.task(versioned)).collect()
     }
 
@@ -357,8 +423,15 @@ impl Identity {
         let mut persons = Vec::new();
         for tag in [&row.first, &row.second] {
             let patient = self.store.get::<PatientRow>(tag)?;
-            let linkage = patient.as_ref().map(|patient| linkage_of(&patient.row)).transpose()?;
-            if let Some(person) = linkage.map(|linkage| self.person(linkage)).transpose()?.flatten() {
+            let linkage = patient
+                .as_ref()
+                .map(|patient| linkage_of(&patient.row))
+                .transpose()?;
+            if let Some(person) = linkage
+                .map(|linkage| self.person(linkage))
+                .transpose()?
+                .flatten()
+            {
                 persons.push(person);
             }
         }
@@ -387,7 +460,9 @@ fn consider(best: &mut BTreeMap<LinkageId, Comparison>, traits: &Traits, entry: 
     if comparison.bits <= 0.0 {
         return;
     }
-    let better = best.get(&entry.linkage).is_none_or(|known| comparison.bits > known.bits);
+    let better = best
+        .get(&entry.linkage)
+        .is_none_or(|known| comparison.bits > known.bits);
     if better {
         best.insert(entry.linkage, comparison);
     }
@@ -402,11 +477,16 @@ fn score(bits: f64) -> f64 {
 
 fn linkage_of(row: &PatientRow) -> Result<LinkageId> {
     let bytes: [u8; 16] = row.linkage.as_slice().try_into().map_err(|_| {
-        Error::new(Reason::IntegrityFailure, "a stored record has no linkage id")
+        Error::new(
+            Reason::IntegrityFailure,
+            "a stored record has no linkage id",
+        )
     })?;
     Ok(LinkageId::from_bytes(bytes))
 }
 
 fn task_id(bytes: &[u8]) -> String {
-    uuid::Uuid::from_slice(bytes).map(|id| id.to_string()).unwrap_or_default()
+    uuid::Uuid::from_slice(bytes)
+        .map(|id| id.to_string())
+        .unwrap_or_default()
 }

@@ -42,7 +42,10 @@ impl Row for PatientRow {
     }
 
     fn index(&self) -> Vec<IndexKey> {
-        let key = KeyBuilder::new().fixed(&self.linkage).fixed(&self.tag).build();
+        let key = KeyBuilder::new()
+            .fixed(&self.linkage)
+            .fixed(&self.tag)
+            .build();
         vec![IndexKey::new(Self::BY_LINKAGE, key)]
     }
 }
@@ -79,7 +82,11 @@ impl ReviewRow {
 
     /// The primary key of a pair, whichever way round it is given.
     pub(crate) fn pair(a: &[u8], b: &[u8]) -> (Vec<u8>, Vec<u8>) {
-        if a <= b { (a.to_vec(), b.to_vec()) } else { (b.to_vec(), a.to_vec()) }
+        if a <= b {
+            (a.to_vec(), b.to_vec())
+        } else {
+            (b.to_vec(), a.to_vec())
+        }
     }
 }
 
@@ -88,7 +95,10 @@ impl Row for ReviewRow {
     const NAME: &'static str = "review";
 
     fn key(&self) -> Vec<u8> {
-        KeyBuilder::new().fixed(&self.first).fixed(&self.second).build()
+        KeyBuilder::new()
+            .fixed(&self.first)
+            .fixed(&self.second)
+            .build()
     }
 
     fn index(&self) -> Vec<IndexKey> {

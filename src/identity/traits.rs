@@ -19,7 +19,10 @@ const PLACEHOLDER_BIRTH: [&str; 3] = ["1900-01-01", "1800-01-01", "9999-12-31"];
 ///
 /// # Errors
 /// [`Reason::MissingField`], [`Reason::InvalidOid`] or [`Reason::InvalidField`], naming the field.
-pub fn identifier(message: Option<&cpb::Identifier>, field: &'static str) -> Result<PatientIdentifier> {
+pub fn identifier(
+    message: Option<&cpb::Identifier>,
+    field: &'static str,
+) -> Result<PatientIdentifier> {
     let message = message.ok_or_else(|| Error::missing(field))?;
     if message.assigning_authority.is_empty() {
         return Err(Error::missing(format!("{field}.assigning_authority")));
@@ -30,16 +33,27 @@ pub fn identifier(message: Option<&cpb::Identifier>, field: &'static str) -> Res
     if message.type_code.eq_ignore_ascii_case("MYNUMBER") {
         return Err(my_number(field));
     }
-    let authority = message.assigning_authority.parse().map_err(|error: crate::types::InvalidId| {
-        Error::field(
-            Reason::InvalidOid,
-            format!("{field}.assigning_authority"),
-            error.to_string(),
-        )
-    })?;
-    let id = message.value.parse().map_err(|error: crate::types::InvalidId| {
-        Error::field(Reason::InvalidField, format!("{field}.value"), error.to_string())
-    })?;
+    let authority =
+        message
+            .assigning_authority
+            .parse()
+            .map_err(|error: crate::types::InvalidId| {
+                Error::field(
+                    Reason::InvalidOid,
+                    format!("{field}.assigning_authority"),
+                    error.to_string(),
+                )
+            })?;
+    let id = message
+        .value
+        .parse()
+        .map_err(|error: crate::types::InvalidId| {
+            Error::field(
+                Reason::InvalidField,
+                format!("{field}.value"),
+                error.to_string(),
+            )
+        })?;
     Ok(PatientIdentifier { authority, id })
 }
 
@@ -64,7 +78,7 @@ pub fn identifier_message(identifier: &PatientIdentifier) -> cpb::Identifier {
 ///
 /// # Errors
 /// [`Reason::MissingField`] or [`Reason::InvalidField`], naming the field under `field`.
-pub fn check(demographics: &pb::Demographics, field: &str) -> Result<()> {
+pub(super) fn check(demographics: &pb::Demographics, field: &str) -> Result<()> {
     let path = |name: &str| format!("{field}.{name}");
     if demographics.names.is_empty() {
         return Err(Error::missing(path("names")));
@@ -81,38 +95,61 @@ pub fn check(demographics: &pb::Demographics, field: &str) -> Result<()> {
     }
     if texts(demographics).any(|text| text.len() > MAX_TEXT) {
         let message = format!("has a value of more than {MAX_TEXT} bytes");
-        return Err(Error::field(Reason::InvalidField, field.to_owned(), message));
+        return Err(Error::field(
+            Reason::InvalidField,
+            field.to_owned(),
+            message,
+        ));
     }
     if !demographics.birth_date.is_empty() {
-        demographics.birth_date.parse::<PartialDate>().map_err(|error| {
-            Error::field(Reason::InvalidField, path("birth_date"), error.to_string())
-        })?;
+        demographics
+            .birth_date
+            .parse::<PartialDate>()
+            .map_err(|error| {
+                Error::field(Reason::InvalidField, path("birth_date"), error.to_string())
+            })?;
     }
     Ok(())
 }
 
 fn texts(demographics: &pb::Demographics) -> impl Iterator<Item = &str> {
-    let names = demographics
-        .names
-        .iter()
-        .flat_map(|name| [name.family.as_str(), name.text.as_str()].into_iter().chain(name.given.iter().map(String::as_str)));
-    let addresses = demographics.addresses.iter().flat_map(|address| {
-        [address.state.as_str(), &address.city, &address.text, &address.postal_code]
+    let names = demographics.names.iter().flat_map(|name| {
+        [name.family.as_str(), name.text.as_str()]
             .into_iter()
-            .chain(address.lines.iter().map(String::as_str))
+            .chain(name.given.iter().map(String::as_str))
+    });
+    let addresses = demographics.addresses.iter().flat_map(|address| {
+        [
+            address.state.as_str(),
+            &address.city,
+            &address.text,
+            &address.postal_code,
+        ]
+        .into_iter()
+        .chain(address.lines.iter().map(String::as_str))
     });
     let coverages = demographics.coverages.iter().flat_map(|coverage| {
-        [coverage.insurer_number.as_str(), &coverage.symbol, &coverage.number, &coverage.branch]
+        [
+            coverage.insurer_number.as_str(),
+            &coverage.symbol,
+            &coverage.number,
+            &coverage.branch,
+        ]
     });
     names
         .chain(addresses)
         .chain(coverages)
-        .chain(demographics.telecoms.iter().map(|telecom| telecom.value.as_str()))
+        .chain(
+            demographics
+                .telecoms
+                .iter()
+                .map(|telecom| telecom.value.as_str()),
+        )
         .chain([demographics.birth_date_text.as_str()])
 }
 
 /// What matching compares, computed from demographics as received.
-pub fn traits(demographics: &pb::Demographics) -> Traits {
+pub(super) fn traits(demographics: &pb::Demographics) -> Traits {
     let mut traits = Traits::default();
     for name in &demographics.names {
         add_name(&mut traits, name);
@@ -125,13 +162,19 @@ pub fn traits(demographics: &pb::Demographics) -> Traits {
         push(&mut traits.phones, normalize::phone_key(&telecom.value));
     }
     for address in &demographics.addresses {
-        push(&mut traits.addresses, normalize::address_key(&address_text(address)));
+        push(
+            &mut traits.addresses,
+            normalize::address_key(&address_text(address)),
+        );
     }
     for coverage in &demographics.coverages {
         let key =
             normalize::policy_key(&coverage.insurer_number, &coverage.symbol, &coverage.number);
         let Some(key) = key else { continue };
-        let policy = Policy { key, branch: normalize::branch_key(&coverage.branch) };
+        let policy = Policy {
+            key,
+            branch: normalize::branch_key(&coverage.branch),
+        };
         if !traits.policies.contains(&policy) {
             traits.policies.push(policy);
         }
@@ -140,7 +183,7 @@ pub fn traits(demographics: &pb::Demographics) -> Traits {
 }
 
 /// The sex that can agree or contradict; other and unknown do neither.
-pub fn sex(gender: pb::AdministrativeGender) -> Option<Sex> {
+pub(super) fn sex(gender: pb::AdministrativeGender) -> Option<Sex> {
     match gender {
         pb::AdministrativeGender::Female => Some(Sex::Female),
         pb::AdministrativeGender::Male => Some(Sex::Male),
@@ -151,11 +194,16 @@ pub fn sex(gender: pb::AdministrativeGender) -> Option<Sex> {
 }
 
 /// An address on one line: prefecture, municipality and the rest, or its text.
-pub fn address_text(address: &pb::Address) -> String {
+pub(super) fn address_text(address: &pb::Address) -> String {
     if address.city.is_empty() {
         address.text.clone()
     } else {
-        format!("{}{}{}", address.state, address.city, address.lines.concat())
+        format!(
+            "{}{}{}",
+            address.state,
+            address.city,
+            address.lines.concat()
+        )
     }
 }
 
@@ -172,12 +220,15 @@ fn add_name(traits: &mut Traits, name: &pb::PersonName) {
             (&mut traits.kanji, normalize::kanji_key)
         }
     };
-    let mut key = NameKey { family: fold(&family), given: fold(&given) };
+    let mut key = NameKey {
+        family: fold(&family),
+        given: fold(&given),
+    };
     if !given.is_empty() && normalize::is_placeholder_given(&key.given) {
         traits.placeholder_given = true;
         key.given.clear();
     }
-    if !(key.family.is_empty() && key.given.is_empty()) && !list.contains(&key) {
+    if !(list.contains(&key) || key.family.is_empty() && key.given.is_empty()) {
         list.push(key);
     }
 }
@@ -194,7 +245,7 @@ fn split(name: &pb::PersonName) -> (String, String) {
 }
 
 /// The script a text is written in, for names that do not say.
-pub fn script_of(text: &str) -> pb::NameRepresentation {
+pub(super) fn script_of(text: &str) -> pb::NameRepresentation {
     let letter = |c: &char| c.is_alphabetic();
     let kana = |c: char| matches!(c, 'ぁ'..='ゖ' | 'ァ'..='ヺ' | 'ー' | 'ｦ'..='ﾟ');
     let mut letters = text.chars().filter(letter).peekable();
@@ -224,13 +275,20 @@ mod tests {
     use super::*;
 
     fn name(text: &str) -> pb::PersonName {
-        pb::PersonName { text: text.into(), ..pb::PersonName::default() }
+        pb::PersonName {
+            text: text.into(),
+            ..pb::PersonName::default()
+        }
     }
 
     #[test]
     fn names_go_to_their_script() {
         let demographics = pb::Demographics {
-            names: vec![name("髙橋 花子"), name("ﾀｶﾊｼ ﾊﾅｺ"), name("Takahashi Hanako")],
+            names: vec![
+                name("髙橋 花子"),
+                name("ﾀｶﾊｼ ﾊﾅｺ"),
+                name("Takahashi Hanako"),
+            ],
             birth_date: "1900-01-01".into(),
             ..pb::Demographics::default()
         };
@@ -243,8 +301,10 @@ mod tests {
 
     #[test]
     fn newborns_have_no_given_name() {
-        let demographics =
-            pb::Demographics { names: vec![name("山田 ベビー")], ..pb::Demographics::default() };
+        let demographics = pb::Demographics {
+            names: vec![name("山田 ベビー")],
+            ..pb::Demographics::default()
+        };
         let traits = traits(&demographics);
         assert!(traits.placeholder_given && traits.kanji[0].given.is_empty());
     }
@@ -258,11 +318,23 @@ mod tests {
             ..cpb::Identifier::default()
         };
         for (message, reason, field) in [
-            (id("1.02", "1", ""), Reason::InvalidOid, "patient.assigning_authority"),
-            (id("", "1", ""), Reason::MissingField, "patient.assigning_authority"),
+            (
+                id("1.02", "1", ""),
+                Reason::InvalidOid,
+                "patient.assigning_authority",
+            ),
+            (
+                id("", "1", ""),
+                Reason::MissingField,
+                "patient.assigning_authority",
+            ),
             (id("1.2", "", ""), Reason::MissingField, "patient.value"),
             (id("1.2", "a^b", ""), Reason::InvalidField, "patient.value"),
-            (id("1.2", "1", "MyNumber"), Reason::MyNumberRefused, "patient"),
+            (
+                id("1.2", "1", "MyNumber"),
+                Reason::MyNumberRefused,
+                "patient",
+            ),
         ] {
             let error = identifier(Some(&message), "patient").unwrap_err();
             assert_eq!((error.reason(), error.wrong_field()), (reason, Some(field)));

@@ -28,7 +28,7 @@ pub enum CrlError {
         /// The limit.
         limit: usize,
     },
-    /// Not a DER CertificateList, or a part that does not parse.
+    /// Not a DER `CertificateList`, or a part that does not parse.
     #[error("malformed revocation list: {0}")]
     Malformed(Box<str>),
     /// A critical extension that is not processed; an indirect, delta or partial-reason list.
@@ -71,15 +71,19 @@ pub(crate) struct Scope {
 }
 
 impl Scope {
-    /// RFC 5280 §6.3.3 (b)(2). `end_entity` is what the list's flags speak of.
+    /// RFC 5280 §6.3.3 (b)(2).
     fn covers(&self, certificate: &Certificate) -> bool {
         let authority = certificate
             .extensions
             .basic_constraints
             .is_some_and(|(authority, _)| authority);
         let named = &certificate.extensions.distribution_points;
-        !(self.users_only && authority)
-            && !(self.authorities_only && !authority)
+        let excluded = if authority {
+            self.users_only
+        } else {
+            self.authorities_only
+        };
+        !excluded
             && (self.points.is_empty() || self.points.iter().any(|point| named.contains(point)))
     }
 }

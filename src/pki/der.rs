@@ -197,7 +197,9 @@ pub(crate) fn oid(text: &str) -> Vec<u8> {
     let mut content = Vec::new();
     if let [first, second, rest @ ..] = arcs.as_slice() {
         push_base128(&mut content, first * 40 + second);
-        rest.iter().for_each(|arc| push_base128(&mut content, *arc));
+        for arc in rest {
+            push_base128(&mut content, *arc);
+        }
     }
     element(tag::OID, &content)
 }

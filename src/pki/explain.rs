@@ -48,10 +48,10 @@ pub fn explain(
     usage: Usage,
     now: Timestamp,
 ) -> Explanation {
-    let mut notes = Notes(Vec::new());
-    let verdict = examine(chain, trust, usage, now, &mut notes);
+    let mut seen = Notes(Vec::new());
+    let verdict = examine(chain, trust, usage, now, &mut seen);
     let steps = CHECKS.iter().map(|(check, name, english, japanese)| {
-        let noted = notes.0.iter().find(|(seen, _)| seen == check);
+        let noted = seen.0.iter().find(|(noted, _)| noted == check);
         let outcome = match noted {
             Some((_, None)) => Outcome::Kept,
             Some((_, Some(refusal))) => Outcome::Violated(refusal.clone()),

@@ -1,4 +1,4 @@
-//! hcRole (ISO 17090-2 HCActorData) in subjectDirectoryAttributes: decoding, and encoding for
+//! hcRole (ISO 17090-2 `HCActorData`) in subjectDirectoryAttributes: decoding, and encoding for
 //! development certificates.
 //!
 //! The double SET: `Attribute.values` is a SET holding one `HCActorData`, itself a SET OF `HCActor`;
@@ -128,7 +128,7 @@ fn directory_string(element: Element<'_>, tags: &[u8]) -> Result<String, NotDer>
 }
 
 /// The value of a subjectDirectoryAttributes extension with hcRole `roles`: DER, SETs sorted,
-/// UTF8String.
+/// `UTF8String`.
 pub(crate) fn encode<'a>(roles: impl IntoIterator<Item = &'a str>, scheme: &RoleScheme) -> Vec<u8> {
     let actors = roles.into_iter().map(|role| {
         let coded = der::set_of(vec![
@@ -245,7 +245,7 @@ mod tests {
         for index in 0..vector.len() {
             let mut damaged = vector.clone();
             damaged[index] ^= 0x55;
-            let _ = decode(&damaged, &scheme());
+            drop(decode(&damaged, &scheme()));
         }
     }
 }

@@ -218,11 +218,9 @@ fn walk<'t>(
     usage: Usage,
     now: Timestamp,
 ) -> Result<Walk<'t>, (Check, Refusal)> {
-    let limits = trust.profiles().limits();
     let pool: Vec<&Certificate> = trust.intermediates().iter().chain(presented).collect();
     let mut accept = |path: &[&Certificate]| validate_path(path, trust, usage, now);
-    let sizes = (limits.chain_certificates, limits.signature_checks);
-    path::find(leaf, &pool, trust.roots(), sizes, &mut accept)
+    path::find(leaf, &pool, trust.roots(), trust.profiles(), &mut accept)
         .map_err(|refusal| (check_of_path_refusal(&refusal), refusal))
 }
 

@@ -13,6 +13,7 @@ mod der;
 mod describe;
 pub mod dev;
 mod explain;
+mod extensions;
 mod hc_role;
 mod identity;
 mod judge;

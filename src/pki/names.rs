@@ -8,7 +8,7 @@ use x509_parser::extensions::GeneralName;
 use super::certificate::Certificate;
 use super::der::{self, Element, NotDer, tag};
 
-/// A GeneralName, owned. Directory names are compared by their DER.
+/// A `GeneralName`, owned. Directory names are compared by their DER.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Name {
     Dns(String),
@@ -37,7 +37,7 @@ impl Name {
         }
     }
 
-    /// The name in a GeneralName element.
+    /// The name in a `GeneralName` element.
     fn from_element(element: Element<'_>) -> Result<Self, NotDer> {
         let text = || {
             let ascii = element.content.is_ascii();

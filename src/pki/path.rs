@@ -2,10 +2,13 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::certificate::{AuthorityKey, Certificate};
+use super::certificate::Certificate;
 use super::certified::Remark;
+use super::extensions::AuthorityKey;
 use super::names::Name;
+use super::profile::Profiles;
 use super::refusal::{Place, Refusal};
+use super::rules;
 use super::trust::TrustStore;
 
 /// Tolerance for a revocation list issued by a clock ahead of ours.
@@ -17,16 +20,15 @@ pub(crate) fn find<'c, T>(
     leaf: &'c Certificate,
     pool: &[&'c Certificate],
     roots: &'c [Certificate],
-    limits: (usize, usize),
+    profiles: &Profiles,
     accept: &mut dyn FnMut(&[&'c Certificate]) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
-    let (longest, checks) = limits;
+    let checks = profiles.limits().signature_checks;
     let mut search = Search {
         pool,
         roots,
-        longest,
+        profiles,
         checks,
-        limit: checks,
         closest: None,
     };
     let mut path = vec![leaf];
@@ -41,9 +43,9 @@ pub(crate) fn find<'c, T>(
 struct Search<'s, 'c> {
     pool: &'s [&'c Certificate],
     roots: &'c [Certificate],
-    longest: usize,
+    profiles: &'s Profiles,
+    /// Signature checks left.
     checks: usize,
-    limit: usize,
     /// How close the best failure came to a path, and why it failed.
     closest: Option<(usize, Refusal)>,
 }
@@ -66,12 +68,17 @@ impl<'c> Search<'_, 'c> {
     ) -> Option<T> {
         let current = path.last().copied()?;
         let depth = path.len() - 1;
-        if path.len() >= self.longest {
-            let refusal = Refusal::ChainTooLong {
-                count: path.len() + 1,
-                limit: self.longest,
-            };
-            self.failed(depth * 10 + 4, refusal);
+        let limit = self.profiles.limits().chain_certificates;
+        if path.len() >= limit {
+            let count = path.len() + 1;
+            self.failed(depth * 10 + 4, Refusal::ChainTooLong { count, limit });
+            return None;
+        }
+        // A CA that may not be one leads nowhere; no signature check is spent on it.
+        if depth > 0
+            && let Err(refusal) = rules::authority(current, depth, self.profiles)
+        {
+            self.failed(depth * 10 + 5, refusal);
             return None;
         }
         let roots = self.roots.iter().map(|root| (root, true));
@@ -126,7 +133,8 @@ impl<'c> Search<'_, 'c> {
             return false;
         }
         if self.checks == 0 {
-            self.failed(999, Refusal::PathTooComplex { limit: self.limit });
+            let limit = self.profiles.limits().signature_checks;
+            self.failed(999, Refusal::PathTooComplex { limit });
             return false;
         }
         self.checks -= 1;

@@ -70,7 +70,7 @@ fn pss_name(content: &[u8]) -> Option<&'static str> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct PublicKey {
     pub(crate) kind: KeyKind,
-    /// Content of the subjectPublicKey BIT STRING: RSAPublicKey DER, or the EC point.
+    /// Content of the subjectPublicKey BIT STRING: `RSAPublicKey` DER, or the EC point.
     pub(crate) bits: Vec<u8>,
 }
 

@@ -24,12 +24,13 @@ use tower::Service as _;
 
 pub use start::{log, self_check, serve};
 
+use crate::clock::Clock;
 use crate::config::Listen;
 use crate::directory::CertifiedPeer;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::pki::tls::{certify_peer, server_config};
-use crate::pki::{Refusal, Usage};
+use crate::pki::{NodeIdentity, Refusal, TrustHandle, Usage};
 
 /// Windows of one stream and of a connection: enough for a metropolitan link, and the bound of what
 /// one connection can make this node hold.
@@ -47,70 +48,118 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// If TLS or the routes cannot be set up, or the store cannot be closed cleanly.
-pub async fn run(gateway: Arc<Gateway>, listener: TcpListener, stop: CancellationToken) -> Result<()> {
-    let tls = server_config(
+pub async fn run(
+    gateway: Arc<Gateway>,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> Result<()> {
+    let routes = crate::api::grpc::routes(&gateway)?;
+    let edge = Edge::new(
         &gateway.certificate,
         Arc::clone(&gateway.trust),
         Arc::clone(&gateway.clock),
-    )
-    .map_err(Error::internal)?;
-    let edge = Arc::new(Edge {
-        acceptor: TlsAcceptor::from(tls),
-        routes: crate::api::grpc::routes(&gateway)?.prepare(),
-        handshakes: Semaphore::new(gateway.config.listen.max_handshakes),
-        connections: Arc::new(Semaphore::new(gateway.config.listen.max_connections)),
-        drain: stop.clone(),
-        gateway: Arc::clone(&gateway),
-    });
+        gateway.config.listen.clone(),
+        routes,
+        stop.clone(),
+    )?;
     gateway.start();
-    let open = TaskTracker::new();
-    loop {
-        let accepted = tokio::select! {
-            () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
-            Ok((stream, _)) => {
-                let Ok(permit) = Arc::clone(&edge.connections).try_acquire_owned() else {
-                    tracing::warn!("too many connections; one was closed");
-                    continue;
-                };
-                let edge = Arc::clone(&edge);
-                open.spawn(async move {
-                    edge.connection(stream).await;
-                    drop(permit);
-                });
-            }
-            Err(error) => {
-                tracing::error!(%error, "accept failed");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
-        }
-    }
-    drop(listener);
-    tracing::info!("draining");
-    gateway.stop.cancel();
-    open.close();
-    let limit = Duration::from_millis(gateway.config.listen.drain_timeout_ms);
-    if tokio::time::timeout(limit, open.wait()).await.is_err() {
-        tracing::warn!("connections were still open at the end of the drain");
-    }
-    gateway.close(limit).await
+    // Streams that never end by themselves end when the drain begins.
+    let ending = gateway.stop.clone();
+    let drained = tokio::spawn(async move {
+        stop.cancelled().await;
+        ending.cancel();
+    });
+    edge.serve_until_stopped(listener).await;
+    drained.abort();
+    gateway
+        .close(Duration::from_millis(
+            gateway.config.listen.drain_timeout_ms,
+        ))
+        .await
 }
 
-/// What every connection needs.
-struct Edge {
+/// The edge of a node: what stands between the network and the services.
+pub struct Edge {
     acceptor: TlsAcceptor,
     routes: Routes,
+    limits: Listen,
     handshakes: Semaphore,
     connections: Arc<Semaphore>,
-    drain: CancellationToken,
-    gateway: Arc<Gateway>,
+    trust: Arc<TrustHandle>,
+    clock: Arc<dyn Clock>,
+    stop: CancellationToken,
+}
+
+impl std::fmt::Debug for Edge {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Edge")
+    }
 }
 
 impl Edge {
+    /// An edge before `routes`, with these limits, until `stop`.
+    ///
+    /// # Errors
+    /// If TLS cannot be set up.
+    pub fn new(
+        certificate: &NodeIdentity,
+        trust: Arc<TrustHandle>,
+        clock: Arc<dyn Clock>,
+        limits: Listen,
+        routes: Routes,
+        stop: CancellationToken,
+    ) -> Result<Arc<Self>> {
+        let tls = server_config(certificate, Arc::clone(&trust), Arc::clone(&clock))
+            .map_err(Error::internal)?;
+        Ok(Arc::new(Self {
+            acceptor: TlsAcceptor::from(tls),
+            routes: routes.prepare(),
+            handshakes: Semaphore::new(limits.max_handshakes),
+            connections: Arc::new(Semaphore::new(limits.max_connections)),
+            limits,
+            trust,
+            clock,
+            stop,
+        }))
+    }
+
+    /// Accepts connections until stopped; then waits for those open, within the drain's time.
+    pub async fn serve_until_stopped(self: Arc<Self>, listener: TcpListener) {
+        let open = TaskTracker::new();
+        loop {
+            let accepted = tokio::select! {
+                () = self.stop.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+                        tracing::warn!("too many connections; one was closed");
+                        continue;
+                    };
+                    let edge = Arc::clone(&self);
+                    open.spawn(async move {
+                        edge.connection(stream).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::error!(%error, "accept failed");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        drop(listener);
+        tracing::info!("draining");
+        open.close();
+        let limit = Duration::from_millis(self.limits.drain_timeout_ms);
+        if tokio::time::timeout(limit, open.wait()).await.is_err() {
+            tracing::warn!("connections were still open at the end of the drain");
+        }
+    }
+
     async fn connection(&self, stream: TcpStream) {
-        let limit = Duration::from_millis(self.gateway.config.listen.handshake_timeout_ms);
+        let limit = Duration::from_millis(self.limits.handshake_timeout_ms);
         let (tls, peer) = match tokio::time::timeout(limit, self.handshake(stream)).await {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(refused)) => {
@@ -133,11 +182,15 @@ impl Edge {
     ) -> Result<(TlsStream<TcpStream>, CertifiedPeer), &'static str> {
         let permit = self.handshakes.acquire().await.map_err(|_| "closing")?;
         stream.set_nodelay(true).map_err(|_| "socket")?;
-        let tls = self.acceptor.accept(stream).await.map_err(|error| rule(&error))?;
+        let tls = self
+            .acceptor
+            .accept(stream)
+            .await
+            .map_err(|error| rule(&error))?;
         drop(permit);
         let certificates = tls.get_ref().1.peer_certificates();
-        let clock = self.gateway.clock.as_ref();
-        let certified = certify_peer(certificates, &self.gateway.trust, Usage::Institution, clock)
+        let clock = self.clock.as_ref();
+        let certified = certify_peer(certificates, &self.trust, Usage::Institution, clock)
             .map_err(|refusal| refusal.rule())?;
         let pin = certified.spki_sha256;
         Ok((tls, CertifiedPeer { certified, pin }))
@@ -149,14 +202,13 @@ impl Edge {
             request.extensions_mut().insert(peer.clone());
             routes.clone().call(request)
         });
-        let connection =
-            builder(&self.gateway.config.listen).serve_connection(TokioIo::new(tls), service);
+        let connection = builder(&self.limits).serve_connection(TokioIo::new(tls), service);
         tokio::pin!(connection);
         let mut draining = false;
         let ended = loop {
             tokio::select! {
                 ended = connection.as_mut() => break ended,
-                () = self.drain.cancelled(), if !draining => {
+                () = self.stop.cancelled(), if !draining => {
                     draining = true;
                     connection.as_mut().graceful_shutdown();
                 }

@@ -18,7 +18,9 @@ use crate::wire::pb::directory::ApplyDirectoryRequest;
 /// Starts logging to standard error, as configured. A second call changes nothing.
 pub fn log(settings: &Log) {
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
     let started = match settings.format {
         LogFormat::Json => builder.json().try_init().is_ok(),
         LogFormat::Text => builder.try_init().is_ok(),
@@ -41,12 +43,17 @@ pub fn self_check(config: &Config, clock: &dyn Clock) -> Result<()> {
     for usage in [Usage::Server, Usage::Institution] {
         crate::pki::judge(identity.chain(), &trust, usage, clock.now()).map_err(|refusal| {
             let rule = refusal.rule();
-            refuse(format!("the node's certificate is refused as {usage} ({rule}): {refusal}"))
+            refuse(format!(
+                "the node's certificate is refused as {usage} ({rule}): {refusal}"
+            ))
         })?;
     }
     let without = trust.authorities_without_crl();
     if !without.is_empty() {
-        return Err(refuse(format!("no revocation list for {}", without.join("; "))));
+        return Err(refuse(format!(
+            "no revocation list for {}",
+            without.join("; ")
+        )));
     }
     Ok(())
 }
@@ -62,9 +69,20 @@ pub async fn serve(config: Config, directory: Option<ApplyDirectoryRequest>) -> 
     let stop = CancellationToken::new();
     stop_on_signal(stop.clone())?;
     let address = config.listen.address;
-    let gateway = Gateway::open(config, Options { clock, ..Options::default() }, directory).await?;
+    let gateway = Gateway::open(
+        config,
+        Options {
+            clock,
+            ..Options::default()
+        },
+        directory,
+    )
+    .await?;
     let listener = TcpListener::bind(address).await.map_err(|error| {
-        Error::new(Reason::Internal, format!("cannot listen on {address}: {error}"))
+        Error::new(
+            Reason::Internal,
+            format!("cannot listen on {address}: {error}"),
+        )
     })?;
     let address = listener.local_addr().map_err(Error::internal)?;
     let ready = json!({

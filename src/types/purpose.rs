@@ -43,7 +43,7 @@ macro_rules! codes {
 }
 
 codes! {
-    /// Purpose of use (`spec` japan §5.4; XUA PurposeOfUse, HL7 v3).
+    /// Purpose of use (`spec` japan §5.4; XUA `PurposeOfUse`, HL7 v3).
     PurposeOfUse {
         /// 診療・服薬指導: treatment under the network's consent.
         Treatment = "TREAT",

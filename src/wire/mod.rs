@@ -67,7 +67,10 @@ pub mod pb {
 
 /// A time as a message.
 pub fn timestamp(time: jiff::Timestamp) -> prost_types::Timestamp {
-    prost_types::Timestamp { seconds: time.as_second(), nanos: time.subsec_nanosecond() }
+    prost_types::Timestamp {
+        seconds: time.as_second(),
+        nanos: time.subsec_nanosecond(),
+    }
 }
 
 /// A time from a message; `None` if it is out of range.

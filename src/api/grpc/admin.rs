@@ -21,7 +21,7 @@ macro_rules! method {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Admin(pub Door);
+pub(super) struct Admin(pub Door);
 
 async fn info(
     gateway: Arc<Gateway>,
@@ -36,10 +36,19 @@ async fn info(
     Ok(pb::GetNodeInfoResponse {
         home_community_id: gateway.home.to_string(),
         name: gateway.config.node.name.clone(),
-        roles: gateway.config.node.capabilities.iter().map(|role| node_role(*role).into()).collect(),
+        roles: gateway
+            .config
+            .node
+            .capabilities
+            .iter()
+            .map(|role| node_role(*role).into())
+            .collect(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started: Some(crate::wire::timestamp(gateway.started)),
-        uptime: Some(prost_types::Duration { seconds: uptime.as_secs(), nanos: 0 }),
+        uptime: Some(prost_types::Duration {
+            seconds: uptime.as_secs(),
+            nanos: 0,
+        }),
         ledger_sequence: gateway.store.last_sequence().0,
         parent_home_community_id: parent.map(ToString::to_string).unwrap_or_default(),
         directory_version: gateway.directory.snapshot().version(),
@@ -102,21 +111,27 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::GetNodeInfoRequest>,
     ) -> Result<Response<pb::GetNodeInfoResponse>, Status> {
-        self.0.run(method!("GetNodeInfo"), Class::Query, request, info).await
+        self.0
+            .run(method!("GetNodeInfo"), Class::Query, request, info)
+            .await
     }
 
     async fn get_status(
         &self,
         request: Request<pb::GetStatusRequest>,
     ) -> Result<Response<pb::GetStatusResponse>, Status> {
-        self.0.run(method!("GetStatus"), Class::Query, request, node_status).await
+        self.0
+            .run(method!("GetStatus"), Class::Query, request, node_status)
+            .await
     }
 
     async fn reload_configuration(
         &self,
         request: Request<pb::ReloadConfigurationRequest>,
     ) -> Result<Response<pb::ReloadConfigurationResponse>, Status> {
-        self.0.not_implemented(method!("ReloadConfiguration"), request).await
+        self.0
+            .not_implemented(method!("ReloadConfiguration"), request)
+            .await
     }
 
     type CheckStoreStream = Replies<pb::CheckStoreResponse>;
@@ -134,7 +149,9 @@ impl AdminService for Admin {
         &self,
         request: Request<pb::CreateBackupRequest>,
     ) -> Result<Response<Self::CreateBackupStream>, Status> {
-        self.0.not_implemented(method!("CreateBackup"), request).await
+        self.0
+            .not_implemented(method!("CreateBackup"), request)
+            .await
     }
 
     type RotateKeysStream = Replies<pb::RotateKeysResponse>;

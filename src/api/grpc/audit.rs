@@ -29,13 +29,22 @@ macro_rules! method {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct AuditRecords(pub Door);
+pub(super) struct AuditRecords(pub Door);
 
 /// An institution's officer reads the institution's own audit.
 fn own(call: &Call, asked: &str) -> Result<String> {
-    let code = call.caller().participant.code.as_ref().map(ToString::to_string);
+    let code = call
+        .caller()
+        .participant
+        .code
+        .as_ref()
+        .map(ToString::to_string);
     let code = code.ok_or_else(Error::not_permitted)?;
-    if asked.is_empty() || asked == code { Ok(code) } else { Err(Error::not_permitted()) }
+    if asked.is_empty() || asked == code {
+        Ok(code)
+    } else {
+        Err(Error::not_permitted())
+    }
 }
 
 async fn search(
@@ -49,13 +58,22 @@ async fn search(
         0
     } else {
         request.page_token.parse().map_err(|_| {
-            Error::field(Reason::InvalidToken, "page_token", "is not a token of this query")
+            Error::field(
+                Reason::InvalidToken,
+                "page_token",
+                "is not a token of this query",
+            )
         })?
     };
     let patient = request.patient_id.as_ref();
-    let patient = patient.map(|id| identifier(Some(id), "patient_id")).transpose()?;
+    let patient = patient
+        .map(|id| identifier(Some(id), "patient_id"))
+        .transpose()?;
     let filter = Filter {
-        patients: patient.iter().map(|id| gateway.identity.tag(id).to_vec()).collect(),
+        patients: patient
+            .iter()
+            .map(|id| gateway.identity.tag(id).to_vec())
+            .collect(),
         institution: own(&call, &request.institution_id)?,
         from,
         emergency_only: request.emergency_only,
@@ -68,11 +86,16 @@ async fn search(
     let audit = gateway.audit.clone();
     let read = tokio::task::spawn_blocking(move || audit.events(&filter, size + 1));
     let mut events = read.await.map_err(Error::internal)??;
-    let next_page_token =
-        events.get(size).map(|event| event.sequence.to_string()).unwrap_or_default();
+    let next_page_token = events
+        .get(size)
+        .map(|event| event.sequence.to_string())
+        .unwrap_or_default();
     events.truncate(size);
     call.note(|record| record.items = u32::try_from(events.len()).unwrap_or(u32::MAX));
-    Ok(pb::SearchEventsResponse { events, next_page_token })
+    Ok(pb::SearchEventsResponse {
+        events,
+        next_page_token,
+    })
 }
 
 /// "Who saw my record": every event about a patient of this community, at this node.
@@ -88,7 +111,11 @@ async fn report(
         let message = "proofs are not made by this version";
         return Err(Error::field(Reason::NotImplemented, "with_proofs", message));
     }
-    let id = match request.patient.as_ref().ok_or_else(|| Error::missing("patient"))? {
+    let id = match request
+        .patient
+        .as_ref()
+        .ok_or_else(|| Error::missing("patient"))?
+    {
         Patient::PatientId(id) => identifier(Some(id), "patient_id")?,
         Patient::LinkageId(_) => {
             let message = "the report is by patient identifier in this version";
@@ -105,21 +132,33 @@ async fn report(
         }
     }
     call.note(|record| record.patient = patients.first().cloned());
-    let filter = Filter { patients, ..Filter::default() };
+    let filter = Filter {
+        patients,
+        ..Filter::default()
+    };
     let audit = gateway.audit.clone();
     let read = tokio::task::spawn_blocking(move || audit.events(&filter, MAX_REPORT + 1));
     let events = read.await.map_err(Error::internal)??;
     if events.len() > MAX_REPORT {
-        return Err(Error::new(Reason::TooManyResults, "more events than one report holds"));
+        return Err(Error::new(
+            Reason::TooManyResults,
+            "more events than one report holds",
+        ));
     }
     call.note(|record| record.items = u32::try_from(events.len()).unwrap_or(u32::MAX));
     let (sender, receiver) = mpsc::channel(16);
     gateway.tasks.spawn(async move {
         use pb::report_patient_access_response::Part;
         let total = events.len() as u64;
-        let summary = pb::ReportSummary { event_count: total, ..Default::default() };
+        let summary = pb::ReportSummary {
+            event_count: total,
+            ..Default::default()
+        };
         let parts = events.into_iter().map(|event| {
-            Part::Event(pb::ProvenEvent { event: Some(event), ..Default::default() })
+            Part::Event(pb::ProvenEvent {
+                event: Some(event),
+                ..Default::default()
+            })
         });
         for part in parts.chain([Part::Summary(summary)]) {
             let message = pb::ReportPatientAccessResponse { part: Some(part) };
@@ -137,7 +176,9 @@ impl AuditService for AuditRecords {
         &self,
         request: Request<pb::SearchEventsRequest>,
     ) -> Result<Response<pb::SearchEventsResponse>, Status> {
-        self.0.run(method!("SearchEvents"), Class::Query, request, search).await
+        self.0
+            .run(method!("SearchEvents"), Class::Query, request, search)
+            .await
     }
 
     type ReportPatientAccessStream = Replies<pb::ReportPatientAccessResponse>;
@@ -146,7 +187,14 @@ impl AuditService for AuditRecords {
         &self,
         request: Request<pb::ReportPatientAccessRequest>,
     ) -> Result<Response<Self::ReportPatientAccessStream>, Status> {
-        self.0.stream(method!("ReportPatientAccess"), Class::Query, request, report).await
+        self.0
+            .stream(
+                method!("ReportPatientAccess"),
+                Class::Query,
+                request,
+                report,
+            )
+            .await
     }
 
     type ExportEventsStream = Replies<pb::ExportEventsResponse>;
@@ -155,27 +203,35 @@ impl AuditService for AuditRecords {
         &self,
         request: Request<pb::ExportEventsRequest>,
     ) -> Result<Response<Self::ExportEventsStream>, Status> {
-        self.0.not_implemented(method!("ExportEvents"), request).await
+        self.0
+            .not_implemented(method!("ExportEvents"), request)
+            .await
     }
 
     async fn get_checkpoint(
         &self,
         request: Request<pb::GetCheckpointRequest>,
     ) -> Result<Response<pb::GetCheckpointResponse>, Status> {
-        self.0.not_implemented(method!("GetCheckpoint"), request).await
+        self.0
+            .not_implemented(method!("GetCheckpoint"), request)
+            .await
     }
 
     async fn get_inclusion_proof(
         &self,
         request: Request<pb::GetInclusionProofRequest>,
     ) -> Result<Response<pb::GetInclusionProofResponse>, Status> {
-        self.0.not_implemented(method!("GetInclusionProof"), request).await
+        self.0
+            .not_implemented(method!("GetInclusionProof"), request)
+            .await
     }
 
     async fn get_consistency_proof(
         &self,
         request: Request<pb::GetConsistencyProofRequest>,
     ) -> Result<Response<pb::GetConsistencyProofResponse>, Status> {
-        self.0.not_implemented(method!("GetConsistencyProof"), request).await
+        self.0
+            .not_implemented(method!("GetConsistencyProof"), request)
+            .await
     }
 }

@@ -23,7 +23,7 @@ macro_rules! method {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct ConsentRecords(pub Door);
+pub(super) struct ConsentRecords(pub Door);
 
 /// The patient of a consent; consents are recorded in the patient's own community (INV-4).
 fn patient(gateway: &Gateway, call: &Call, consent: &pb::Consent) -> Result<PatientIdentifier> {
@@ -31,7 +31,11 @@ fn patient(gateway: &Gateway, call: &Call, consent: &pb::Consent) -> Result<Pati
     super::identity::own_domain(gateway, call, &patient)?;
     if gateway.identity.record(&patient)?.is_none() {
         let message = "the patient is not known here";
-        return Err(Error::field(Reason::UnknownPatient, "consent.patient_id", message));
+        return Err(Error::field(
+            Reason::UnknownPatient,
+            "consent.patient_id",
+            message,
+        ));
     }
     Ok(patient)
 }
@@ -42,16 +46,28 @@ async fn record(
     request: pb::RecordConsentRequest,
 ) -> Result<pb::RecordConsentResponse> {
     let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
-    let given = request.consent.as_ref().ok_or_else(|| Error::missing("consent"))?;
+    let given = request
+        .consent
+        .as_ref()
+        .ok_or_else(|| Error::missing("consent"))?;
     if !given.consent_id.is_empty() {
         let message = "is given by the node; a changed wish is a new consent";
-        return Err(Error::field(Reason::InvalidField, "consent.consent_id", message));
+        return Err(Error::field(
+            Reason::InvalidField,
+            "consent.consent_id",
+            message,
+        ));
     }
     let patient = patient(&gateway, &call, given)?;
     let outbox = &gateway.federation.outbox;
     let forward = |consent: &pb::Consent| outbox.notice(Content::Consent(consent.clone()));
-    let consent = gateway.consents.record(&permit, &call, &patient, &request, forward).await?;
-    Ok(pb::RecordConsentResponse { consent: Some(consent) })
+    let consent = gateway
+        .consents
+        .record(&permit, &call, &patient, &request, forward)
+        .await?;
+    Ok(pb::RecordConsentResponse {
+        consent: Some(consent),
+    })
 }
 
 /// Takes over a consent that a community recorded: with its id, its status, its dates.
@@ -62,8 +78,14 @@ pub(super) async fn take(
     consent: pb::Consent,
 ) -> Result<pb::Consent> {
     let patient = patient(gateway, call, &consent)?;
-    let request = pb::RecordConsentRequest { consent: Some(consent), ..Default::default() };
-    gateway.consents.record(permit, call, &patient, &request, |_| Vec::new()).await
+    let request = pb::RecordConsentRequest {
+        consent: Some(consent),
+        ..Default::default()
+    };
+    gateway
+        .consents
+        .record(permit, call, &patient, &request, |_| Vec::new())
+        .await
 }
 
 async fn withdraw(
@@ -76,8 +98,13 @@ async fn withdraw(
     let patient = patient(&gateway, &call, &known).map_err(|_| not_found())?;
     let outbox = &gateway.federation.outbox;
     let forward = |consent: &pb::Consent| outbox.notice(Content::Consent(consent.clone()));
-    let consent = gateway.consents.withdraw(&permit, &call, &patient, &request, forward).await?;
-    Ok(pb::WithdrawConsentResponse { consent: Some(consent) })
+    let consent = gateway
+        .consents
+        .withdraw(&permit, &call, &patient, &request, forward)
+        .await?;
+    Ok(pb::WithdrawConsentResponse {
+        consent: Some(consent),
+    })
 }
 
 fn not_found() -> Error {
@@ -98,7 +125,9 @@ async fn get(
         record.patient = Some(tag.to_vec());
         record.items = 1;
     });
-    Ok(pb::GetConsentResponse { consent: Some(consent) })
+    Ok(pb::GetConsentResponse {
+        consent: Some(consent),
+    })
 }
 
 async fn list(
@@ -109,7 +138,11 @@ async fn list(
     use pb::list_consents_request::Patient;
     let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
     debug_assert_eq!(permit.action(), Action::ReadConsent);
-    let id = match request.patient.as_ref().ok_or_else(|| Error::missing("patient"))? {
+    let id = match request
+        .patient
+        .as_ref()
+        .ok_or_else(|| Error::missing("patient"))?
+    {
         Patient::PatientId(id) => identifier(Some(id), "patient_id")?,
         Patient::LinkageId(_) => {
             let message = "consents are listed by patient identifier in this version";
@@ -123,7 +156,10 @@ async fn list(
         record.patient = Some(tag.to_vec());
         record.items = u32::try_from(consents.len()).unwrap_or(u32::MAX);
     });
-    Ok(pb::ListConsentsResponse { consents, next_page_token: String::new() })
+    Ok(pb::ListConsentsResponse {
+        consents,
+        next_page_token: String::new(),
+    })
 }
 
 #[tonic::async_trait]
@@ -132,41 +168,58 @@ impl ConsentService for ConsentRecords {
         &self,
         request: Request<pb::RecordConsentRequest>,
     ) -> Result<Response<pb::RecordConsentResponse>, Status> {
-        self.0.run(method!("RecordConsent"), Class::Identity, request, record).await
+        self.0
+            .run(method!("RecordConsent"), Class::Identity, request, record)
+            .await
     }
 
     async fn withdraw_consent(
         &self,
         request: Request<pb::WithdrawConsentRequest>,
     ) -> Result<Response<pb::WithdrawConsentResponse>, Status> {
-        self.0.run(method!("WithdrawConsent"), Class::Identity, request, withdraw).await
+        self.0
+            .run(
+                method!("WithdrawConsent"),
+                Class::Identity,
+                request,
+                withdraw,
+            )
+            .await
     }
 
     async fn get_consent(
         &self,
         request: Request<pb::GetConsentRequest>,
     ) -> Result<Response<pb::GetConsentResponse>, Status> {
-        self.0.run(method!("GetConsent"), Class::Identity, request, get).await
+        self.0
+            .run(method!("GetConsent"), Class::Identity, request, get)
+            .await
     }
 
     async fn list_consents(
         &self,
         request: Request<pb::ListConsentsRequest>,
     ) -> Result<Response<pb::ListConsentsResponse>, Status> {
-        self.0.run(method!("ListConsents"), Class::Query, request, list).await
+        self.0
+            .run(method!("ListConsents"), Class::Query, request, list)
+            .await
     }
 
     async fn import_consent(
         &self,
         request: Request<pb::ImportConsentRequest>,
     ) -> Result<Response<pb::ImportConsentResponse>, Status> {
-        self.0.not_implemented(method!("ImportConsent"), request).await
+        self.0
+            .not_implemented(method!("ImportConsent"), request)
+            .await
     }
 
     async fn export_consent(
         &self,
         request: Request<pb::ExportConsentRequest>,
     ) -> Result<Response<pb::ExportConsentResponse>, Status> {
-        self.0.not_implemented(method!("ExportConsent"), request).await
+        self.0
+            .not_implemented(method!("ExportConsent"), request)
+            .await
     }
 }

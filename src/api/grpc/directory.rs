@@ -34,10 +34,13 @@ macro_rules! method {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Directories(pub Door);
+pub(super) struct Directories(pub Door);
 
 fn reader(gateway: &Gateway, call: &Call) -> Result<()> {
-    gateway.guard.authorize(call, Action::ReadDirectory).map(|_| ())
+    gateway
+        .guard
+        .authorize(call, Action::ReadDirectory)
+        .map(|_| ())
 }
 
 fn signed(gateway: &Gateway) -> Result<(u64, pb::SignedDirectory)> {
@@ -100,7 +103,10 @@ async fn apply(
 ) -> Result<pb::ApplyDirectoryResponse> {
     gateway.serves(Capability::Directory)?;
     let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
-    gateway.directory.apply(&permit, &call, request, gateway.clock.now()).await
+    gateway
+        .directory
+        .apply(&permit, &call, request, gateway.clock.now())
+        .await
 }
 
 async fn communities(
@@ -110,10 +116,12 @@ async fn communities(
 ) -> Result<pb::ListCommunitiesResponse> {
     reader(&gateway, &call)?;
     let mut communities = gateway.directory.read()?.communities;
-    communities.retain(|community| {
-        request.kinds.is_empty() || request.kinds.contains(&community.kind)
-    });
-    Ok(pb::ListCommunitiesResponse { communities, next_page_token: String::new() })
+    communities
+        .retain(|community| request.kinds.is_empty() || request.kinds.contains(&community.kind));
+    Ok(pb::ListCommunitiesResponse {
+        communities,
+        next_page_token: String::new(),
+    })
 }
 
 async fn community(
@@ -123,15 +131,24 @@ async fn community(
 ) -> Result<pb::GetCommunityResponse> {
     reader(&gateway, &call)?;
     let home = request.home_community_id;
-    home.parse::<crate::types::HomeCommunityId>().map_err(|error| {
-        Error::field(Reason::InvalidField, "home_community_id", error.to_string())
-    })?;
+    home.parse::<crate::types::HomeCommunityId>()
+        .map_err(|error| {
+            Error::field(Reason::InvalidField, "home_community_id", error.to_string())
+        })?;
     let all = gateway.directory.read()?.communities;
-    let found = all.into_iter().find(|community| community.home_community_id == home);
+    let found = all
+        .into_iter()
+        .find(|community| community.home_community_id == home);
     let community = found.ok_or_else(|| {
-        Error::field(Reason::UnknownCommunity, "home_community_id", "no such community")
+        Error::field(
+            Reason::UnknownCommunity,
+            "home_community_id",
+            "no such community",
+        )
     })?;
-    Ok(pb::GetCommunityResponse { community: Some(community) })
+    Ok(pb::GetCommunityResponse {
+        community: Some(community),
+    })
 }
 
 async fn institutions(
@@ -143,14 +160,18 @@ async fn institutions(
     let mut institutions = gateway.directory.read()?.institutions;
     institutions.retain(|institution| {
         let home = &request.home_community_id;
-        let named = institution.name.as_ref().is_some_and(|name| {
-            name.ja.contains(&request.text) || name.en.contains(&request.text)
-        });
+        let named = institution
+            .name
+            .as_ref()
+            .is_some_and(|name| name.ja.contains(&request.text) || name.en.contains(&request.text));
         (home.is_empty() || institution.home_community_id == *home)
             && (request.kinds.is_empty() || request.kinds.contains(&institution.kind))
             && (request.text.is_empty() || named)
     });
-    Ok(pb::ListInstitutionsResponse { institutions, next_page_token: String::new() })
+    Ok(pb::ListInstitutionsResponse {
+        institutions,
+        next_page_token: String::new(),
+    })
 }
 
 async fn region_status(
@@ -158,13 +179,15 @@ async fn region_status(
     call: Arc<Call>,
     request: pb::GetRegionStatusRequest,
 ) -> Result<pb::GetRegionStatusResponse> {
-    gateway.guard.authorize(&call, Action::Operate).map(|_| ())?;
+    gateway
+        .guard
+        .authorize(&call, Action::Operate)
+        .map(|_| ())?;
     let mut set = JoinSet::new();
     let wanted = &request.home_community_ids;
     let peers = gateway.directory.snapshot().peers();
     for peer in peers.into_iter().filter(|peer| {
-        peer.home != gateway.home
-            && (wanted.is_empty() || wanted.contains(&peer.home.to_string()))
+        peer.home != gateway.home && (wanted.is_empty() || wanted.contains(&peer.home.to_string()))
     }) {
         set.spawn(ping(Arc::clone(&gateway), peer));
     }
@@ -177,7 +200,10 @@ async fn region_status(
 async fn ping(gateway: Arc<Gateway>, peer: Arc<Peer>) -> pb::RegionHealth {
     let mut health = pb::RegionHealth {
         home_community_id: peer.home.to_string(),
-        name: Some(pb::BilingualName { ja: peer.name.clone(), en: String::new() }),
+        name: Some(pb::BilingualName {
+            ja: peer.name.clone(),
+            en: String::new(),
+        }),
         ..pb::RegionHealth::default()
     };
     let started = Instant::now();
@@ -211,7 +237,9 @@ impl DirectoryService for Directories {
         &self,
         request: Request<pb::GetDirectoryRequest>,
     ) -> Result<Response<pb::GetDirectoryResponse>, Status> {
-        self.0.run(method!("GetDirectory"), Class::Query, request, get).await
+        self.0
+            .run(method!("GetDirectory"), Class::Query, request, get)
+            .await
     }
 
     type WatchDirectoryStream = Replies<pb::WatchDirectoryResponse>;
@@ -220,48 +248,77 @@ impl DirectoryService for Directories {
         &self,
         request: Request<pb::WatchDirectoryRequest>,
     ) -> Result<Response<Self::WatchDirectoryStream>, Status> {
-        self.0.stream(method!("WatchDirectory"), Class::Stream, request, watch).await
+        self.0
+            .stream(method!("WatchDirectory"), Class::Stream, request, watch)
+            .await
     }
 
     async fn apply_directory(
         &self,
         request: Request<pb::ApplyDirectoryRequest>,
     ) -> Result<Response<pb::ApplyDirectoryResponse>, Status> {
-        self.0.run(method!("ApplyDirectory"), Class::Query, request, apply).await
+        self.0
+            .run(method!("ApplyDirectory"), Class::Query, request, apply)
+            .await
     }
 
     async fn list_communities(
         &self,
         request: Request<pb::ListCommunitiesRequest>,
     ) -> Result<Response<pb::ListCommunitiesResponse>, Status> {
-        self.0.run(method!("ListCommunities"), Class::Query, request, communities).await
+        self.0
+            .run(
+                method!("ListCommunities"),
+                Class::Query,
+                request,
+                communities,
+            )
+            .await
     }
 
     async fn get_community(
         &self,
         request: Request<pb::GetCommunityRequest>,
     ) -> Result<Response<pb::GetCommunityResponse>, Status> {
-        self.0.run(method!("GetCommunity"), Class::Query, request, community).await
+        self.0
+            .run(method!("GetCommunity"), Class::Query, request, community)
+            .await
     }
 
     async fn list_institutions(
         &self,
         request: Request<pb::ListInstitutionsRequest>,
     ) -> Result<Response<pb::ListInstitutionsResponse>, Status> {
-        self.0.run(method!("ListInstitutions"), Class::Query, request, institutions).await
+        self.0
+            .run(
+                method!("ListInstitutions"),
+                Class::Query,
+                request,
+                institutions,
+            )
+            .await
     }
 
     async fn get_region_status(
         &self,
         request: Request<pb::GetRegionStatusRequest>,
     ) -> Result<Response<pb::GetRegionStatusResponse>, Status> {
-        self.0.run(method!("GetRegionStatus"), Class::Query, request, region_status).await
+        self.0
+            .run(
+                method!("GetRegionStatus"),
+                Class::Query,
+                request,
+                region_status,
+            )
+            .await
     }
 
     async fn suspend_institution(
         &self,
         request: Request<pb::SuspendInstitutionRequest>,
     ) -> Result<Response<pb::SuspendInstitutionResponse>, Status> {
-        self.0.not_implemented(method!("SuspendInstitution"), request).await
+        self.0
+            .not_implemented(method!("SuspendInstitution"), request)
+            .await
     }
 }

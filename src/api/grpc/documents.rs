@@ -34,7 +34,7 @@ macro_rules! method {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct DocumentSets(pub Door);
+pub(super) struct DocumentSets(pub Door);
 
 async fn provide(
     gateway: Arc<Gateway>,
@@ -45,21 +45,34 @@ async fn provide(
     gateway.serves(Capability::Repository)?;
     let permit = gateway.guard.authorize(&call, Action::SubmitDocuments)?;
     let Some(Part::Start(start)) = next(&mut messages).await? else {
-        return Err(Error::field(Reason::MissingField, "start", "must be the first message"));
+        return Err(Error::field(
+            Reason::MissingField,
+            "start",
+            "must be the first message",
+        ));
     };
-    let submission = start.submission.clone().ok_or_else(|| Error::missing("submission"))?;
+    let submission = start
+        .submission
+        .clone()
+        .ok_or_else(|| Error::missing("submission"))?;
     let mut provision = gateway.documents.begin(submission)?;
     let patient = provision.patient().clone();
     known(&gateway, &call, &patient)?;
     if start.validate_only {
-        return Ok(pb::ProvideDocumentsResponse { result: Some(Default::default()) });
+        return Ok(pb::ProvideDocumentsResponse {
+            result: Some(pb::RegistrationResult::default()),
+        });
     }
     while let Some(part) = next(&mut messages).await? {
         match part {
             Part::Document(header) => provision.document(&header.entry_uuid).await?,
             Part::Chunk(bytes) => provision.chunk(bytes).await?,
             Part::Start(_) => {
-                return Err(Error::field(Reason::InvalidField, "start", "comes only once"));
+                return Err(Error::field(
+                    Reason::InvalidField,
+                    "start",
+                    "comes only once",
+                ));
             }
         }
     }
@@ -73,23 +86,33 @@ async fn provide(
         sequence: 0,
     };
     let attach = gateway.federation.outbox.holding(notice);
-    let result = provision.finish(&permit, &call, idempotency, attach).await?;
-    Ok(pb::ProvideDocumentsResponse { result: Some(result) })
+    let result = provision
+        .finish(&permit, &call, idempotency, attach)
+        .await?;
+    Ok(pb::ProvideDocumentsResponse {
+        result: Some(result),
+    })
 }
 
 /// The next part of a submission; the sender must keep going (promise 2 of the class: progress).
 async fn next(
     messages: &mut Streaming<pb::ProvideDocumentsRequest>,
 ) -> Result<Option<pb::provide_documents_request::Part>> {
-    let message = tokio::time::timeout(IDLE, messages.next()).await.map_err(|_| {
-        Error::new(Reason::DeadlineExceeded, "nothing came for too long; the submission is given up")
-    })?;
+    let message = tokio::time::timeout(IDLE, messages.next())
+        .await
+        .map_err(|_| {
+            Error::new(
+                Reason::DeadlineExceeded,
+                "nothing came for too long; the submission is given up",
+            )
+        })?;
     match message {
         None => Ok(None),
         Some(Ok(message)) => message.part.map(Some).ok_or_else(|| Error::missing("part")),
-        Some(Err(status)) if status.code() == tonic::Code::OutOfRange => {
-            Err(Error::new(Reason::MessageTooLarge, "a message is larger than is taken"))
-        }
+        Some(Err(status)) if status.code() == tonic::Code::OutOfRange => Err(Error::new(
+            Reason::MessageTooLarge,
+            "a message is larger than is taken",
+        )),
         Some(Err(status)) => {
             Err(Error::new(Reason::DeadlineExceeded, "the submission broke off").caused_by(status))
         }
@@ -116,7 +139,10 @@ async fn query(
 ) -> Result<pb::QueryRegistryResponse> {
     use pb::stored_query::Query;
     gateway.serves(Capability::Registry)?;
-    let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+    let query = request
+        .query
+        .as_ref()
+        .and_then(|query| query.query.as_ref());
     let objects = match query.ok_or_else(|| Error::missing("query"))? {
         Query::FindDocuments(find) => return find_documents(&gateway, &call, &request, find),
         Query::GetDocuments(get) => get_documents(&gateway, &call, get)?,
@@ -146,8 +172,13 @@ fn find_documents(
         let message = "exclusion and sorting are not done by this version";
         return Err(Error::field(Reason::NotImplemented, "query", message));
     }
-    let about = About { patients: std::slice::from_ref(&patient), ..About::default() };
-    let permit = gateway.guard.authorize_for(call, Action::FindDocuments, about)?;
+    let about = About {
+        patients: std::slice::from_ref(&patient),
+        ..About::default()
+    };
+    let permit = gateway
+        .guard
+        .authorize_for(call, Action::FindDocuments, about)?;
     let filter = find.filter.clone().unwrap_or_default();
     let page = gateway.documents.find(
         &permit,
@@ -187,22 +218,33 @@ fn get_documents(
     call: &Call,
     get: &pb::GetDocumentsQuery,
 ) -> Result<pb::RegistryObjects> {
-    let selector = get.documents.as_ref().ok_or_else(|| Error::missing("query.documents"))?;
+    let selector = get
+        .documents
+        .as_ref()
+        .ok_or_else(|| Error::missing("query.documents"))?;
     let named = selector.entry_uuids.len() + selector.unique_ids.len();
     if named == 0 || named > MAX_DOCUMENTS || !selector.logical_ids.is_empty() {
         let message = format!("must name 1 to {MAX_DOCUMENTS} documents by entryUUID or uniqueId");
-        return Err(Error::field(Reason::InvalidField, "query.documents", message));
+        return Err(Error::field(
+            Reason::InvalidField,
+            "query.documents",
+            message,
+        ));
     }
     let mut objects = pb::RegistryObjects::default();
     for uuid in &selector.entry_uuids {
         let uuid = parse("query.documents.entry_uuids", uuid)?;
         let found = gateway.documents.by_uuid(&uuid)?;
-        objects.entries.extend(readable(gateway, call, found, None)?.map(|(found, _)| found.entry));
+        objects
+            .entries
+            .extend(readable(gateway, call, found, None)?.map(|(found, _)| found.entry));
     }
     for id in &selector.unique_ids {
         let id = parse("query.documents.unique_ids", id)?;
         let found = gateway.documents.by_unique_id(&id)?;
-        objects.entries.extend(readable(gateway, call, found, None)?.map(|(found, _)| found.entry));
+        objects
+            .entries
+            .extend(readable(gateway, call, found, None)?.map(|(found, _)| found.entry));
     }
     Ok(objects)
 }
@@ -237,7 +279,10 @@ fn readable(
         document: Some(found.sensitivity()),
         ..About::default()
     };
-    match gateway.guard.authorize_for(call, Action::ReadDocument, about) {
+    match gateway
+        .guard
+        .authorize_for(call, Action::ReadDocument, about)
+    {
         Ok(permit) => Ok(Some((found, permit))),
         Err(error) if error.reason() == Reason::NotPermitted => Ok(None),
         Err(error) => Err(error),
@@ -282,20 +327,31 @@ fn open(
     index: usize,
     wanted: &pb::DocumentRequest,
 ) -> Result<Parts> {
-    let document = wanted.document.as_ref().ok_or_else(|| Error::missing("document_unique_id"))?;
+    let document = wanted
+        .document
+        .as_ref()
+        .ok_or_else(|| Error::missing("document_unique_id"))?;
     if !document.home_community_id.is_empty() {
         let home: crate::types::HomeCommunityId =
             parse("home_community_id", &document.home_community_id)?;
         if home != gateway.home {
             let message = "is another community's; ask the InitiatingGatewayService";
-            return Err(Error::field(Reason::UnknownCommunity, "home_community_id", message));
+            return Err(Error::field(
+                Reason::UnknownCommunity,
+                "home_community_id",
+                message,
+            ));
         }
     }
     let repository: crate::types::RepositoryUniqueId =
         parse("repository_unique_id", &document.repository_unique_id)?;
     if Some(&repository) != gateway.documents.repository() {
         let message = "is not a repository of this community";
-        return Err(Error::field(Reason::UnknownRepository, "repository_unique_id", message));
+        return Err(Error::field(
+            Reason::UnknownRepository,
+            "repository_unique_id",
+            message,
+        ));
     }
     if wanted.range.is_some() {
         let message = "ranges are not served by this version";
@@ -305,9 +361,15 @@ fn open(
     let found = gateway.documents.by_unique_id(&id)?;
     let Some((found, permit)) = readable(gateway, call, found, None)? else {
         let message = "no such document, or none that may be read";
-        return Err(Error::field(Reason::UnknownDocument, "document_unique_id", message));
+        return Err(Error::field(
+            Reason::UnknownDocument,
+            "document_unique_id",
+            message,
+        ));
     };
-    gateway.documents.stream(&permit, &found, u32::try_from(index).unwrap_or(u32::MAX))
+    gateway
+        .documents
+        .stream(&permit, &found, u32::try_from(index).unwrap_or(u32::MAX))
 }
 
 async fn retrieve(
@@ -325,14 +387,18 @@ impl DocumentService for DocumentSets {
         &self,
         request: Request<Streaming<pb::ProvideDocumentsRequest>>,
     ) -> Result<Response<pb::ProvideDocumentsResponse>, Status> {
-        self.0.run(method!("ProvideDocuments"), Class::Stream, request, provide).await
+        self.0
+            .run(method!("ProvideDocuments"), Class::Stream, request, provide)
+            .await
     }
 
     async fn query_registry(
         &self,
         request: Request<pb::QueryRegistryRequest>,
     ) -> Result<Response<pb::QueryRegistryResponse>, Status> {
-        self.0.run(method!("QueryRegistry"), Class::Query, request, query).await
+        self.0
+            .run(method!("QueryRegistry"), Class::Query, request, query)
+            .await
     }
 
     type RetrieveDocumentsStream = Replies<pb::RetrieveDocumentsResponse>;
@@ -341,42 +407,59 @@ impl DocumentService for DocumentSets {
         &self,
         request: Request<pb::RetrieveDocumentsRequest>,
     ) -> Result<Response<Self::RetrieveDocumentsStream>, Status> {
-        self.0.stream(method!("RetrieveDocuments"), Class::Stream, request, retrieve).await
+        self.0
+            .stream(
+                method!("RetrieveDocuments"),
+                Class::Stream,
+                request,
+                retrieve,
+            )
+            .await
     }
 
     async fn register_documents(
         &self,
         request: Request<pb::RegisterDocumentsRequest>,
     ) -> Result<Response<pb::RegisterDocumentsResponse>, Status> {
-        self.0.not_implemented(method!("RegisterDocuments"), request).await
+        self.0
+            .not_implemented(method!("RegisterDocuments"), request)
+            .await
     }
 
     async fn register_on_demand_document(
         &self,
         request: Request<pb::RegisterOnDemandDocumentRequest>,
     ) -> Result<Response<pb::RegisterOnDemandDocumentResponse>, Status> {
-        self.0.not_implemented(method!("RegisterOnDemandDocument"), request).await
+        self.0
+            .not_implemented(method!("RegisterOnDemandDocument"), request)
+            .await
     }
 
     async fn update_metadata(
         &self,
         request: Request<pb::UpdateMetadataRequest>,
     ) -> Result<Response<pb::UpdateMetadataResponse>, Status> {
-        self.0.not_implemented(method!("UpdateMetadata"), request).await
+        self.0
+            .not_implemented(method!("UpdateMetadata"), request)
+            .await
     }
 
     async fn remove_metadata(
         &self,
         request: Request<pb::RemoveMetadataRequest>,
     ) -> Result<Response<pb::RemoveMetadataResponse>, Status> {
-        self.0.not_implemented(method!("RemoveMetadata"), request).await
+        self.0
+            .not_implemented(method!("RemoveMetadata"), request)
+            .await
     }
 
     async fn remove_documents(
         &self,
         request: Request<pb::RemoveDocumentsRequest>,
     ) -> Result<Response<pb::RemoveDocumentsResponse>, Status> {
-        self.0.not_implemented(method!("RemoveDocuments"), request).await
+        self.0
+            .not_implemented(method!("RemoveDocuments"), request)
+            .await
     }
 
     type WatchDocumentsStream = Replies<pb::WatchDocumentsResponse>;
@@ -385,27 +468,35 @@ impl DocumentService for DocumentSets {
         &self,
         request: Request<pb::WatchDocumentsRequest>,
     ) -> Result<Response<Self::WatchDocumentsStream>, Status> {
-        self.0.not_implemented(method!("WatchDocuments"), request).await
+        self.0
+            .not_implemented(method!("WatchDocuments"), request)
+            .await
     }
 
     async fn send_referral(
         &self,
         request: Request<pb::SendReferralRequest>,
     ) -> Result<Response<pb::SendReferralResponse>, Status> {
-        self.0.not_implemented(method!("SendReferral"), request).await
+        self.0
+            .not_implemented(method!("SendReferral"), request)
+            .await
     }
 
     async fn list_referrals(
         &self,
         request: Request<pb::ListReferralsRequest>,
     ) -> Result<Response<pb::ListReferralsResponse>, Status> {
-        self.0.not_implemented(method!("ListReferrals"), request).await
+        self.0
+            .not_implemented(method!("ListReferrals"), request)
+            .await
     }
 
     async fn recall_referral(
         &self,
         request: Request<pb::RecallReferralRequest>,
     ) -> Result<Response<pb::RecallReferralResponse>, Status> {
-        self.0.not_implemented(method!("RecallReferral"), request).await
+        self.0
+            .not_implemented(method!("RecallReferral"), request)
+            .await
     }
 }

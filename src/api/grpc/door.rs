@@ -12,8 +12,8 @@ use tonic::{Request, Response, Status};
 
 use crate::access::Call;
 use crate::audit::{Outcome, Record, Who};
-use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::directory::CertifiedPeer as Peer;
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::gateway::Gateway;
 use crate::store::Commit;
 use crate::types::{PersonRole, PurposeOfUse};
@@ -22,11 +22,11 @@ use crate::wire::{ASSERTION, REQUEST_ID};
 use super::status::status;
 
 /// A stream of messages to a caller.
-pub type Replies<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Replies<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// The class of a method: its default deadline and ceiling (`spec` security-bars §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Class {
+pub(super) enum Class {
     /// The emergency summary.
     Emergency,
     /// Identity: PIX, PDQ, feeds.
@@ -42,13 +42,13 @@ const STREAM_CEILING: Duration = Duration::from_hours(2);
 
 /// The door all services of a node share.
 #[derive(Clone, Debug)]
-pub struct Door {
+pub(super) struct Door {
     gateway: Arc<Gateway>,
 }
 
 impl Door {
     /// A door to `gateway`.
-    pub fn new(gateway: Arc<Gateway>) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>) -> Self {
         Self { gateway }
     }
 
@@ -56,7 +56,7 @@ impl Door {
     ///
     /// The handler runs in a task of its own: a caller who hangs up does not stop it half-way, and
     /// is audited like one who waits (promise 3, bar A-03).
-    pub async fn run<Q, A, F, Fut>(
+    pub(super) async fn run<Q, A, F, Fut>(
         &self,
         method: &'static str,
         class: Class,
@@ -99,7 +99,7 @@ impl Door {
     }
 
     /// As [`Door::run`], for a handler whose answer is a stream.
-    pub async fn stream<Q, T, F, Fut>(
+    pub(super) async fn stream<Q, T, F, Fut>(
         &self,
         method: &'static str,
         class: Class,
@@ -120,7 +120,7 @@ impl Door {
 
     /// Answers a method that the interface has and this version does not do: after
     /// authentication, and audited like any other.
-    pub async fn not_implemented<Q, A>(
+    pub(super) async fn not_implemented<Q, A>(
         &self,
         method: &'static str,
         request: Request<Q>,
@@ -130,7 +130,10 @@ impl Door {
         A: Send + 'static,
     {
         self.run(method, Class::Query, request, |_, _, _| async {
-            Err(Error::new(Reason::NotImplemented, "this version does not do this yet"))
+            Err(Error::new(
+                Reason::NotImplemented,
+                "this version does not do this yet",
+            ))
         })
         .await
     }
@@ -138,22 +141,34 @@ impl Door {
     fn call<Q>(&self, method: &'static str, class: Class, request: &Request<Q>) -> Result<Call> {
         let gateway = &self.gateway;
         let peer = request.extensions().get::<Peer>().ok_or_else(|| {
-            Error::new(Reason::UnregisteredCertificate, "the connection has no certificate")
+            Error::new(
+                Reason::UnregisteredCertificate,
+                "the connection has no certificate",
+            )
         })?;
-        let text = |key| request.metadata().get(key).map(|value| {
-            value.to_str().map_err(|_| {
-                Error::field(Reason::InvalidAssertion, key, "is not ASCII")
+        let text = |key| {
+            request.metadata().get(key).map(|value| {
+                value
+                    .to_str()
+                    .map_err(|_| Error::field(Reason::InvalidAssertion, key, "is not ASCII"))
             })
-        });
+        };
         let assertion = text(ASSERTION).transpose()?;
-        let caller = gateway.authenticator.caller(peer, assertion, gateway.clock.now())?;
+        let caller = gateway
+            .authenticator
+            .caller(peer, assertion, gateway.clock.now())?;
         let request_id = match text(REQUEST_ID) {
             Some(Ok(id)) if id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()) => {
                 id.to_owned()
             }
             _ => uuid::Uuid::now_v7().to_string(),
         };
-        Ok(Call::new(caller, method, request_id, self.deadline(class, request)))
+        Ok(Call::new(
+            caller,
+            method,
+            request_id,
+            self.deadline(class, request),
+        ))
     }
 
     /// min(what the caller asks for, the ceiling); the class's default if it asks for nothing.
@@ -188,7 +203,10 @@ impl Door {
         let mut record = Record::new(who, method, String::new());
         record.failure = Some(error.reason().name());
         let event = record.close(Outcome::Denied, self.gateway.clock.now());
-        let commit = Commit { audit: vec![event], ..Commit::default() };
+        let commit = Commit {
+            audit: vec![event],
+            ..Commit::default()
+        };
         if let Err(store) = self.gateway.store.commit(commit).await {
             tracing::error!(error = %store, "a refusal could not be audited");
         }
@@ -213,8 +231,11 @@ async fn close<A>(gateway: &Gateway, call: &Call, answer: Result<A>) -> Result<A
         }
     };
     if let Some(event) = call.closing_event(outcome, gateway.clock.now()) {
-        let commit = Commit { audit: vec![event], ..Commit::default() };
-        gateway.store.commit(commit).await?;
+        let commit = Commit {
+            audit: vec![event],
+            ..Commit::default()
+        };
+        let _committed = gateway.store.commit(commit).await?;
     }
     answer
 }

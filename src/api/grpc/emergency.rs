@@ -22,7 +22,7 @@ macro_rules! method {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Emergencies(pub Door);
+pub(super) struct Emergencies(pub Door);
 
 async fn identify(
     gateway: Arc<Gateway>,
@@ -31,7 +31,10 @@ async fn identify(
 ) -> Result<pb::IdentifyPatientResponse> {
     gateway.serves(Capability::Emergency)?;
     let permit = gateway.guard.authorize(&call, Action::IdentifyEmergency)?;
-    gateway.emergency.candidates.identify(&permit, &call, &request)
+    gateway
+        .emergency
+        .candidates
+        .identify(&permit, &call, &request)
 }
 
 async fn open(
@@ -41,9 +44,16 @@ async fn open(
 ) -> Result<pb::OpenBreakGlassResponse> {
     gateway.serves(Capability::Emergency)?;
     let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
-    let linkage = gateway.emergency.candidates.resolve(&call, request.patient.as_ref())?;
+    let linkage = gateway
+        .emergency
+        .candidates
+        .resolve(&call, request.patient.as_ref())?;
     about(&gateway, &call, linkage)?;
-    gateway.emergency.grants.open(&permit, &call, linkage, &request).await
+    gateway
+        .emergency
+        .grants
+        .open(&permit, &call, linkage, &request)
+        .await
 }
 
 fn about(
@@ -66,7 +76,11 @@ async fn close(
 ) -> Result<pb::CloseBreakGlassResponse> {
     gateway.serves(Capability::Emergency)?;
     let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
-    gateway.emergency.grants.close(&permit, &call, &request).await
+    gateway
+        .emergency
+        .grants
+        .close(&permit, &call, &request)
+        .await
 }
 
 async fn summary(
@@ -84,7 +98,10 @@ async fn summary(
         let message = "is not done by this version";
         return Err(Error::field(Reason::NotImplemented, field, message));
     }
-    let linkage = gateway.emergency.candidates.resolve(&call, request.patient.as_ref())?;
+    let linkage = gateway
+        .emergency
+        .candidates
+        .resolve(&call, request.patient.as_ref())?;
     let patients = about(&gateway, &call, linkage)?;
     let grant = if request.grant_id.is_empty() {
         None
@@ -98,15 +115,21 @@ async fn summary(
         relaying: true,
         ..About::default()
     };
-    let permit = gateway.guard.authorize_for(&call, Action::ReadSummary, asked)?;
+    let permit = gateway
+        .guard
+        .authorize_for(&call, Action::ReadSummary, asked)?;
     debug_assert_eq!(permit.under_grant(), grant.is_some());
-    gateway.emergency.summary(&call, linkage, &request.grant_id).await
+    gateway
+        .emergency
+        .summary(&call, linkage, &request.grant_id)
+        .await
 }
 
 /// The institution whose notices a caller may see: its own.
 fn own_institution(call: &Call) -> Result<String> {
     let code = call.caller().participant.code.as_ref();
-    code.map(ToString::to_string).ok_or_else(Error::not_permitted)
+    code.map(ToString::to_string)
+        .ok_or_else(Error::not_permitted)
 }
 
 async fn notices(
@@ -124,7 +147,10 @@ async fn notices(
     let mut notices = gateway.emergency.grants.notices(&permit, &institution)?;
     notices.retain(|notice| request.reviews.is_empty() || request.reviews.contains(&notice.review));
     call.note(|record| record.items = u32::try_from(notices.len()).unwrap_or(u32::MAX));
-    Ok(pb::ListAccessNoticesResponse { notices, next_page_token: String::new() })
+    Ok(pb::ListAccessNoticesResponse {
+        notices,
+        next_page_token: String::new(),
+    })
 }
 
 async fn review(
@@ -134,7 +160,11 @@ async fn review(
 ) -> Result<pb::ReviewAccessResponse> {
     gateway.serves(Capability::Emergency)?;
     let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
-    gateway.emergency.grants.review(&permit, &call, &request).await
+    gateway
+        .emergency
+        .grants
+        .review(&permit, &call, &request)
+        .await
 }
 
 #[tonic::async_trait]
@@ -143,69 +173,94 @@ impl EmergencyService for Emergencies {
         &self,
         request: Request<pb::IdentifyPatientRequest>,
     ) -> Result<Response<pb::IdentifyPatientResponse>, Status> {
-        self.0.run(method!("IdentifyPatient"), Class::Emergency, request, identify).await
+        self.0
+            .run(
+                method!("IdentifyPatient"),
+                Class::Emergency,
+                request,
+                identify,
+            )
+            .await
     }
 
     async fn open_break_glass(
         &self,
         request: Request<pb::OpenBreakGlassRequest>,
     ) -> Result<Response<pb::OpenBreakGlassResponse>, Status> {
-        self.0.run(method!("OpenBreakGlass"), Class::Emergency, request, open).await
+        self.0
+            .run(method!("OpenBreakGlass"), Class::Emergency, request, open)
+            .await
     }
 
     async fn close_break_glass(
         &self,
         request: Request<pb::CloseBreakGlassRequest>,
     ) -> Result<Response<pb::CloseBreakGlassResponse>, Status> {
-        self.0.run(method!("CloseBreakGlass"), Class::Emergency, request, close).await
+        self.0
+            .run(method!("CloseBreakGlass"), Class::Emergency, request, close)
+            .await
     }
 
     async fn get_summary(
         &self,
         request: Request<pb::GetSummaryRequest>,
     ) -> Result<Response<pb::GetSummaryResponse>, Status> {
-        self.0.run(method!("GetSummary"), Class::Emergency, request, summary).await
+        self.0
+            .run(method!("GetSummary"), Class::Emergency, request, summary)
+            .await
     }
 
     async fn list_access_notices(
         &self,
         request: Request<pb::ListAccessNoticesRequest>,
     ) -> Result<Response<pb::ListAccessNoticesResponse>, Status> {
-        self.0.run(method!("ListAccessNotices"), Class::Query, request, notices).await
+        self.0
+            .run(method!("ListAccessNotices"), Class::Query, request, notices)
+            .await
     }
 
     async fn review_access(
         &self,
         request: Request<pb::ReviewAccessRequest>,
     ) -> Result<Response<pb::ReviewAccessResponse>, Status> {
-        self.0.run(method!("ReviewAccess"), Class::Query, request, review).await
+        self.0
+            .run(method!("ReviewAccess"), Class::Query, request, review)
+            .await
     }
 
     async fn get_summary_document(
         &self,
         request: Request<pb::GetSummaryDocumentRequest>,
     ) -> Result<Response<pb::GetSummaryDocumentResponse>, Status> {
-        self.0.not_implemented(method!("GetSummaryDocument"), request).await
+        self.0
+            .not_implemented(method!("GetSummaryDocument"), request)
+            .await
     }
 
     async fn submit_care_record(
         &self,
         request: Request<pb::SubmitCareRecordRequest>,
     ) -> Result<Response<pb::SubmitCareRecordResponse>, Status> {
-        self.0.not_implemented(method!("SubmitCareRecord"), request).await
+        self.0
+            .not_implemented(method!("SubmitCareRecord"), request)
+            .await
     }
 
     async fn declare_disaster(
         &self,
         request: Request<pb::DeclareDisasterRequest>,
     ) -> Result<Response<pb::DeclareDisasterResponse>, Status> {
-        self.0.not_implemented(method!("DeclareDisaster"), request).await
+        self.0
+            .not_implemented(method!("DeclareDisaster"), request)
+            .await
     }
 
     async fn end_disaster(
         &self,
         request: Request<pb::EndDisasterRequest>,
     ) -> Result<Response<pb::EndDisasterResponse>, Status> {
-        self.0.not_implemented(method!("EndDisaster"), request).await
+        self.0
+            .not_implemented(method!("EndDisaster"), request)
+            .await
     }
 }

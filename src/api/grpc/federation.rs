@@ -43,11 +43,11 @@ macro_rules! responding {
 
 /// The initiating gateway.
 #[derive(Clone, Debug)]
-pub struct Initiating(pub Door);
+pub(super) struct Initiating(pub Door);
 
 /// The responding gateway.
 #[derive(Clone, Debug)]
-pub struct Responding(pub Door);
+pub(super) struct Responding(pub Door);
 
 /// Role, purpose and relation are judged here too, so that a caller who may not ask at all does
 /// not make other communities work; their consents are theirs to judge.
@@ -58,7 +58,10 @@ async fn find(
 ) -> Result<Stream<pb::InitiatingGatewayServiceFindDocumentsResponse>> {
     gateway.serves(Capability::Federation)?;
     let patients = if gateway.federation.parent.is_none() {
-        let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+        let query = request
+            .query
+            .as_ref()
+            .and_then(|query| query.query.as_ref());
         let patient = match query {
             Some(dpb::stored_query::Query::FindDocuments(find)) => find.patient_id.as_ref(),
             _ => None,
@@ -82,7 +85,11 @@ fn authorize_asking(
     action: Action,
     patients: &[PatientIdentifier],
 ) -> Result<()> {
-    let about = About { patients, relaying: true, ..About::default() };
+    let about = About {
+        patients,
+        relaying: true,
+        ..About::default()
+    };
     gateway.guard.authorize_for(call, action, about).map(|_| ())
 }
 
@@ -110,7 +117,10 @@ async fn retrieve(
     authorize_asking(&gateway, &call, Action::ReadDocument, &[])?;
     let here = gateway.home.to_string();
     let local = request.documents.iter().all(|wanted| {
-        wanted.document.as_ref().is_some_and(|document| document.home_community_id == here)
+        wanted
+            .document
+            .as_ref()
+            .is_some_and(|document| document.home_community_id == here)
     });
     if local && !request.documents.is_empty() {
         let wrap = |part| pb::InitiatingGatewayServiceRetrieveDocumentsResponse {
@@ -130,7 +140,11 @@ async fn locate(
 ) -> Result<pb::LocateHoldingsResponse> {
     use pb::locate_holdings_request::Patient;
     gateway.serves(Capability::Identity)?;
-    let (linkage, id) = match request.patient.as_ref().ok_or_else(|| Error::missing("patient"))? {
+    let (linkage, id) = match request
+        .patient
+        .as_ref()
+        .ok_or_else(|| Error::missing("patient"))?
+    {
         Patient::LinkageId(linkage) => (linkage.clone(), None),
         Patient::PatientId(id) => (String::new(), Some(id)),
     };
@@ -139,7 +153,11 @@ async fn locate(
     authorize_asking(&gateway, &call, Action::FindDocuments, &patients)?;
     let holdings = gateway.federation.locator.holdings(&patients)?;
     call.note(|record| record.items = u32::try_from(holdings.len()).unwrap_or(u32::MAX));
-    Ok(pb::LocateHoldingsResponse { linkage_id: linkage, holdings, completeness: None })
+    Ok(pb::LocateHoldingsResponse {
+        linkage_id: linkage,
+        holdings,
+        completeness: None,
+    })
 }
 
 #[tonic::async_trait]
@@ -150,7 +168,9 @@ impl InitiatingGatewayService for Initiating {
         &self,
         request: Request<pb::InitiatingGatewayServiceFindDocumentsRequest>,
     ) -> Result<Response<Self::FindDocumentsStream>, Status> {
-        self.0.stream(initiating!("FindDocuments"), Class::Query, request, find).await
+        self.0
+            .stream(initiating!("FindDocuments"), Class::Query, request, find)
+            .await
     }
 
     type RetrieveDocumentsStream = Replies<pb::InitiatingGatewayServiceRetrieveDocumentsResponse>;
@@ -159,14 +179,23 @@ impl InitiatingGatewayService for Initiating {
         &self,
         request: Request<pb::InitiatingGatewayServiceRetrieveDocumentsRequest>,
     ) -> Result<Response<Self::RetrieveDocumentsStream>, Status> {
-        self.0.stream(initiating!("RetrieveDocuments"), Class::Stream, request, retrieve).await
+        self.0
+            .stream(
+                initiating!("RetrieveDocuments"),
+                Class::Stream,
+                request,
+                retrieve,
+            )
+            .await
     }
 
     async fn locate_holdings(
         &self,
         request: Request<pb::LocateHoldingsRequest>,
     ) -> Result<Response<pb::LocateHoldingsResponse>, Status> {
-        self.0.run(initiating!("LocateHoldings"), Class::Query, request, locate).await
+        self.0
+            .run(initiating!("LocateHoldings"), Class::Query, request, locate)
+            .await
     }
 
     type DiscoverPatientStream = Replies<pb::InitiatingGatewayServiceDiscoverPatientResponse>;
@@ -175,7 +204,9 @@ impl InitiatingGatewayService for Initiating {
         &self,
         request: Request<pb::InitiatingGatewayServiceDiscoverPatientRequest>,
     ) -> Result<Response<Self::DiscoverPatientStream>, Status> {
-        self.0.not_implemented(initiating!("DiscoverPatient"), request).await
+        self.0
+            .not_implemented(initiating!("DiscoverPatient"), request)
+            .await
     }
 }
 
@@ -185,22 +216,36 @@ async fn respond_find(
     request: pb::RespondingGatewayServiceFindDocumentsRequest,
 ) -> Result<Stream<pb::RespondingGatewayServiceFindDocumentsResponse>> {
     gateway.serves(Capability::Registry)?;
-    let query = request.query.as_ref().and_then(|query| query.query.as_ref());
+    let query = request
+        .query
+        .as_ref()
+        .and_then(|query| query.query.as_ref());
     let Some(dpb::stored_query::Query::FindDocuments(find)) = query else {
         let message = "this version answers FindDocuments to other communities";
         return Err(Error::field(Reason::NotImplemented, "query", message));
     };
     let patient = identifier(find.patient_id.as_ref(), "query.find_documents.patient_id")?;
     about(&gateway, &call, std::slice::from_ref(&patient));
-    let asked = About { patients: std::slice::from_ref(&patient), ..About::default() };
-    let permit = gateway.guard.authorize_for(&call, Action::FindDocuments, asked)?;
-    let limit = if request.limit == 0 { MAX_ROWS } else { request.limit.min(MAX_ROWS) };
+    let asked = About {
+        patients: std::slice::from_ref(&patient),
+        ..About::default()
+    };
+    let permit = gateway
+        .guard
+        .authorize_for(&call, Action::FindDocuments, asked)?;
+    let limit = if request.limit == 0 {
+        MAX_ROWS
+    } else {
+        request.limit.min(MAX_ROWS)
+    };
     let filter = find.filter.clone().unwrap_or_default();
     let mut entries = Vec::new();
     let mut token = String::new();
     loop {
         let left = limit as usize - entries.len();
-        let page = gateway.documents.find(&permit, &patient, &filter, left, &token)?;
+        let page = gateway
+            .documents
+            .find(&permit, &patient, &filter, left, &token)?;
         entries.extend(page.entries);
         token = page.next;
         if token.is_empty() || entries.len() >= limit as usize {
@@ -226,11 +271,13 @@ fn answer(
     let (sender, receiver) = mpsc::channel(4);
     gateway.tasks.spawn(async move {
         let objects = entries.chunks(CHUNK).map(|chunk| {
-            Part::Objects(dpb::RegistryObjects { entries: chunk.to_vec(), ..Default::default() })
+            Part::Objects(dpb::RegistryObjects {
+                entries: chunk.to_vec(),
+                ..Default::default()
+            })
         });
         for part in objects.chain([Part::End(end)]) {
-            let message =
-                pb::RespondingGatewayServiceFindDocumentsResponse { part: Some(part) };
+            let message = pb::RespondingGatewayServiceFindDocumentsResponse { part: Some(part) };
             if sender.send(Ok(message)).await.is_err() {
                 return;
             }
@@ -244,7 +291,9 @@ async fn respond_retrieve(
     call: Arc<Call>,
     request: pb::RespondingGatewayServiceRetrieveDocumentsRequest,
 ) -> Result<Stream<pb::RespondingGatewayServiceRetrieveDocumentsResponse>> {
-    let wrap = |part| pb::RespondingGatewayServiceRetrieveDocumentsResponse { document: Some(part) };
+    let wrap = |part| pb::RespondingGatewayServiceRetrieveDocumentsResponse {
+        document: Some(part),
+    };
     retrieve_local(&gateway, &call, &request.documents, wrap)
 }
 
@@ -256,10 +305,19 @@ async fn summary_items(
     gateway.serves(Capability::Repository)?;
     let patients = asked_patients(&request)?;
     about(&gateway, &call, &patients);
-    let grant = request.break_glass.as_ref().map(|context| carried(&gateway, &call, context));
+    let grant = request
+        .break_glass
+        .as_ref()
+        .map(|context| carried(&gateway, &call, context));
     let grant = grant.transpose()?;
-    let asked = About { patients: &patients, grant: grant.as_ref(), ..About::default() };
-    let permit = gateway.guard.authorize_for(&call, Action::ReadSummary, asked)?;
+    let asked = About {
+        patients: &patients,
+        grant: grant.as_ref(),
+        ..About::default()
+    };
+    let permit = gateway
+        .guard
+        .authorize_for(&call, Action::ReadSummary, asked)?;
     let work = Arc::clone(&gateway);
     let read = tokio::task::spawn_blocking(move || work.emergency.items(&permit, &patients));
     let response = read.await.map_err(Error::internal)??;
@@ -308,7 +366,11 @@ async fn notify(
         notices.push((id, notice.clone()));
     }
     let home = call.caller().participant.community.clone();
-    gateway.federation.locator.notify(&permit, &call, &home, &notices, &request).await
+    gateway
+        .federation
+        .locator
+        .notify(&permit, &call, &home, &notices, &request)
+        .await
 }
 
 /// Takes over what a community stored for forwarding: each notice by itself, at least once, so each
@@ -367,11 +429,13 @@ async fn take(
     use pb::notice::Content;
     match content.ok_or_else(|| Error::missing("notices.content"))? {
         Content::PatientFeed(feed) => {
-            super::identity::feed(gateway, call, Action::AssertIdentity, feed).await.map(|_| ())
+            super::identity::feed(gateway, call, Action::AssertIdentity, feed)
+                .await
+                .map(|_| ())
         }
-        Content::Consent(consent) => {
-            super::consent::take(gateway, call, permit, consent).await.map(|_| ())
-        }
+        Content::Consent(consent) => super::consent::take(gateway, call, permit, consent)
+            .await
+            .map(|_| ()),
         Content::IdentifierSet(_)
         | Content::Referral(_)
         | Content::Subscription(_)
@@ -408,7 +472,14 @@ impl RespondingGatewayService for Responding {
         &self,
         request: Request<pb::RespondingGatewayServiceFindDocumentsRequest>,
     ) -> Result<Response<Self::FindDocumentsStream>, Status> {
-        self.0.stream(responding!("FindDocuments"), Class::Query, request, respond_find).await
+        self.0
+            .stream(
+                responding!("FindDocuments"),
+                Class::Query,
+                request,
+                respond_find,
+            )
+            .await
     }
 
     type RetrieveDocumentsStream = Replies<pb::RespondingGatewayServiceRetrieveDocumentsResponse>;
@@ -418,41 +489,63 @@ impl RespondingGatewayService for Responding {
         request: Request<pb::RespondingGatewayServiceRetrieveDocumentsRequest>,
     ) -> Result<Response<Self::RetrieveDocumentsStream>, Status> {
         let method = responding!("RetrieveDocuments");
-        self.0.stream(method, Class::Stream, request, respond_retrieve).await
+        self.0
+            .stream(method, Class::Stream, request, respond_retrieve)
+            .await
     }
 
     async fn get_summary_items(
         &self,
         request: Request<pb::GetSummaryItemsRequest>,
     ) -> Result<Response<pb::GetSummaryItemsResponse>, Status> {
-        self.0.run(responding!("GetSummaryItems"), Class::Emergency, request, summary_items).await
+        self.0
+            .run(
+                responding!("GetSummaryItems"),
+                Class::Emergency,
+                request,
+                summary_items,
+            )
+            .await
     }
 
     async fn notify_holdings(
         &self,
         request: Request<pb::NotifyHoldingsRequest>,
     ) -> Result<Response<pb::NotifyHoldingsResponse>, Status> {
-        self.0.run(responding!("NotifyHoldings"), Class::Query, request, notify).await
+        self.0
+            .run(responding!("NotifyHoldings"), Class::Query, request, notify)
+            .await
     }
 
     async fn deliver_notices(
         &self,
         request: Request<pb::DeliverNoticesRequest>,
     ) -> Result<Response<pb::DeliverNoticesResponse>, Status> {
-        self.0.run(responding!("DeliverNotices"), Class::Query, request, deliver).await
+        self.0
+            .run(
+                responding!("DeliverNotices"),
+                Class::Query,
+                request,
+                deliver,
+            )
+            .await
     }
 
     async fn ping(
         &self,
         request: Request<pb::PingRequest>,
     ) -> Result<Response<pb::PingResponse>, Status> {
-        self.0.run(responding!("Ping"), Class::Identity, request, ping).await
+        self.0
+            .run(responding!("Ping"), Class::Identity, request, ping)
+            .await
     }
 
     async fn discover_patient(
         &self,
         request: Request<pb::RespondingGatewayServiceDiscoverPatientRequest>,
     ) -> Result<Response<pb::RespondingGatewayServiceDiscoverPatientResponse>, Status> {
-        self.0.not_implemented(responding!("DiscoverPatient"), request).await
+        self.0
+            .not_implemented(responding!("DiscoverPatient"), request)
+            .await
     }
 }

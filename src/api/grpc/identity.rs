@@ -30,13 +30,17 @@ macro_rules! method {
 
 /// The service.
 #[derive(Clone, Debug)]
-pub struct Identities(pub Door);
+pub(super) struct Identities(pub Door);
 
 /// Whether the caller may assert identities in a domain: its own community must own it (INV-4).
 ///
 /// # Errors
 /// [`Reason::UnknownAuthority`]; [`Reason::ForeignDomain`].
-pub(super) fn own_domain(gateway: &Gateway, call: &Call, patient: &PatientIdentifier) -> Result<()> {
+pub(super) fn own_domain(
+    gateway: &Gateway,
+    call: &Call,
+    patient: &PatientIdentifier,
+) -> Result<()> {
     let field = "patient.identifier.assigning_authority";
     let directory = gateway.directory.snapshot();
     let Some(owner) = directory.owner(&patient.authority) else {
@@ -58,7 +62,10 @@ pub(super) async fn feed(
     request: pb::FeedPatientRequest,
 ) -> Result<pb::FeedPatientResponse> {
     gateway.serves(Capability::Identity)?;
-    let mut patient = request.patient.clone().ok_or_else(|| Error::missing("patient"))?;
+    let mut patient = request
+        .patient
+        .clone()
+        .ok_or_else(|| Error::missing("patient"))?;
     let id = identifier(patient.identifier.as_ref(), "patient.identifier")?;
     let permit = gateway.guard.authorize(call, action)?;
     own_domain(gateway, call, &id)?;
@@ -78,14 +85,19 @@ pub(super) async fn feed(
         };
         outbox.notice(Content::PatientFeed(feed))
     };
-    let mut response =
-        gateway.identity.feed(&permit, call, &id, &patient, idempotency, &forward).await?;
+    let mut response = gateway
+        .identity
+        .feed(&permit, call, &id, &patient, idempotency, &forward)
+        .await?;
     let state = if outbox.has_parent() {
         pb::ForwardState::Queued
     } else {
         pb::ForwardState::NotNeeded
     };
-    response.parent = Some(pb::ParentForward { state: state.into(), ..Default::default() });
+    response.parent = Some(pb::ParentForward {
+        state: state.into(),
+        ..Default::default()
+    });
     Ok(response)
 }
 
@@ -98,7 +110,11 @@ async fn query(
     let permit = gateway.guard.authorize(&call, Action::QueryIdentifiers)?;
     debug_assert_eq!(permit.action(), Action::QueryIdentifiers);
     use pb::query_identifiers_request::Subject;
-    let linkage = match request.subject.as_ref().ok_or_else(|| Error::missing("subject"))? {
+    let linkage = match request
+        .subject
+        .as_ref()
+        .ok_or_else(|| Error::missing("subject"))?
+    {
         Subject::Identifier(id) => {
             let id = identifier(Some(id), "identifier")?;
             if gateway.directory.snapshot().owner(&id.authority).is_none() {
@@ -113,10 +129,12 @@ async fn query(
         Subject::LinkageId(id) => linkage_id(id)?,
     };
     for (index, domain) in request.target_domains.iter().enumerate() {
-        domain.parse::<crate::types::AssigningAuthority>().map_err(|error| {
-            let field = format!("target_domains[{index}]");
-            Error::field(Reason::InvalidOid, field, error.to_string())
-        })?;
+        domain
+            .parse::<crate::types::AssigningAuthority>()
+            .map_err(|error| {
+                let field = format!("target_domains[{index}]");
+                Error::field(Reason::InvalidOid, field, error.to_string())
+            })?;
     }
     let records = gateway.identity.records(linkage)?;
     if records.is_empty() {
@@ -130,7 +148,10 @@ async fn query(
         ..pb::QueryIdentifiersResponse::default()
     };
     for record in records {
-        let Some(id) = record.identifier.filter(|id| wanted(&id.assigning_authority)) else {
+        let Some(id) = record
+            .identifier
+            .filter(|id| wanted(&id.assigning_authority))
+        else {
             continue;
         };
         response.identifiers.push(id);
@@ -145,7 +166,11 @@ fn count(length: usize) -> u32 {
 }
 
 fn unknown() -> Error {
-    Error::field(Reason::UnknownPatient, "identifier", "the patient is not known here")
+    Error::field(
+        Reason::UnknownPatient,
+        "identifier",
+        "the patient is not known here",
+    )
 }
 
 fn linkage_id(text: &str) -> Result<LinkageId> {
@@ -177,25 +202,38 @@ async fn search(
     let total_size = matches.len() as u64;
     matches.truncate(size);
     call.note(|record| record.items = count(matches.len()));
-    Ok(pb::SearchPatientsResponse { matches, next_page_token: String::new(), total_size })
+    Ok(pb::SearchPatientsResponse {
+        matches,
+        next_page_token: String::new(),
+        total_size,
+    })
 }
 
 /// Search criteria as the demographics they describe.
 fn demographics(criteria: pb::PatientCriteria) -> pb::Demographics {
     let name = pb::PersonName {
         family: criteria.family,
-        given: (!criteria.given.is_empty()).then_some(criteria.given).into_iter().collect(),
+        given: (!criteria.given.is_empty())
+            .then_some(criteria.given)
+            .into_iter()
+            .collect(),
         text: criteria.name_text,
         ..pb::PersonName::default()
     };
     let named = !(name.family.is_empty() && name.given.is_empty() && name.text.is_empty());
-    let telecom = pb::Telecom { value: criteria.telecom, ..pb::Telecom::default() };
+    let telecom = pb::Telecom {
+        value: criteria.telecom,
+        ..pb::Telecom::default()
+    };
     pb::Demographics {
         names: named.then_some(name).into_iter().collect(),
         birth_date: criteria.birth_date,
         administrative_gender: criteria.administrative_gender,
         addresses: criteria.address.into_iter().collect(),
-        telecoms: (!telecom.value.is_empty()).then_some(telecom).into_iter().collect(),
+        telecoms: (!telecom.value.is_empty())
+            .then_some(telecom)
+            .into_iter()
+            .collect(),
         coverages: criteria.coverage.into_iter().collect(),
         ..pb::Demographics::default()
     }
@@ -210,7 +248,9 @@ async fn matching(
     let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
     debug_assert_eq!(permit.action(), Action::SearchPatients);
     let patient = request.patient.ok_or_else(|| Error::missing("patient"))?;
-    let wanted = patient.demographics.ok_or_else(|| Error::missing("patient.demographics"))?;
+    let wanted = patient
+        .demographics
+        .ok_or_else(|| Error::missing("patient.demographics"))?;
     let mut candidates = gateway.identity.search(&wanted)?;
     if request.only_certain_matches {
         candidates.retain(|found| found.grade() == pb::MatchGrade::Certain);
@@ -221,7 +261,10 @@ async fn matching(
     };
     candidates.truncate(size);
     call.note(|record| record.items = count(candidates.len()));
-    Ok(pb::MatchPatientResponse { candidates, attributes_requested: Vec::new() })
+    Ok(pb::MatchPatientResponse {
+        candidates,
+        attributes_requested: Vec::new(),
+    })
 }
 
 async fn get(
@@ -230,10 +273,16 @@ async fn get(
     request: pb::GetPatientRequest,
 ) -> Result<pb::GetPatientResponse> {
     gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize_for(&call, Action::SearchPatients, About::default())?;
+    let permit = gateway
+        .guard
+        .authorize_for(&call, Action::SearchPatients, About::default())?;
     debug_assert_eq!(permit.action(), Action::SearchPatients);
     use pb::get_patient_request::Subject;
-    let (linkage, record) = match request.subject.as_ref().ok_or_else(|| Error::missing("subject"))? {
+    let (linkage, record) = match request
+        .subject
+        .as_ref()
+        .ok_or_else(|| Error::missing("subject"))?
+    {
         Subject::Identifier(id) => {
             let id = identifier(Some(id), "identifier")?;
             let tag = gateway.identity.tag(&id);
@@ -245,7 +294,10 @@ async fn get(
     };
     let person = gateway.identity.person(linkage)?.ok_or_else(unknown)?;
     call.note(|record| record.items = count(person.records.len()));
-    Ok(pb::GetPatientResponse { person: Some(person), record })
+    Ok(pb::GetPatientResponse {
+        person: Some(person),
+        record,
+    })
 }
 
 async fn tasks(
@@ -263,7 +315,11 @@ async fn tasks(
     let tasks = gateway.identity.review_tasks(size)?;
     call.note(|record| record.items = count(tasks.len()));
     let total_size = tasks.len() as u64;
-    Ok(pb::ListReviewTasksResponse { tasks, total_size, ..Default::default() })
+    Ok(pb::ListReviewTasksResponse {
+        tasks,
+        total_size,
+        ..Default::default()
+    })
 }
 
 #[tonic::async_trait]
@@ -275,91 +331,117 @@ impl IdentityService for Identities {
         let handler = async |gateway: Arc<Gateway>, call: Arc<Call>, request| {
             feed(&gateway, &call, Action::AssertIdentity, request).await
         };
-        self.0.run(method!("FeedPatient"), Class::Identity, request, handler).await
+        self.0
+            .run(method!("FeedPatient"), Class::Identity, request, handler)
+            .await
     }
 
     async fn query_identifiers(
         &self,
         request: Request<pb::QueryIdentifiersRequest>,
     ) -> Result<Response<pb::QueryIdentifiersResponse>, Status> {
-        self.0.run(method!("QueryIdentifiers"), Class::Identity, request, query).await
+        self.0
+            .run(method!("QueryIdentifiers"), Class::Identity, request, query)
+            .await
     }
 
     async fn search_patients(
         &self,
         request: Request<pb::SearchPatientsRequest>,
     ) -> Result<Response<pb::SearchPatientsResponse>, Status> {
-        self.0.run(method!("SearchPatients"), Class::Identity, request, search).await
+        self.0
+            .run(method!("SearchPatients"), Class::Identity, request, search)
+            .await
     }
 
     async fn match_patient(
         &self,
         request: Request<pb::MatchPatientRequest>,
     ) -> Result<Response<pb::MatchPatientResponse>, Status> {
-        self.0.run(method!("MatchPatient"), Class::Identity, request, matching).await
+        self.0
+            .run(method!("MatchPatient"), Class::Identity, request, matching)
+            .await
     }
 
     async fn get_patient(
         &self,
         request: Request<pb::GetPatientRequest>,
     ) -> Result<Response<pb::GetPatientResponse>, Status> {
-        self.0.run(method!("GetPatient"), Class::Identity, request, get).await
+        self.0
+            .run(method!("GetPatient"), Class::Identity, request, get)
+            .await
     }
 
     async fn list_review_tasks(
         &self,
         request: Request<pb::ListReviewTasksRequest>,
     ) -> Result<Response<pb::ListReviewTasksResponse>, Status> {
-        self.0.run(method!("ListReviewTasks"), Class::Query, request, tasks).await
+        self.0
+            .run(method!("ListReviewTasks"), Class::Query, request, tasks)
+            .await
     }
 
     async fn merge_patients(
         &self,
         request: Request<pb::MergePatientsRequest>,
     ) -> Result<Response<pb::MergePatientsResponse>, Status> {
-        self.0.not_implemented(method!("MergePatients"), request).await
+        self.0
+            .not_implemented(method!("MergePatients"), request)
+            .await
     }
 
     async fn unmerge_patients(
         &self,
         request: Request<pb::UnmergePatientsRequest>,
     ) -> Result<Response<pb::UnmergePatientsResponse>, Status> {
-        self.0.not_implemented(method!("UnmergePatients"), request).await
+        self.0
+            .not_implemented(method!("UnmergePatients"), request)
+            .await
     }
 
     async fn link_patients(
         &self,
         request: Request<pb::LinkPatientsRequest>,
     ) -> Result<Response<pb::LinkPatientsResponse>, Status> {
-        self.0.not_implemented(method!("LinkPatients"), request).await
+        self.0
+            .not_implemented(method!("LinkPatients"), request)
+            .await
     }
 
     async fn unlink_patients(
         &self,
         request: Request<pb::UnlinkPatientsRequest>,
     ) -> Result<Response<pb::UnlinkPatientsResponse>, Status> {
-        self.0.not_implemented(method!("UnlinkPatients"), request).await
+        self.0
+            .not_implemented(method!("UnlinkPatients"), request)
+            .await
     }
 
     async fn split_person(
         &self,
         request: Request<pb::SplitPersonRequest>,
     ) -> Result<Response<pb::SplitPersonResponse>, Status> {
-        self.0.not_implemented(method!("SplitPerson"), request).await
+        self.0
+            .not_implemented(method!("SplitPerson"), request)
+            .await
     }
 
     async fn check_duplicates(
         &self,
         request: Request<pb::CheckDuplicatesRequest>,
     ) -> Result<Response<pb::CheckDuplicatesResponse>, Status> {
-        self.0.not_implemented(method!("CheckDuplicates"), request).await
+        self.0
+            .not_implemented(method!("CheckDuplicates"), request)
+            .await
     }
 
     async fn get_person_history(
         &self,
         request: Request<pb::GetPersonHistoryRequest>,
     ) -> Result<Response<pb::GetPersonHistoryResponse>, Status> {
-        self.0.not_implemented(method!("GetPersonHistory"), request).await
+        self.0
+            .not_implemented(method!("GetPersonHistory"), request)
+            .await
     }
 
     type WatchIdentifierChangesStream = Replies<pb::WatchIdentifierChangesResponse>;
@@ -368,7 +450,9 @@ impl IdentityService for Identities {
         &self,
         request: Request<pb::WatchIdentifierChangesRequest>,
     ) -> Result<Response<Self::WatchIdentifierChangesStream>, Status> {
-        self.0.not_implemented(method!("WatchIdentifierChanges"), request).await
+        self.0
+            .not_implemented(method!("WatchIdentifierChanges"), request)
+            .await
     }
 
     type LoadPatientsStream = Replies<pb::LoadPatientsResponse>;
@@ -377,34 +461,44 @@ impl IdentityService for Identities {
         &self,
         request: Request<Streaming<pb::LoadPatientsRequest>>,
     ) -> Result<Response<Self::LoadPatientsStream>, Status> {
-        self.0.not_implemented(method!("LoadPatients"), request).await
+        self.0
+            .not_implemented(method!("LoadPatients"), request)
+            .await
     }
 
     async fn get_review_task(
         &self,
         request: Request<pb::GetReviewTaskRequest>,
     ) -> Result<Response<pb::GetReviewTaskResponse>, Status> {
-        self.0.not_implemented(method!("GetReviewTask"), request).await
+        self.0
+            .not_implemented(method!("GetReviewTask"), request)
+            .await
     }
 
     async fn decide_review_task(
         &self,
         request: Request<pb::DecideReviewTaskRequest>,
     ) -> Result<Response<pb::DecideReviewTaskResponse>, Status> {
-        self.0.not_implemented(method!("DecideReviewTask"), request).await
+        self.0
+            .not_implemented(method!("DecideReviewTask"), request)
+            .await
     }
 
     async fn undo_review_decision(
         &self,
         request: Request<pb::UndoReviewDecisionRequest>,
     ) -> Result<Response<pb::UndoReviewDecisionResponse>, Status> {
-        self.0.not_implemented(method!("UndoReviewDecision"), request).await
+        self.0
+            .not_implemented(method!("UndoReviewDecision"), request)
+            .await
     }
 
     async fn assign_review_task(
         &self,
         request: Request<pb::AssignReviewTaskRequest>,
     ) -> Result<Response<pb::AssignReviewTaskResponse>, Status> {
-        self.0.not_implemented(method!("AssignReviewTask"), request).await
+        self.0
+            .not_implemented(method!("AssignReviewTask"), request)
+            .await
     }
 }

@@ -59,8 +59,14 @@ pub fn routes(gateway: &Arc<Gateway>) -> Result<Routes> {
         .map_err(Error::internal)?;
     let mut routes = Routes::builder();
     routes
-        .add_service(limited!(IdentityServiceServer, identity::Identities(door.clone())))
-        .add_service(limited!(DocumentServiceServer, documents::DocumentSets(door.clone())))
+        .add_service(limited!(
+            IdentityServiceServer,
+            identity::Identities(door.clone())
+        ))
+        .add_service(limited!(
+            DocumentServiceServer,
+            documents::DocumentSets(door.clone())
+        ))
         .add_service(limited!(
             InitiatingGatewayServiceServer,
             federation::Initiating(door.clone())
@@ -69,9 +75,18 @@ pub fn routes(gateway: &Arc<Gateway>) -> Result<Routes> {
             RespondingGatewayServiceServer,
             federation::Responding(door.clone())
         ))
-        .add_service(limited!(EmergencyServiceServer, emergency::Emergencies(door.clone())))
-        .add_service(limited!(ConsentServiceServer, consent::ConsentRecords(door.clone())))
-        .add_service(limited!(AuditServiceServer, audit::AuditRecords(door.clone())))
+        .add_service(limited!(
+            EmergencyServiceServer,
+            emergency::Emergencies(door.clone())
+        ))
+        .add_service(limited!(
+            ConsentServiceServer,
+            consent::ConsentRecords(door.clone())
+        ))
+        .add_service(limited!(
+            AuditServiceServer,
+            audit::AuditRecords(door.clone())
+        ))
         .add_service(limited!(AdminServiceServer, admin::Admin(door)))
         .add_service(directory)
         .add_service(reflect::registered(gateway, reflection))

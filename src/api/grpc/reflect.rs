@@ -22,9 +22,13 @@ pub(super) fn health(gateway: &Arc<Gateway>) -> HealthServer<impl Health> {
     let (reporter, server) = tonic_health::server::health_reporter();
     let stop = gateway.stop.clone();
     gateway.tasks.spawn(async move {
-        reporter.set_service_status("", tonic_health::ServingStatus::Serving).await;
+        reporter
+            .set_service_status("", tonic_health::ServingStatus::Serving)
+            .await;
         stop.cancelled().await;
-        reporter.set_service_status("", tonic_health::ServingStatus::NotServing).await;
+        reporter
+            .set_service_status("", tonic_health::ServingStatus::NotServing)
+            .await;
     });
     server
 }
@@ -38,7 +42,10 @@ pub(super) struct Registered<S> {
 
 /// Puts a service behind registration.
 pub(super) fn registered<S>(gateway: &Arc<Gateway>, inner: S) -> Registered<S> {
-    Registered { gateway: Arc::clone(gateway), inner }
+    Registered {
+        gateway: Arc::clone(gateway),
+        inner,
+    }
 }
 
 impl<S: NamedService> NamedService for Registered<S> {
@@ -63,7 +70,12 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let peer = request.extensions().get::<CertifiedPeer>();
         let now = self.gateway.clock.now();
-        let known = peer.and_then(|peer| self.gateway.directory.snapshot().participant(&peer.pin, now));
+        let known = peer.and_then(|peer| {
+            self.gateway
+                .directory
+                .snapshot()
+                .participant(&peer.pin, now)
+        });
         if known.is_none() {
             let message = "no active participant is registered for this certificate";
             let refused = status(&Error::new(Reason::UnregisteredCertificate, message));

@@ -39,8 +39,11 @@ pub fn status(error: &Error) -> Status {
         details.add_bad_request_violation(field, error.message());
     }
     let retry = error.retry_hint().or_else(|| {
-        matches!(reason, Reason::Overloaded | Reason::ShuttingDown | Reason::ConcurrentChange)
-            .then_some(Duration::from_millis(200))
+        matches!(
+            reason,
+            Reason::Overloaded | Reason::ShuttingDown | Reason::ConcurrentChange
+        )
+        .then_some(Duration::from_millis(200))
     });
     if let Some(after) = retry {
         details.set_retry_info(Some(after));
@@ -82,7 +85,11 @@ mod tests {
             std::fs::write(path, catalogue()).unwrap();
         }
         let documented = std::fs::read_to_string(path).unwrap();
-        assert_eq!(documented, catalogue(), "run with RENKEI_UPDATE_SNAPSHOTS=1 and commit");
+        assert_eq!(
+            documented,
+            catalogue(),
+            "run with RENKEI_UPDATE_SNAPSHOTS=1 and commit"
+        );
     }
 
     #[test]
@@ -92,13 +99,19 @@ mod tests {
         assert_eq!(status.code(), Code::InvalidArgument);
         let details = status.get_error_details();
         assert_eq!(details.error_info().unwrap().reason, "MISSING_HASH");
-        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "entries[0].hash");
+        assert_eq!(
+            details.bad_request().unwrap().field_violations[0].field,
+            "entries[0].hash"
+        );
     }
 
     #[test]
     fn an_internal_error_tells_nothing() {
         let status = status(&Error::internal("patient 0001 broke it"));
-        assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
+        assert_eq!(
+            (status.code(), status.message()),
+            (Code::Internal, "internal error")
+        );
     }
 
     #[test]

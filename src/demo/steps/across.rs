@@ -28,8 +28,11 @@ pub(super) struct Merged {
 
 impl Merged {
     pub(super) fn communities(&self) -> usize {
-        let mut homes: Vec<_> =
-            self.entries.iter().map(|entry| entry.home_community_id.as_str()).collect();
+        let mut homes: Vec<_> = self
+            .entries
+            .iter()
+            .map(|entry| entry.home_community_id.as_str())
+            .collect();
         homes.sort_unstable();
         homes.dedup();
         homes.len()
@@ -37,7 +40,10 @@ impl Merged {
 
     pub(super) fn state(&self, home: &str) -> Option<cpb::RegionState> {
         let regions = &self.completeness.regions;
-        regions.iter().find(|region| region.home_community_id == home).map(cpb::RegionStatus::state)
+        regions
+            .iter()
+            .find(|region| region.home_community_id == home)
+            .map(cpb::RegionStatus::state)
     }
 }
 
@@ -47,7 +53,10 @@ pub(super) async fn find(
     patient: cpb::Identifier,
 ) -> Result<Merged, tonic::Status> {
     use fpb::initiating_gateway_service_find_documents_response::Part;
-    let query = dpb::FindDocumentsQuery { patient_id: Some(patient), ..Default::default() };
+    let query = dpb::FindDocumentsQuery {
+        patient_id: Some(patient),
+        ..Default::default()
+    };
     let request = fpb::InitiatingGatewayServiceFindDocumentsRequest {
         query: Some(dpb::StoredQuery {
             query: Some(dpb::stored_query::Query::FindDocuments(query)),
@@ -56,8 +65,14 @@ pub(super) async fn find(
         ..Default::default()
     };
     let mut client = InitiatingGatewayServiceClient::new(caller.channel.clone());
-    let mut stream = client.find_documents(caller.request(request)).await?.into_inner();
-    let mut merged = Merged { entries: Vec::new(), completeness: cpb::Completeness::default() };
+    let mut stream = client
+        .find_documents(caller.request(request))
+        .await?
+        .into_inner();
+    let mut merged = Merged {
+        entries: Vec::new(),
+        completeness: cpb::Completeness::default(),
+    };
     let mut ended = false;
     while let Some(message) = stream.next().await {
         match message?.part {
@@ -69,7 +84,11 @@ pub(super) async fn find(
             _ => {}
         }
     }
-    if ended { Ok(merged) } else { Err(tonic::Status::internal("an answer without completeness")) }
+    if ended {
+        Ok(merged)
+    } else {
+        Err(tonic::Status::internal("an answer without completeness"))
+    }
 }
 
 async fn identifiers(
@@ -81,7 +100,10 @@ async fn identifiers(
         ..Default::default()
     };
     let mut client = IdentityServiceClient::new(caller.channel.clone());
-    Ok(client.query_identifiers(caller.request(request)).await?.into_inner())
+    Ok(client
+        .query_identifiers(caller.request(request))
+        .await?
+        .into_inner())
 }
 
 /// The hub's linkage ids of every record of a person.
@@ -98,7 +120,7 @@ async fn linkages(network: &Network, caller: &Caller, truth: usize) -> Result<Ve
 }
 
 /// One person is one person at the hub; two persons are two.
-pub async fn linkage(network: &Network) -> Checked {
+pub(crate) async fn linkage(network: &Network) -> Checked {
     let institution = network.emergency_hospital(0)?;
     let hub = network.caller(None, &format!("inst-{}", institution.code), None)?;
     let scenario = &network.sample.scenario;
@@ -109,13 +131,19 @@ pub async fn linkage(network: &Network) -> Checked {
         ("of the emergency", scenario.emergency),
     ] {
         let ids = linkages(network, &hub, truth).await?;
-        ensure(ids.len() == 1, || format!("the person {who} has {} linkage ids", ids.len()))?;
+        ensure(ids.len() == 1, || {
+            format!("the person {who} has {} linkage ids", ids.len())
+        })?;
         checked.push(format!("the person {who} has one linkage id"));
     }
     for (who, (a, b)) in [("namesakes", scenario.namesakes), ("twins", scenario.twins)] {
-        let (first, second) =
-            (linkages(network, &hub, a).await?, linkages(network, &hub, b).await?);
-        ensure(first.iter().all(|id| !second.contains(id)), || format!("the {who} were linked"))?;
+        let (first, second) = (
+            linkages(network, &hub, a).await?,
+            linkages(network, &hub, b).await?,
+        );
+        ensure(first.iter().all(|id| !second.contains(id)), || {
+            format!("the {who} were linked")
+        })?;
         checked.push(format!("the {who} are two persons"));
     }
     checked.push(truth(network, &hub).await?);
@@ -133,16 +161,21 @@ async fn truth(network: &Network, hub: &Caller) -> Result<String> {
             linked += usize::from(ids.len() == 1);
         }
         for id in ids {
-            if owner.insert(id, person.truth).is_some_and(|other| other != person.truth) {
+            if owner
+                .insert(id, person.truth)
+                .is_some_and(|other| other != person.truth)
+            {
                 bail!("two persons share a linkage id");
             }
         }
     }
-    Ok(format!("0 false links; {linked} of {several} people with several records fully linked"))
+    Ok(format!(
+        "0 false links; {linked} of {several} people with several records fully linked"
+    ))
 }
 
 /// PIX and PDQ.
-pub async fn queries(network: &Network) -> Checked {
+pub(crate) async fn queries(network: &Network) -> Checked {
     let truth = network.sample.scenario.cross_region;
     let record = network.record(truth, 0)?;
     let institution = network.institution(record)?;
@@ -150,7 +183,9 @@ pub async fn queries(network: &Network) -> Checked {
     let hub = network.caller(None, &format!("inst-{}", institution.code), None)?;
     let id = messages::patient_id(institution, &record.local_id);
     let known = identifiers(&hub, id.clone()).await?;
-    ensure(known.identifiers.len() > 1, || "PIX found one identifier only".into())?;
+    ensure(known.identifiers.len() > 1, || {
+        "PIX found one identifier only".into()
+    })?;
     let request = ipb::SearchPatientsRequest {
         criteria: Some(ipb::PatientCriteria {
             family: record.family_kana.clone(),
@@ -161,21 +196,39 @@ pub async fn queries(network: &Network) -> Checked {
         ..Default::default()
     };
     let mut client = IdentityServiceClient::new(physician.channel.clone());
-    let found = client.search_patients(physician.request(request)).await?.into_inner();
-    let hit = found.matches.iter().filter_map(|found| found.person.as_ref()).any(|person| {
-        person.records.iter().any(|found| {
-            found.identifier.as_ref().is_some_and(|found| found.value == id.value)
-        })
-    });
-    ensure(hit, || "PDQ by kana and birth date did not find the patient".into())?;
+    let found = client
+        .search_patients(physician.request(request))
+        .await?
+        .into_inner();
+    let hit = found
+        .matches
+        .iter()
+        .filter_map(|found| found.person.as_ref())
+        .any(|person| {
+            person.records.iter().any(|found| {
+                found
+                    .identifier
+                    .as_ref()
+                    .is_some_and(|found| found.value == id.value)
+            })
+        });
+    ensure(hit, || {
+        "PDQ by kana and birth date did not find the patient".into()
+    })?;
     Ok(vec![
-        format!("PIX query: {} identifiers of one person", known.identifiers.len()),
-        format!("PDQ by kana name and birth date: {} match(es)", found.matches.len()),
+        format!(
+            "PIX query: {} identifiers of one person",
+            known.identifiers.len()
+        ),
+        format!(
+            "PDQ by kana name and birth date: {} match(es)",
+            found.matches.len()
+        ),
     ])
 }
 
 /// A hospital of region 1 finds and reads what region 0 holds of its patient.
-pub async fn find_and_retrieve(network: &Network) -> Checked {
+pub(crate) async fn find_and_retrieve(network: &Network) -> Checked {
     let truth = network.sample.scenario.cross_region;
     let record = network.record(truth, 1)?;
     let institution = network.institution(record)?;
@@ -183,12 +236,26 @@ pub async fn find_and_retrieve(network: &Network) -> Checked {
     let patient = messages::patient_id(institution, &record.local_id);
     let merged = find(&physician, patient).await?;
     let held = network.sample.documents_of(truth).count();
-    ensure(merged.completeness.complete, || "the answer is not complete".into())?;
-    ensure(merged.entries.len() == held, || {
-        format!("{} entries found, {held} were registered", merged.entries.len())
+    ensure(merged.completeness.complete, || {
+        "the answer is not complete".into()
     })?;
-    let home = network.world.regions.first().context("no region")?.home.clone();
-    let foreign = merged.entries.iter().find(|entry| entry.home_community_id == home);
+    ensure(merged.entries.len() == held, || {
+        format!(
+            "{} entries found, {held} were registered",
+            merged.entries.len()
+        )
+    })?;
+    let home = network
+        .world
+        .regions
+        .first()
+        .context("no region")?
+        .home
+        .clone();
+    let foreign = merged
+        .entries
+        .iter()
+        .find(|entry| entry.home_community_id == home);
     let foreign = foreign.context("nothing of region 0 was found")?;
     let bytes = retrieve(&physician, foreign).await?;
     let sample = network.sample.documents_of(truth);
@@ -196,14 +263,19 @@ pub async fn find_and_retrieve(network: &Network) -> Checked {
         .into_iter()
         .find(|document| document.unique_id == foreign.unique_id)
         .context("a document the sample does not have")?;
-    ensure(bytes == original.content, || "the document read is not the one registered".into())?;
+    ensure(bytes == original.content, || {
+        "the document read is not the one registered".into()
+    })?;
     Ok(vec![
         format!(
             "{} documents found over {} communities, complete",
             merged.entries.len(),
             merged.communities()
         ),
-        format!("{} bytes read from region 0 through the hub, SHA-1 and size agree", bytes.len()),
+        format!(
+            "{} bytes read from region 0 through the hub, SHA-1 and size agree",
+            bytes.len()
+        ),
     ])
 }
 
@@ -218,11 +290,16 @@ pub(super) async fn retrieve(caller: &Caller, entry: &dpb::DocumentEntry) -> Res
         }],
     };
     let mut client = InitiatingGatewayServiceClient::new(caller.channel.clone());
-    let mut stream = client.retrieve_documents(caller.request(request)).await?.into_inner();
+    let mut stream = client
+        .retrieve_documents(caller.request(request))
+        .await?
+        .into_inner();
     let mut bytes = Vec::new();
     let mut trailer = None;
     while let Some(message) = stream.next().await {
-        let Some(Outer::Document(part)) = message?.part else { continue };
+        let Some(Outer::Document(part)) = message?.part else {
+            continue;
+        };
         match part.part {
             Some(Part::Chunk(chunk)) => bytes.extend_from_slice(&chunk),
             Some(Part::Trailer(end)) => trailer = Some(end),
@@ -231,14 +308,15 @@ pub(super) async fn retrieve(caller: &Caller, entry: &dpb::DocumentEntry) -> Res
     }
     let trailer = trailer.context("a document without trailer")?;
     let hash = hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &bytes).as_ref());
-    ensure(trailer.size == bytes.len() as u64 && trailer.hash == hash, || {
-        "hash or size of the document read do not agree".into()
-    })?;
+    ensure(
+        trailer.size == bytes.len() as u64 && trailer.hash == hash,
+        || "hash or size of the document read do not agree".into(),
+    )?;
     Ok(bytes)
 }
 
 /// A patient opts out: recorded in the own region, in force there and at the hub.
-pub async fn consent(network: &Network) -> Checked {
+pub(crate) async fn consent(network: &Network) -> Checked {
     let truth = network.sample.scenario.opted_out;
     let record = network.record(truth, 0)?;
     let institution = network.institution(record)?;
@@ -248,7 +326,9 @@ pub async fn consent(network: &Network) -> Checked {
     let reader = network.physician(1, elsewhere)?;
     let own = messages::patient_id(elsewhere, &other.local_id);
     let before = find(&reader, own.clone()).await?;
-    ensure(!before.entries.is_empty(), || "nothing to hide before the opt-out".into())?;
+    ensure(!before.entries.is_empty(), || {
+        "nothing to hide before the opt-out".into()
+    })?;
 
     let clerk = network.physician(0, institution)?;
     let mut client = ConsentServiceClient::new(clerk.channel.clone());
@@ -269,7 +349,10 @@ pub async fn consent(network: &Network) -> Checked {
         Ok(_) => bail!("documents of an opted-out patient were listed"),
     }
     Ok(vec![
-        format!("{} documents found before the opt-out", before.entries.len()),
+        format!(
+            "{} documents found before the opt-out",
+            before.entries.len()
+        ),
         "after it, refused at the hub without saying whether there is anything".to_owned(),
     ])
 }

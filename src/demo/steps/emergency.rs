@@ -22,22 +22,34 @@ async fn identify(caller: &Caller, record: &SampleRecord) -> Result<String> {
         Sex::Male => ipb::AdministrativeGender::Male,
     };
     let request = pb::IdentifyPatientRequest {
-        subject: Some(pb::identify_patient_request::Subject::FourItems(pb::FourItems {
-            name: format!("{} {}", record.family_kana, record.given_kana),
-            administrative_gender: gender.into(),
-            birth_date: record.birth_date.clone(),
-            address: record.city.clone(),
-            ..Default::default()
-        })),
+        subject: Some(pb::identify_patient_request::Subject::FourItems(
+            pb::FourItems {
+                name: format!("{} {}", record.family_kana, record.given_kana),
+                administrative_gender: gender.into(),
+                birth_date: record.birth_date.clone(),
+                address: record.city.clone(),
+                ..Default::default()
+            },
+        )),
         birth_date: String::new(),
     };
     let mut client = EmergencyServiceClient::new(caller.channel.clone());
-    let found = client.identify_patient(caller.request(request)).await?.into_inner();
-    let first = found.candidates.into_iter().next().context("nobody was identified")?;
-    ensure(first.birth_date == record.birth_date, || "somebody else was identified".into())?;
+    let found = client
+        .identify_patient(caller.request(request))
+        .await?
+        .into_inner();
+    let first = found
+        .candidates
+        .into_iter()
+        .next()
+        .context("nobody was identified")?;
+    ensure(first.birth_date == record.birth_date, || {
+        "somebody else was identified".into()
+    })?;
     Ok(first.candidate_ref)
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn reference(candidate: &str) -> Option<pb::PatientRef> {
     Some(pb::PatientRef {
         subject: Some(pb::patient_ref::Subject::CandidateRef(candidate.to_owned())),
@@ -49,37 +61,52 @@ pub(super) async fn get_summary(
     patient: Option<pb::PatientRef>,
     grant: &str,
 ) -> Result<tonic::Response<pb::GetSummaryResponse>, tonic::Status> {
-    let request =
-        pb::GetSummaryRequest { patient, grant_id: grant.to_owned(), ..Default::default() };
+    let request = pb::GetSummaryRequest {
+        patient,
+        grant_id: grant.to_owned(),
+        ..Default::default()
+    };
     let mut client = EmergencyServiceClient::new(caller.channel.clone());
     client.get_summary(caller.request(request)).await
 }
 
 fn has(summary: &pb::EmergencySummary, section: pb::SummarySection, text: &str) -> bool {
-    summary.items.iter().any(|item| item.section() == section && item.display.contains(text))
+    summary
+        .items
+        .iter()
+        .any(|item| item.section() == section && item.display.contains(text))
 }
 
 /// Name in kana, sex, birth date, town: the right person and the summary of all regions.
-pub async fn summary(network: &Network) -> Checked {
+pub(crate) async fn summary(network: &Network) -> Checked {
     let truth = network.sample.scenario.emergency;
     let hospital = network.emergency_hospital(2 % network.regions.len())?;
     let physician = network.emergency(hospital)?;
     let record = network.record(truth, 0)?;
     let candidate = identify(&physician, record).await?;
-    let answer = get_summary(&physician, reference(&candidate), "").await?.into_inner();
+    let answer = get_summary(&physician, reference(&candidate), "")
+        .await?
+        .into_inner();
     let summary = answer.summary.context("no summary")?;
     let completeness = answer.completeness.context("no completeness")?;
-    ensure(completeness.complete, || "the summary is not complete".into())?;
+    ensure(completeness.complete, || {
+        "the summary is not complete".into()
+    })?;
     let allergy = has(&summary, pb::SummarySection::Allergy, "ペニシリン")
         || has(&summary, pb::SummarySection::Contraindication, "ペニシリン");
-    ensure(allergy, || "the penicillin allergy of region 0 is missing".into())?;
+    ensure(allergy, || {
+        "the penicillin allergy of region 0 is missing".into()
+    })?;
     let warfarin = has(&summary, pb::SummarySection::Medication, "ワルファリン")
         || has(&summary, pb::SummarySection::Medication, "ワーファリン")
         || has(&summary, pb::SummarySection::Dispense, "ワーファリン");
     ensure(warfarin, || "the warfarin of region 1 is missing".into())?;
     let sourced = summary.items.iter().all(|item| {
         !item.sources.is_empty()
-            && item.sources.iter().all(|source| !source.home_community_id.is_empty())
+            && item
+                .sources
+                .iter()
+                .all(|source| !source.home_community_id.is_empty())
     });
     ensure(sourced, || "an item without source".into())?;
     Ok(vec![
@@ -95,7 +122,7 @@ pub async fn summary(network: &Network) -> Checked {
 }
 
 /// Consent cannot be had and the patient had opted out: break-glass, with reason and notice.
-pub async fn break_glass(network: &Network) -> Checked {
+pub(crate) async fn break_glass(network: &Network) -> Checked {
     let truth = network.sample.scenario.opted_out;
     let hospital = network.emergency_hospital(2 % network.regions.len())?;
     let physician = network.emergency(hospital)?;
@@ -111,16 +138,23 @@ pub async fn break_glass(network: &Network) -> Checked {
         declares_consent_impossible: true,
         ..Default::default()
     };
-    let silent = client.open_break_glass(physician.request(request.clone())).await;
+    let silent = client
+        .open_break_glass(physician.request(request.clone()))
+        .await;
     refused(silent, tonic::Code::InvalidArgument, "INVALID_FIELD")?;
     let request = pb::OpenBreakGlassRequest {
         reason_text: "意識障害のため同意を得られない".to_owned(),
         ..request
     };
-    let grant = client.open_break_glass(physician.request(request)).await?.into_inner();
+    let grant = client
+        .open_break_glass(physician.request(request))
+        .await?
+        .into_inner();
     let answer = get_summary(&physician, reference(&candidate), &grant.grant_id).await?;
     let answer = answer.into_inner();
-    ensure(answer.completeness.is_some_and(|all| all.complete), || "not complete".into())?;
+    ensure(answer.completeness.is_some_and(|all| all.complete), || {
+        "not complete".into()
+    })?;
     let documents = answer.summary.map_or(0, |summary| summary.documents.len());
     ensure(documents > 0, || "break-glass showed nothing".into())?;
 
@@ -131,9 +165,13 @@ pub async fn break_glass(network: &Network) -> Checked {
         .await?
         .into_inner()
         .notices;
-    let notice = notices.iter().find(|notice| notice.grant_id == grant.grant_id);
+    let notice = notices
+        .iter()
+        .find(|notice| notice.grant_id == grant.grant_id);
     let notice = notice.context("no notice for the privacy officer")?;
-    ensure(notice.review() == pb::ReviewStatus::Pending, || "not to be reviewed".into())?;
+    ensure(notice.review() == pb::ReviewStatus::Pending, || {
+        "not to be reviewed".into()
+    })?;
     Ok(vec![
         "without break-glass refused: the patient had opted out".to_owned(),
         "break-glass without a reason refused".to_owned(),
@@ -143,7 +181,7 @@ pub async fn break_glass(network: &Network) -> Checked {
 }
 
 /// "Who saw my record": the accesses of the steps before, at the hub and at the region.
-pub async fn audit(network: &Network) -> Checked {
+pub(crate) async fn audit(network: &Network) -> Checked {
     let truth = network.sample.scenario.opted_out;
     let record = network.record(truth, 0)?;
     let institution = network.institution(record)?;
@@ -153,14 +191,23 @@ pub async fn audit(network: &Network) -> Checked {
         let officer = network.officer(region, institution)?;
         let events = report(&officer, patient.clone()).await?;
         let emergency = events.iter().any(|event| {
-            event.emergency && !event.grant_id.is_empty() && event.outcome() == apb::Outcome::Success
+            event.emergency
+                && !event.grant_id.is_empty()
+                && event.outcome() == apb::Outcome::Success
         });
-        ensure(emergency, || format!("the break-glass access is not in the audit of the {place}"))?;
+        ensure(emergency, || {
+            format!("the break-glass access is not in the audit of the {place}")
+        })?;
         if region.is_none() {
-            let denied = events.iter().any(|event| event.outcome() == apb::Outcome::Denied);
+            let denied = events
+                .iter()
+                .any(|event| event.outcome() == apb::Outcome::Denied);
             ensure(denied, || "the refusals are not in the hub's audit".into())?;
         }
-        checked.push(format!("{} events about the patient at the {place}", events.len()));
+        checked.push(format!(
+            "{} events about the patient at the {place}",
+            events.len()
+        ));
     }
     Ok(checked)
 }
@@ -171,11 +218,16 @@ async fn report(
 ) -> Result<Vec<apb::AuditEvent>> {
     use apb::report_patient_access_response::Part;
     let request = apb::ReportPatientAccessRequest {
-        patient: Some(apb::report_patient_access_request::Patient::PatientId(patient)),
+        patient: Some(apb::report_patient_access_request::Patient::PatientId(
+            patient,
+        )),
         ..Default::default()
     };
     let mut client = AuditServiceClient::new(officer.channel.clone());
-    let mut stream = client.report_patient_access(officer.request(request)).await?.into_inner();
+    let mut stream = client
+        .report_patient_access(officer.request(request))
+        .await?
+        .into_inner();
     let mut events = Vec::new();
     let mut total = None;
     while let Some(message) = stream.next().await {

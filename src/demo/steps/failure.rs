@@ -16,32 +16,75 @@ async fn ask(network: &Network, truth: usize) -> Result<Merged> {
     let record = network.record(truth, 0)?;
     let institution = network.institution(record)?;
     let physician = network.physician(0, institution)?;
-    Ok(find(&physician, messages::patient_id(institution, &record.local_id)).await?)
+    Ok(find(
+        &physician,
+        messages::patient_id(institution, &record.local_id),
+    )
+    .await?)
 }
 
 /// Kills the last region that holds something for the emergency's patient.
-pub async fn region_down(network: &mut Network) -> Checked {
+pub(crate) async fn region_down(network: &mut Network) -> Checked {
     let truth = network.sample.scenario.emergency;
     let person = network.sample.person(truth).context("no such person")?;
-    let down = person.records.iter().map(|record| record.region).max().context("no record")?;
-    let home = network.world.regions.get(down).context("no such region")?.home.clone();
+    let down = person
+        .records
+        .iter()
+        .map(|record| record.region)
+        .max()
+        .context("no record")?;
+    let home = network
+        .world
+        .regions
+        .get(down)
+        .context("no such region")?
+        .home
+        .clone();
     let before = ask(network, truth).await?;
-    ensure(before.completeness.complete, || "not complete before".into())?;
-
-    network.regions.get_mut(down).context("no such region")?.kill().await?;
-    let partial = ask(network, truth).await?;
-    ensure(!partial.completeness.complete, || "a partial answer was called complete".into())?;
-    ensure(partial.state(&home) == Some(cpb::RegionState::Unreachable), || {
-        format!("the region that is down is reported as {:?}", partial.state(&home))
+    ensure(before.completeness.complete, || {
+        "not complete before".into()
     })?;
-    ensure(!partial.entries.is_empty(), || "the other regions' answers are missing".into())?;
-    let named = summary_names(network, truth, &home).await?;
-    ensure(named, || "the summary does not name the region it could not ask".into())?;
 
-    network.regions.get_mut(down).context("no such region")?.restart().await?;
+    network
+        .regions
+        .get_mut(down)
+        .context("no such region")?
+        .kill()
+        .await?;
+    let partial = ask(network, truth).await?;
+    ensure(!partial.completeness.complete, || {
+        "a partial answer was called complete".into()
+    })?;
+    ensure(
+        partial.state(&home) == Some(cpb::RegionState::Unreachable),
+        || {
+            format!(
+                "the region that is down is reported as {:?}",
+                partial.state(&home)
+            )
+        },
+    )?;
+    ensure(!partial.entries.is_empty(), || {
+        "the other regions' answers are missing".into()
+    })?;
+    let named = summary_names(network, truth, &home).await?;
+    ensure(named, || {
+        "the summary does not name the region it could not ask".into()
+    })?;
+
+    network
+        .regions
+        .get_mut(down)
+        .context("no such region")?
+        .restart()
+        .await?;
     let after = ask(network, truth).await?;
-    ensure(after.completeness.complete, || "not complete after the region came back".into())?;
-    ensure(after.entries.len() == before.entries.len(), || "entries were lost".into())?;
+    ensure(after.completeness.complete, || {
+        "not complete after the region came back".into()
+    })?;
+    ensure(after.entries.len() == before.entries.len(), || {
+        "entries were lost".into()
+    })?;
     Ok(vec![
         format!(
             "region {down} killed: {} of {} documents listed, complete = false, that region \

@@ -22,14 +22,20 @@ use super::ensure;
 const AT_ONCE: usize = 32;
 
 /// The operator applies the directory at the hub; the regions take it over.
-pub async fn directory(network: &Network) -> Checked {
-    let regions: Vec<String> =
-        network.regions.iter().map(|region| region.address.clone()).collect();
+pub(crate) async fn directory(network: &Network) -> Checked {
+    let regions: Vec<String> = network
+        .regions
+        .iter()
+        .map(|region| region.address.clone())
+        .collect();
     let request = network.world.directory(&network.hub.address, &regions)?;
     let (communities, institutions) = (request.communities.len(), request.institutions.len());
     let operator = network.caller(None, "operator", None)?;
     let mut client = DirectoryServiceClient::new(operator.channel.clone());
-    let applied = client.apply_directory(operator.request(request)).await?.into_inner();
+    let applied = client
+        .apply_directory(operator.request(request))
+        .await?
+        .into_inner();
     network.directory_everywhere(applied.version).await?;
     Ok(vec![format!(
         "{communities} communities and {institutions} institutions applied at the hub and in force \
@@ -47,7 +53,7 @@ struct Acknowledged {
 
 /// Feeds every record and provides every document, kills the hub (SIGKILL) half-way, starts it
 /// again, and shows that nothing acknowledged is missing anywhere.
-pub async fn load_with_hub_killed(network: &mut Network) -> Checked {
+pub(crate) async fn load_with_hub_killed(network: &mut Network) -> Checked {
     let done = Arc::new(Acknowledged::default());
     let half = Arc::new(Notify::new());
     let mut work = JoinSet::new();
@@ -66,7 +72,9 @@ pub async fn load_with_hub_killed(network: &mut Network) -> Checked {
     }
     network.outboxes_empty().await?;
     let known = everything_known(network).await?;
-    ensure(done.feeds.load(Ordering::Relaxed) == records, || "a feed was not acknowledged".into())?;
+    ensure(done.feeds.load(Ordering::Relaxed) == records, || {
+        "a feed was not acknowledged".into()
+    })?;
     ensure(done.documents.load(Ordering::Relaxed) == documents, || {
         "a document was not acknowledged".into()
     })?;
@@ -84,8 +92,12 @@ fn feed_all(
     work: &mut JoinSet<Result<()>>,
 ) -> Result<usize> {
     let limit = Arc::new(Semaphore::new(AT_ONCE));
-    let all: Vec<_> =
-        network.sample.people.iter().flat_map(|person| &person.records).collect();
+    let all: Vec<_> = network
+        .sample
+        .people
+        .iter()
+        .flat_map(|person| &person.records)
+        .collect();
     let records = all.len();
     let systems = Systems::new(network)?;
     for record in all {
@@ -114,17 +126,29 @@ fn provide_all(
     let limit = Arc::new(Semaphore::new(AT_ONCE));
     let systems = Systems::new(network)?;
     for document in &network.sample.documents {
-        let region = network.sample.regions.get(document.region).context("no such region")?;
-        let institution =
-            region.institutions.get(document.institution).context("no such institution")?;
-        let node = network.world.regions.get(document.region).context("no such region")?;
+        let region = network
+            .sample
+            .regions
+            .get(document.region)
+            .context("no such region")?;
+        let institution = region
+            .institutions
+            .get(document.institution)
+            .context("no such institution")?;
+        let node = network
+            .world
+            .regions
+            .get(document.region)
+            .context("no such region")?;
         let caller = systems.of(&institution.code)?;
         let parts = messages::provide(institution, &node.repository, document);
         let (done, limit) = (Arc::clone(done), Arc::clone(&limit));
         work.spawn(async move {
             let _one = limit.acquire().await?;
             let mut client = DocumentServiceClient::new(caller.channel.clone());
-            client.provide_documents(caller.request(tokio_stream::iter(parts))).await?;
+            client
+                .provide_documents(caller.request(tokio_stream::iter(parts)))
+                .await?;
             done.documents.fetch_add(1, Ordering::Relaxed);
             Ok(())
         });
@@ -140,14 +164,20 @@ impl Systems {
         let mut callers = std::collections::HashMap::new();
         for (index, region) in network.sample.regions.iter().enumerate() {
             for institution in &region.institutions {
-                callers.insert(institution.code.clone(), network.system(index, institution)?);
+                callers.insert(
+                    institution.code.clone(),
+                    network.system(index, institution)?,
+                );
             }
         }
         Ok(Self(callers))
     }
 
     fn of(&self, code: &str) -> Result<Caller> {
-        self.0.get(code).cloned().context("an institution without system")
+        self.0
+            .get(code)
+            .cloned()
+            .context("an institution without system")
     }
 }
 
@@ -157,15 +187,23 @@ async fn everything_known(network: &Network) -> Result<usize> {
     let asker = network.caller(None, &format!("inst-{}", institution.code), None)?;
     let mut client = IdentityServiceClient::new(asker.channel.clone());
     let mut known = 0;
-    for record in network.sample.people.iter().flat_map(|person| &person.records) {
+    for record in network
+        .sample
+        .people
+        .iter()
+        .flat_map(|person| &person.records)
+    {
         let id = messages::patient_id(network.institution(record)?, &record.local_id);
         let request = ipb::QueryIdentifiersRequest {
             subject: Some(ipb::query_identifiers_request::Subject::Identifier(id)),
             ..Default::default()
         };
-        client.query_identifiers(asker.request(request)).await.with_context(|| {
-            format!("after {known} records, one acknowledged is not known at the hub")
-        })?;
+        client
+            .query_identifiers(asker.request(request))
+            .await
+            .with_context(|| {
+                format!("after {known} records, one acknowledged is not known at the hub")
+            })?;
         known += 1;
     }
     Ok(known)

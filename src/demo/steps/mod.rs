@@ -6,11 +6,11 @@ mod failure;
 mod load;
 mod refusals;
 
-pub use across::{consent, find_and_retrieve, linkage, queries};
-pub use emergency::{audit, break_glass, summary};
-pub use failure::region_down;
-pub use load::{directory, load_with_hub_killed};
-pub use refusals::{Strangers, bad_input, certificates};
+pub(super) use across::{consent, find_and_retrieve, linkage, queries};
+pub(super) use emergency::{audit, break_glass, summary};
+pub(super) use failure::region_down;
+pub(super) use load::{directory, load_with_hub_killed};
+pub(super) use refusals::{Strangers, bad_input, certificates};
 
 use anyhow::{Result, bail};
 
@@ -26,10 +26,16 @@ fn refused<T>(
     reason: &str,
 ) -> Result<()> {
     use tonic_types::StatusExt as _;
-    let Err(status) = result else { bail!("a call that must be refused ({reason}) was served") };
+    let Err(status) = result else {
+        bail!("a call that must be refused ({reason}) was served")
+    };
     let details = status.get_error_details();
     let said = details.error_info().map_or("", |info| info.reason.as_str());
     ensure(status.code() == code && said == reason, || {
-        format!("expected {code:?} {reason}, got {:?} {said}: {}", status.code(), status.message())
+        format!(
+            "expected {code:?} {reason}, got {:?} {said}: {}",
+            status.code(),
+            status.message()
+        )
     })
 }

@@ -16,7 +16,7 @@ use crate::wire::pb::identity::identity_service_client::IdentityServiceClient;
 use super::{ensure, refused};
 
 /// Certificates that must not get past the handshake, made before the nodes started.
-pub struct Strangers {
+pub(crate) struct Strangers {
     /// Of another CA.
     pub foreign: NodeIdentity,
     /// For signing, not for authentication.
@@ -30,34 +30,58 @@ pub struct Strangers {
 async fn query(caller: &Caller) -> Result<(), tonic::Status> {
     let mut client = IdentityServiceClient::new(caller.channel.clone());
     let request = ipb::QueryIdentifiersRequest::default();
-    client.query_identifiers(caller.request(request)).await.map(|_| ())
+    client
+        .query_identifiers(caller.request(request))
+        .await
+        .map(|_| ())
 }
 
-/// Each is refused in the TLS handshake; the unregistered one after it.
-pub async fn certificates(network: &Network, strangers: &Strangers) -> Checked {
+/// Each is refused in the TLS handshake, by the rule that is broken (as the hub's log says); the
+/// unregistered one after it.
+pub(crate) async fn certificates(network: &Network, strangers: &Strangers) -> Checked {
     let mut checked = Vec::new();
-    for (who, identity) in [
-        ("of another CA", &strangers.foreign),
-        ("for signing (nonRepudiation)", &strangers.signing),
-        ("revoked", &strangers.revoked),
+    for (who, rule, identity) in [
+        ("of another CA", "issuer-unknown", Some(&strangers.foreign)),
+        (
+            "for signing (nonRepudiation)",
+            "signing-certificate",
+            Some(&strangers.signing),
+        ),
+        ("revoked", "revoked", Some(&strangers.revoked)),
+        ("none", "no-certificate", None),
     ] {
-        let caller = network.caller_with(None, identity, None)?;
-        match query(&caller).await {
-            Err(status) if status.code() == Code::Unavailable || status.code() == Code::Unknown => {}
-            Err(status) => bail!("certificate {who}: expected no connection, got {status}"),
-            Ok(()) => bail!("certificate {who} was served"),
-        }
-        checked.push(format!("certificate {who}: refused in the handshake"));
+        let before = network.hub.log().matches(rule).count();
+        let caller = match identity {
+            Some(identity) => network.caller_with(None, identity, None)?,
+            None => network.anonymous()?,
+        };
+        let Err(status) = query(&caller).await else {
+            bail!("certificate {who}: was served")
+        };
+        let transport = std::error::Error::source(&status)
+            .is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>);
+        ensure(transport, || {
+            format!("certificate {who}: expected no connection, got {status}")
+        })?;
+        let after = network.hub.log().matches(rule).count();
+        ensure(after > before, || {
+            format!("certificate {who}: not refused by the rule {rule}")
+        })?;
+        checked.push(format!("certificate {who}: no connection (rule {rule})"));
     }
     let caller = network.caller_with(None, &strangers.unregistered, None)?;
-    let Err(status) = query(&caller).await else { bail!("an unregistered certificate was served") };
-    ensure(status.code() == Code::Unauthenticated, || format!("unregistered: {status}"))?;
+    let Err(status) = query(&caller).await else {
+        bail!("an unregistered certificate was served")
+    };
+    ensure(status.code() == Code::Unauthenticated, || {
+        format!("unregistered: {status}")
+    })?;
     checked.push("valid certificate registered nowhere: UNAUTHENTICATED".to_owned());
     Ok(checked)
 }
 
 /// A wrong region, an unknown authority, a missing hash, a malformed OID, no assertion.
-pub async fn bad_input(network: &Network) -> Checked {
+pub(crate) async fn bad_input(network: &Network) -> Checked {
     let record = network.record(network.sample.scenario.cross_region, 0)?;
     let institution = network.institution(record)?;
     let system = network.system(0, institution)?;
@@ -65,12 +89,20 @@ pub async fn bad_input(network: &Network) -> Checked {
     let feed = |authority: &str| {
         let mut request = messages::feed(institution, record);
         request.idempotency_key.clear();
-        if let Some(id) = request.patient.as_mut().and_then(|patient| patient.identifier.as_mut()) {
+        if let Some(id) = request
+            .patient
+            .as_mut()
+            .and_then(|patient| patient.identifier.as_mut())
+        {
             authority.clone_into(&mut id.assigning_authority);
         }
         system.request(request)
     };
-    let other = network.world.regions.get(1).and_then(|region| region.authorities.first());
+    let other = network
+        .world
+        .regions
+        .get(1)
+        .and_then(|region| region.authorities.first());
     let other = other.context("no other region")?;
     let foreign = identity.feed_patient(feed(other)).await;
     refused(foreign, Code::PermissionDenied, "FOREIGN_DOMAIN")?;
@@ -80,21 +112,32 @@ pub async fn bad_input(network: &Network) -> Checked {
     refused(malformed, Code::InvalidArgument, "INVALID_OID")?;
 
     let mut documents = DocumentServiceClient::new(system.channel.clone());
-    let sample = network.sample.documents.iter().find(|document| document.region == 0);
+    let sample = network
+        .sample
+        .documents
+        .iter()
+        .find(|document| document.region == 0);
     let sample = sample.context("no document")?;
     let region = network.sample.regions.first().context("no region")?;
-    let author = region.institutions.get(sample.institution).context("no institution")?;
+    let author = region
+        .institutions
+        .get(sample.institution)
+        .context("no institution")?;
     let mut parts = messages::provide(author, "2.999.3.1", sample);
     without_hash(&mut parts);
-    let missing = documents.provide_documents(system.request(tokio_stream::iter(parts))).await;
+    let missing = documents
+        .provide_documents(system.request(tokio_stream::iter(parts)))
+        .await;
     refused(missing, Code::InvalidArgument, "MISSING_HASH")?;
 
     let query = dpb::QueryRegistryRequest {
         query: Some(dpb::StoredQuery {
-            query: Some(dpb::stored_query::Query::FindDocuments(dpb::FindDocumentsQuery {
-                patient_id: Some(messages::patient_id(institution, &record.local_id)),
-                ..Default::default()
-            })),
+            query: Some(dpb::stored_query::Query::FindDocuments(
+                dpb::FindDocumentsQuery {
+                    patient_id: Some(messages::patient_id(institution, &record.local_id)),
+                    ..Default::default()
+                },
+            )),
             ..Default::default()
         }),
         ..Default::default()

@@ -1,5 +1,6 @@
 //! The development PKI's folder: PEM files and one state file.
 
+use std::fmt::Display;
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -65,7 +66,7 @@ impl State {
     }
 }
 
-fn io<'p>(path: &'p Path) -> impl FnOnce(std::io::Error) -> DevError + 'p {
+fn io(path: &Path) -> impl FnOnce(std::io::Error) -> DevError + '_ {
     move |source| DevError::Io {
         path: path.to_owned(),
         source,
@@ -83,8 +84,7 @@ pub(crate) fn pem(label: &str, der: &[u8]) -> String {
         out.push('\n');
         rest = after;
     }
-    out.push_str(&format!("-----END {label}-----\n"));
-    out
+    out + "-----END " + label + "-----\n"
 }
 
 /// Refuses names that are no plain file names.
@@ -162,7 +162,7 @@ pub(super) fn write_authorities(
     write_public(&layout.issuing, &pem("CERTIFICATE", &issuing.der))
 }
 
-fn unusable(path: &Path, reason: impl ToString) -> DevError {
+fn unusable(path: &Path, reason: &dyn Display) -> DevError {
     DevError::Unusable {
         path: path.to_owned(),
         reason: reason.to_string().into(),
@@ -173,10 +173,11 @@ fn read_authority(certificate: &Path, key: &Path) -> Result<Authority, DevError>
     let chain = read_certificates(certificate)?;
     let der = chain
         .first()
-        .ok_or_else(|| unusable(certificate, "no certificate"))?;
-    let facts = Certificate::read(der, usize::MAX).map_err(|error| unusable(certificate, error))?;
+        .ok_or_else(|| unusable(certificate, &"no certificate"))?;
+    let facts =
+        Certificate::read(der, usize::MAX).map_err(|error| unusable(certificate, &error))?;
     let pkcs8 = PrivatePkcs8KeyDer::from_pem_file(key)
-        .map_err(|error| unusable(key, format!("{error:?}")))?;
+        .map_err(|error| unusable(key, &format_args!("{error:?}")))?;
     let pkcs8 = Zeroizing::new(pkcs8.secret_pkcs8_der().to_vec());
     Ok(Authority {
         der: der.to_vec(),
@@ -199,7 +200,7 @@ pub(super) fn read_crls(folder: &Path) -> Result<(Vec<u8>, Vec<u8>), DevError> {
     let read = |path: &Path| {
         CertificateRevocationListDer::from_pem_file(path)
             .map(|list| list.to_vec())
-            .map_err(|error| unusable(path, format!("{error:?}")))
+            .map_err(|error| unusable(path, &format_args!("{error:?}")))
     };
     Ok((read(&root_crl(folder))?, read(&issuing_crl(folder))?))
 }
@@ -210,13 +211,13 @@ pub(super) fn write_crl(path: &Path, der: &[u8]) -> Result<(), DevError> {
 
 pub(super) fn read_state(folder: &Path) -> Result<State, DevError> {
     let path = folder.join(STATE);
-    let text = fs::read_to_string(&path).map_err(|error| unusable(folder, error))?;
-    toml::from_str(&text).map_err(|error| unusable(&path, error))
+    let text = fs::read_to_string(&path).map_err(|error| unusable(folder, &error))?;
+    toml::from_str(&text).map_err(|error| unusable(&path, &error))
 }
 
 pub(super) fn write_state(folder: &Path, state: &State) -> Result<(), DevError> {
     let path = folder.join(STATE);
-    let text = toml::to_string_pretty(state).map_err(|error| unusable(&path, error))?;
+    let text = toml::to_string_pretty(state).map_err(|error| unusable(&path, &error))?;
     write_public(&path, &text)
 }
 

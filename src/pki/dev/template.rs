@@ -106,7 +106,7 @@ impl DevKey {
             .to_vec()
     }
 
-    /// AlgorithmIdentifier of the signatures this key makes.
+    /// `AlgorithmIdentifier` of the signatures this key makes.
     pub(crate) fn signature_algorithm(&self) -> Vec<u8> {
         match self.algorithm {
             KeyAlgorithm::EcdsaP256 => der::sequence([der::oid("1.2.840.10045.4.3.2")]),
@@ -180,9 +180,9 @@ pub(crate) struct Template {
     pub(crate) not_after: Timestamp,
     pub(crate) spki: Vec<u8>,
     pub(crate) extensions: Vec<Extension>,
-    /// AlgorithmIdentifier inside, if another than the key's; for the refusal corpus.
+    /// `AlgorithmIdentifier` inside, if another than the key's; for the refusal corpus.
     pub(crate) inner_algorithm: Option<Vec<u8>>,
-    /// AlgorithmIdentifier outside, likewise.
+    /// `AlgorithmIdentifier` outside, likewise.
     pub(crate) outer_algorithm: Option<Vec<u8>>,
 }
 
@@ -264,7 +264,7 @@ impl ListTemplate {
     }
 }
 
-/// UTCTime to 2049, GeneralizedTime after (RFC 5280 §4.1.2.5).
+/// `UTCTime` to 2049, `GeneralizedTime` after (RFC 5280 §4.1.2.5).
 fn time(at: Timestamp) -> Vec<u8> {
     let zoned = at.to_zoned(TimeZone::UTC);
     if (1950..2050).contains(&zoned.year()) {
@@ -276,8 +276,8 @@ fn time(at: Timestamp) -> Vec<u8> {
     }
 }
 
-/// A distinguished name of (attribute OID, value): country and serialNumber PrintableString, all
-/// others UTF8String, in this order, one RDN each (fact sheet §1.3, §1.5).
+/// A distinguished name of (attribute OID, value): country and serialNumber `PrintableString`, all
+/// others `UTF8String`, in this order, one RDN each (fact sheet §1.3, §1.5).
 pub(crate) fn name<'a>(attributes: impl IntoIterator<Item = (&'a str, &'a str)>) -> Vec<u8> {
     der::sequence(attributes.into_iter().map(|(id, value)| {
         let string = match id {
@@ -363,17 +363,17 @@ pub(crate) mod extension {
         Some(Extension::new("2.5.29.17", false, der::sequence(names)))
     }
 
-    /// A GeneralName of a directory name.
+    /// A `GeneralName` of a directory name.
     pub(crate) fn directory(name: &[u8]) -> Vec<u8> {
         der::element(tag::constructed(4), name)
     }
 
-    /// A GeneralName of a URI.
+    /// A `GeneralName` of a URI.
     pub(crate) fn uri(uri: &str) -> Vec<u8> {
         der::element(tag::primitive(6), uri.as_bytes())
     }
 
-    /// cRLDistributionPoints, one point for each GeneralName.
+    /// cRLDistributionPoints, one point for each `GeneralName`.
     pub(crate) fn distribution_points(names: impl IntoIterator<Item = Vec<u8>>) -> Extension {
         let points = names
             .into_iter()

@@ -12,7 +12,7 @@ fn hub() -> HomeCommunityId {
     "urn:oid:1.2.392.200299.9.1".parse().unwrap()
 }
 
-struct Signer {
+struct Desk {
     lab: Lab,
     trust: Arc<TrustHandle>,
     signer: AssertionSigner,
@@ -22,7 +22,7 @@ fn identity(lab: &mut Lab, request: &IssueRequest) -> NodeIdentity {
     lab.pki.issue(request).unwrap().identity().unwrap()
 }
 
-impl Signer {
+impl Desk {
     fn new(request: &IssueRequest) -> Self {
         let mut lab = Lab::new();
         let identity = identity(&mut lab, request);
@@ -73,7 +73,7 @@ impl Signer {
 #[test]
 fn a_person_signs_for_themselves_in_a_certified_role() {
     for key in [KeyAlgorithm::EcdsaP256, KeyAlgorithm::Rsa2048] {
-        let signer = Signer::new(&Lab::request(Kind::Person, "p").key(key));
+        let signer = Desk::new(&Lab::request(Kind::Person, "p").key(key));
         let token = signer.token("Medical Doctor");
         let now = signer.lab.now();
         let verified = assertion::verify(&token, &signer.trust, &hub(), now).unwrap();
@@ -93,7 +93,7 @@ fn a_person_signs_for_themselves_in_a_certified_role() {
 
 #[test]
 fn an_institution_vouches_for_its_staff() {
-    let signer = Signer::new(&Lab::request(Kind::Institution, "i"));
+    let signer = Desk::new(&Lab::request(Kind::Institution, "i"));
     let token = signer.token("Clerk");
     let verified = assertion::verify(&token, &signer.trust, &hub(), signer.lab.now()).unwrap();
     assert!(!verified.role_is_certified());
@@ -113,7 +113,7 @@ fn an_institution_vouches_for_its_staff() {
 
 #[test]
 fn claims_are_bounded_in_time_audience_and_text() {
-    let signer = Signer::new(&Lab::request(Kind::Person, "p"));
+    let signer = Desk::new(&Lab::request(Kind::Person, "p"));
     let now = signer.lab.now();
     let at = |seconds: i64| Timestamp::from_second(now.as_second() + seconds).unwrap();
     let times = |issued: i64, expires: i64| {
@@ -167,16 +167,16 @@ fn signers_are_judged_like_any_certificate() {
         (Variant::Expired, "expired"),
         (Variant::WrongPolicy, "policy-not-accepted"),
     ] {
-        let signer = Signer::new(&Lab::request(Kind::Person, "p").variant(variant));
+        let signer = Desk::new(&Lab::request(Kind::Person, "p").variant(variant));
         assert_eq!(signer.verdict(&signer.token("Medical Doctor")), rule);
     }
-    let mut signer = Signer::new(&Lab::request(Kind::Person, "p"));
+    let mut signer = Desk::new(&Lab::request(Kind::Person, "p"));
     let token = signer.token("Medical Doctor");
     assert_eq!(signer.verdict(&token), "ok");
     signer.lab.pki.revoke("p").unwrap();
     signer.trust.replace(signer.lab.trust());
     assert_eq!(signer.verdict(&token), "revoked");
-    let stranger = Signer::new(&Lab::request(Kind::Person, "p"));
+    let stranger = Desk::new(&Lab::request(Kind::Person, "p"));
     assert_eq!(
         signer.verdict(&stranger.token("Medical Doctor")),
         "authority-key-identifier"
@@ -207,7 +207,7 @@ fn json(token: &str, index: usize) -> String {
 
 #[test]
 fn tampering_is_seen() {
-    let signer = Signer::new(&Lab::request(Kind::Person, "p"));
+    let signer = Desk::new(&Lab::request(Kind::Person, "p"));
     let token = signer.token("Medical Doctor");
     let (head, claims) = (json(&token, 0), json(&token, 1));
     let head_with = |from: &str, to: &str| {
@@ -237,7 +237,7 @@ fn tampering_is_seen() {
     );
     assert_eq!(head_with("x5c", "x5d"), "assertion-header");
     // Another person's certificate over this signature.
-    let mut other = Signer::new(&Lab::request(Kind::Person, "p"));
+    let mut other = Desk::new(&Lab::request(Kind::Person, "p"));
     let second = Lab::request(Kind::Person, "q");
     let second = identity(&mut other.lab, &second);
     let swapped = AssertionSigner::from_identity(&second, other.trust.current().profiles());
@@ -257,7 +257,7 @@ fn tampering_is_seen() {
 
 #[test]
 fn garbage_is_refused_without_a_panic() {
-    let signer = Signer::new(&Lab::request(Kind::Person, "p"));
+    let signer = Desk::new(&Lab::request(Kind::Person, "p"));
     let token = signer.token("Medical Doctor");
     for text in ["", ".", "..", "...", "a.b.c", "e30.e30.e30"] {
         assert_ne!(signer.verdict(text), "ok");

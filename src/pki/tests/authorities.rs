@@ -1,5 +1,7 @@
 //! Every rule of the path and of the CAs on it.
 
+use std::slice::from_ref;
+
 use super::*;
 use crate::pki::der::{self, tag};
 use crate::pki::dev::template::name;
@@ -28,154 +30,139 @@ fn policies(list: &[&str]) -> Extension {
     extension::policies(list.iter().copied(), "http://127.0.0.1/")
 }
 
-type Change = Box<dyn Fn(&mut Template)>;
-
-#[test]
-fn a_presented_authority_must_keep_every_rule() {
+fn altered(what: &str, expected: &str, change: impl Fn(&mut Template)) {
     let lab = Lab::new();
-    let (now, end) = (lab.now(), lab.now() + days(1));
-    let cases: Vec<(&str, &str, Change)> = vec![
-        (
-            "as it should be, but without a list",
-            "crl-missing",
-            Box::new(|_| {}),
-        ),
-        (
-            "no basicConstraints",
-            "not-authority",
-            Box::new(|t| drop_extension(t, BASIC)),
-        ),
-        (
-            "cA false",
-            "not-authority",
-            Box::new(|t| set(t, Extension::new(BASIC, true, vec![0x30, 0]))),
-        ),
-        (
-            "basicConstraints not critical",
-            "not-critical",
-            Box::new(|t| {
-                let mut basic = extension::authority();
-                basic.critical = false;
-                set(t, basic);
-            }),
-        ),
-        (
-            "no keyUsage",
-            "key-cert-sign",
-            Box::new(|t| drop_extension(t, KEY_USAGE)),
-        ),
-        (
-            "no keyCertSign",
-            "key-cert-sign",
-            Box::new(|t| set(t, extension::key_usage(&[6]))),
-        ),
-        (
-            "no cRLSign",
-            "crl-sign",
-            Box::new(|t| set(t, extension::key_usage(&[5]))),
-        ),
-        (
-            "expired",
-            "expired",
-            Box::new(move |t| t.not_after = now - Duration::from_secs(1)),
-        ),
-        (
-            "not yet valid",
-            "not-yet-valid",
-            Box::new(move |t| t.not_before = end),
-        ),
-        (
-            "SHA-1",
-            "signature-algorithm",
-            Box::new(|t| {
-                // Its own signature is never reached.
-                t.spki = der::sequence([
-                    der::sequence([der::oid("1.2.840.10045.2.1"), der::oid("1.3.132.0.35")]),
-                    der::bit_string(&[4; 133]),
-                ]);
-            }),
-        ),
-        (
-            "unknown critical extension",
-            "unknown-critical-extension",
-            Box::new(|t| {
-                t.extensions
-                    .push(Extension::new("1.2.392.1", true, vec![5, 0]));
-            }),
-        ),
-        ("version 1", "version", Box::new(|t| t.version = 0)),
-        (
-            "serial zero",
-            "serial-number",
-            Box::new(|t| t.serial = vec![0]),
-        ),
-        (
-            "no policies",
-            "policy-missing",
-            Box::new(|t| drop_extension(t, POLICY)),
-        ),
-        (
-            "anyPolicy",
-            "any-policy",
-            Box::new(|t| set(t, policies(&["2.5.29.32.0"]))),
-        ),
-        (
-            "another policy",
-            "policy-not-accepted",
-            Box::new(|t| {
-                set(t, policies(&["1.2.392.100495.1.5.1.3.3.1"]));
-            }),
-        ),
-        (
-            "wrong authority key",
-            "authority-key-identifier",
-            Box::new(|t| {
-                set(
-                    t,
-                    extension::authority_key(&[9; 20], &t.issuer.clone(), &[1]),
-                );
-            }),
-        ),
-    ];
-    for (what, expected, change) in cases {
-        let mut branch = Branch::new(&lab, Kind::Institution);
-        change(&mut branch.authority);
-        if what == "serial zero" {
-            let (key, issuer) = (branch.key.key_id(), branch.authority.issuer.clone());
-            set(
-                &mut branch.leaf,
-                extension::authority_key(&key, &issuer, &[0]),
-            );
-        }
-        let outcome = branch.presented(&lab, Usage::Institution);
-        let expected = if what == "SHA-1" {
-            "signature"
-        } else {
-            expected
-        };
-        assert_eq!(rule(&outcome), expected, "{what}: {outcome:?}");
-    }
+    let mut branch = Branch::new(&lab, Kind::Institution);
+    change(&mut branch.authority);
+    // The leaf names its issuer as it now is.
+    let (key, issuer) = (branch.key.key_id(), branch.authority.issuer.clone());
+    let serial = branch.authority.serial.clone();
+    set(
+        &mut branch.leaf,
+        extension::authority_key(&key, &issuer, &serial),
+    );
+    let outcome = branch.presented(&lab, Usage::Institution);
+    assert_eq!(rule(&outcome), expected, "{what}: {outcome:?}");
 }
 
 #[test]
-fn an_authority_with_a_forbidden_algorithm_is_refused_though_the_leaf_is_fine() {
+fn a_presented_authority_must_be_one() {
+    altered("as it should be, but without a list", "crl-missing", |_| {});
+    altered("no basicConstraints", "not-authority", |t| {
+        drop_extension(t, BASIC);
+    });
+    altered("cA false", "not-authority", |t| {
+        set(t, Extension::new(BASIC, true, vec![0x30, 0]));
+    });
+    altered("basicConstraints not critical", "not-critical", |t| {
+        let mut basic = extension::authority();
+        basic.critical = false;
+        set(t, basic);
+    });
+    altered("no keyUsage", "key-cert-sign", |t| {
+        drop_extension(t, KEY_USAGE);
+    });
+    altered("no keyCertSign", "key-cert-sign", |t| {
+        set(t, extension::key_usage(&[6]));
+    });
+    altered("no cRLSign", "crl-sign", |t| {
+        set(t, extension::key_usage(&[5]));
+    });
+    altered("keyUsage not critical", "not-critical", |t| {
+        let mut usage = extension::key_usage(&[5, 6]);
+        usage.critical = false;
+        set(t, usage);
+    });
+}
+
+#[test]
+fn a_presented_authority_must_keep_the_other_rules() {
+    let lab = Lab::new();
+    let (now, end) = (lab.now(), lab.now() + days(1));
+    altered("expired", "expired", |t| {
+        t.not_after = now - Duration::from_secs(1);
+    });
+    altered("not yet valid", "not-yet-valid", |t| t.not_before = end);
+    altered("SHA-1", "signature-algorithm", |t| {
+        let sha1 = der::sequence([der::oid("1.2.840.10045.4.1")]);
+        t.inner_algorithm = Some(sha1.clone());
+        t.outer_algorithm = Some(sha1);
+    });
+    altered("algorithms differ", "algorithms-differ", |t| {
+        t.inner_algorithm = Some(der::sequence([der::oid("1.2.840.10045.4.3.3")]));
+    });
+    altered(
+        "unknown critical extension",
+        "unknown-critical-extension",
+        |t| {
+            t.extensions
+                .push(Extension::new("1.2.392.1", true, vec![5, 0]));
+        },
+    );
+    altered("twice the same extension", "duplicate-extension", |t| {
+        t.extensions.push(extension::key_usage(&[5, 6]));
+    });
+    altered("version 1", "version", |t| t.version = 0);
+    altered("serial zero", "serial-number", |t| t.serial = vec![0]);
+    altered("no policies", "policy-missing", |t| {
+        drop_extension(t, POLICY);
+    });
+    altered("anyPolicy", "any-policy", |t| {
+        set(t, policies(&["2.5.29.32.0"]));
+    });
+    altered("another policy", "policy-not-accepted", |t| {
+        set(t, policies(&["1.2.392.100495.1.5.1.3.3.1"]));
+    });
+    altered("wrong authority key", "authority-key-identifier", |t| {
+        set(
+            t,
+            extension::authority_key(&[9; 20], &t.issuer.clone(), &[1]),
+        );
+    });
+    altered(
+        "wrong serial of its issuer",
+        "authority-key-identifier",
+        |t| {
+            set(
+                t,
+                extension::authority_key(&lab.pki.root.key.key_id(), &t.issuer.clone(), &[7]),
+            );
+        },
+    );
+}
+
+#[test]
+fn authorities_that_break_a_rule_are_not_loaded() {
     let lab = Lab::new();
     let mut branch = Branch::new(&lab, Kind::Institution);
+    let load = |roots: &[CertificateDer<'_>], others: &[CertificateDer<'_>]| {
+        let profiles = Profiles::test().unwrap();
+        let store = TrustStore::from_der(roots, others, &[], profiles, TrustOptions::default());
+        store.map(|_| ()).map_err(|error| error.to_string())
+    };
+    let root = lab.pki.root_certificate();
+    let issuing = lab.pki.issuing_certificate();
+    assert!(load(from_ref(&root), from_ref(&issuing)).is_ok());
+    assert!(load(&[], &[]).unwrap_err().contains("no root"));
+    assert!(
+        load(&[issuing], &[])
+            .unwrap_err()
+            .contains("not self-signed")
+    );
+    let leaf = branch.leaf_der();
+    assert!(
+        load(from_ref(&root), &[leaf])
+            .unwrap_err()
+            .contains("not a CA")
+    );
     let sha1 = der::sequence([der::oid("1.2.840.10045.4.1")]);
     branch.authority.inner_algorithm = Some(sha1.clone());
     branch.authority.outer_algorithm = Some(sha1);
-    // No verification exists for it, so no path is found either; loading it names the reason.
-    let refused = TrustStore::from_der(
-        &[lab.pki.root_certificate()],
-        &[branch.authority_der(&lab)],
-        &[],
-        Profiles::test().unwrap(),
-        TrustOptions::default(),
-    );
-    assert!(refused.unwrap_err().to_string().contains("ecdsa-with-SHA1"));
-    assert_eq!(
-        rule(&branch.presented(&lab, Usage::Institution)),
-        "signature"
+    let weak = branch.authority_der(&lab);
+    assert!(
+        load(&[root], &[weak])
+            .unwrap_err()
+            .contains("ecdsa-with-SHA1")
     );
 }
 

@@ -1,11 +1,13 @@
 //! Tests of the whole module: the corpus, revocation lists, handshakes, assertions, OpenSSL.
 
+mod algorithms;
 mod assertions;
 mod authorities;
 mod end_entities;
 mod handshake;
 mod lists;
 mod openssl;
+mod profiles;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use super::{Certified, Profiles, Refusal, TrustOptions, TrustStore, Usage, judge
 use crate::clock::{Clock as _, ManualClock};
 
 pub(super) const CODE: &str = "1312345678";
+pub(super) const INSTITUTION: &str = "1.2.392.100495.1.5.1.3.0.1";
 pub(super) const POLICY: &str = "2.5.29.32";
 pub(super) const EKU: &str = "2.5.29.37";
 pub(super) const KEY_USAGE: &str = "2.5.29.15";
@@ -196,4 +199,34 @@ pub(super) fn rule(outcome: &Result<Certified, Refusal>) -> &'static str {
 
 pub(super) fn days(count: u64) -> Duration {
     Duration::from_secs(count * 86_400)
+}
+
+pub(super) type Change = Box<dyn Fn(&mut Template)>;
+
+/// What is changed, of what kind, the rule expected, the change.
+pub(super) type Case = (&'static str, Kind, &'static str, Change);
+
+pub(super) fn case(
+    what: &'static str,
+    kind: Kind,
+    expected: &'static str,
+    change: impl Fn(&mut Template) + 'static,
+) -> Case {
+    (what, kind, expected, Box::new(change))
+}
+
+pub(super) fn usage_of(kind: Kind) -> Usage {
+    match kind {
+        Kind::Person => Usage::Person,
+        Kind::Gateway => Usage::Server,
+        Kind::Institution | Kind::Operator => Usage::Institution,
+    }
+}
+
+pub(super) fn run(cases: Vec<Case>) {
+    let lab = Lab::new();
+    for (what, kind, expected, change) in cases {
+        let outcome = lab.judge(&lab.altered(kind, |t| change(t)), usage_of(kind));
+        assert_eq!(rule(&outcome), expected, "{what}: {outcome:?}");
+    }
 }

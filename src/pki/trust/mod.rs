@@ -1,26 +1,26 @@
 //! The trust store: roots, known CA certificates, revocation lists and profiles; never the
 //! operating system's store. Immutable; a reload makes a new one with a new generation.
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod files;
+mod handle;
+
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use jiff::Timestamp;
-use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
+use self::files::read_lists;
+use super::Refusal;
 use super::certificate::Certificate;
 use super::crl::{Crl, CrlError};
 use super::profile::Profiles;
 use super::rules;
-use super::{Certified, Refusal, Usage};
 
-/// Verdicts remembered by [`TrustHandle`]; one is about 1 KiB.
-const CACHED_VERDICTS: usize = 4_096;
+pub use files::read_certificates;
+pub use handle::TrustHandle;
 
 /// Settings of a trust store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -349,181 +349,5 @@ fn read_root(der: &CertificateDer<'_>, profiles: &Profiles) -> Result<Certificat
         Err(TrustError::NotSelfSigned {
             subject: root.subject.text().into(),
         })
-    }
-}
-
-fn read_file(path: &Path) -> Result<Vec<u8>, TrustError> {
-    fs::read(path).map_err(|source| TrustError::Io {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn is_pem(bytes: &[u8]) -> bool {
-    bytes
-        .windows(11)
-        .take(65_536)
-        .any(|window| window == b"-----BEGIN ")
-}
-
-/// The certificates of one PEM (one or more) or DER (one) file.
-///
-/// # Errors
-/// [`TrustError::Io`], [`TrustError::Pem`], [`TrustError::Empty`].
-pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let bytes = read_file(path)?;
-    if !is_pem(&bytes) {
-        return match bytes.is_empty() {
-            true => Err(TrustError::Empty {
-                path: path.to_owned(),
-                expected: "certificate",
-            }),
-            false => Ok(vec![CertificateDer::from(bytes)]),
-        };
-    }
-    let found = CertificateDer::pem_slice_iter(&bytes)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| pem_error(path, &error))?;
-    match found.is_empty() {
-        true => Err(TrustError::Empty {
-            path: path.to_owned(),
-            expected: "certificate",
-        }),
-        false => Ok(found),
-    }
-}
-
-fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TrustError {
-    TrustError::Pem {
-        path: path.to_owned(),
-        reason: format!("{error:?}").into(),
-    }
-}
-
-type ListFile = (PathBuf, CertificateRevocationListDer<'static>);
-
-/// The revocation lists of one file, or of every file in a folder whose name has no leading dot.
-fn read_lists(path: &Path) -> Result<Vec<ListFile>, TrustError> {
-    if !path.is_dir() {
-        return read_list_file(path);
-    }
-    let io = |source| TrustError::Io {
-        path: path.to_owned(),
-        source,
-    };
-    let mut files = fs::read_dir(path)
-        .map_err(io)?
-        .map(|entry| entry.map(|entry| entry.path()).map_err(io))
-        .collect::<Result<Vec<_>, _>>()?;
-    let hidden = |file: &Path| {
-        file.file_name()
-            .is_some_and(|name| name.to_string_lossy().starts_with('.'))
-    };
-    files.retain(|file| file.is_file() && !hidden(file));
-    files.sort();
-    let mut lists = Vec::new();
-    for file in files {
-        lists.extend(read_list_file(&file)?);
-    }
-    Ok(lists)
-}
-
-/// The revocation lists of one PEM (one or more) or DER (one) file.
-fn read_list_file(path: &Path) -> Result<Vec<ListFile>, TrustError> {
-    let bytes = read_file(path)?;
-    let lists = if is_pem(&bytes) {
-        CertificateRevocationListDer::pem_slice_iter(&bytes)
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| pem_error(path, &error))?
-    } else {
-        vec![CertificateRevocationListDer::from(bytes)]
-    };
-    if lists.is_empty() {
-        return Err(TrustError::Empty {
-            path: path.to_owned(),
-            expected: "revocation list",
-        });
-    }
-    Ok(lists
-        .into_iter()
-        .map(|list| (path.to_owned(), list))
-        .collect())
-}
-
-/// The trust store in force, replaced as a whole on reload, with the verdicts under it.
-///
-/// Every verdict is kept by certificate fingerprint, usage and generation, until the earliest time
-/// at which it could change by itself; never across a reload. Refusals are not kept.
-#[derive(Debug)]
-pub struct TrustHandle {
-    store: ArcSwap<TrustStore>,
-    verdicts: Mutex<HashMap<([u8; 32], Usage), Verdict>>,
-}
-
-#[derive(Debug)]
-struct Verdict {
-    generation: u64,
-    judged_at: Timestamp,
-    certified: Arc<Certified>,
-}
-
-impl TrustHandle {
-    /// A handle with `store` in force.
-    pub fn new(store: TrustStore) -> Arc<Self> {
-        Arc::new(Self {
-            store: ArcSwap::from_pointee(store),
-            verdicts: Mutex::new(HashMap::new()),
-        })
-    }
-
-    /// The store in force.
-    pub fn current(&self) -> TrustStore {
-        TrustStore::clone(&self.store.load())
-    }
-
-    /// Puts `store` in force and forgets all verdicts.
-    pub fn replace(&self, store: TrustStore) {
-        self.store.store(Arc::new(store));
-        self.verdicts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clear();
-    }
-
-    /// [`super::judge()`] under the store in force, or the verdict remembered under it.
-    ///
-    /// # Errors
-    /// [`Refusal`].
-    pub fn judge(
-        &self,
-        chain: &[CertificateDer<'_>],
-        usage: Usage,
-        now: Timestamp,
-    ) -> Result<Arc<Certified>, Refusal> {
-        let store = self.store.load();
-        let leaf = chain.first().ok_or(Refusal::NoCertificate)?;
-        let key = (super::certificate::sha256(leaf), usage);
-        {
-            let verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(verdict) = verdicts.get(&key)
-                && verdict.generation == store.generation()
-                && verdict.judged_at <= now
-                && now.as_second() <= verdict.certified.verdict_valid_until.as_second()
-            {
-                return Ok(Arc::clone(&verdict.certified));
-            }
-        }
-        let certified = Arc::new(super::judge(chain, &store, usage, now)?);
-        let verdict = Verdict {
-            generation: store.generation(),
-            judged_at: now,
-            certified: Arc::clone(&certified),
-        };
-        let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
-        if verdicts.len() >= CACHED_VERDICTS {
-            verdicts.clear();
-        }
-        verdicts.insert(key, verdict);
-        Ok(certified)
     }
 }

@@ -1,0 +1,100 @@
+//! A closed loop of callers: so many in flight, over a few connections, for a time.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use http::uri::PathAndQuery;
+use tonic::client::Grpc;
+use tonic::transport::Channel;
+
+use crate::demo::actor::Caller;
+
+use super::constant::Raw;
+
+/// What came of a run.
+pub(super) struct Run {
+    /// Calls in a second.
+    pub(super) rate: f64,
+    /// Microseconds.
+    pub(super) p50: f64,
+    /// Microseconds.
+    pub(super) p99: f64,
+    /// Calls.
+    pub(super) calls: u64,
+}
+
+/// What is called: a path, and a request for each number.
+#[derive(Clone)]
+pub(super) struct Target {
+    pub(super) path: PathAndQuery,
+    pub(super) request: Arc<dyn Fn(u64) -> Bytes + Send + Sync>,
+}
+
+/// One call; the answer's bytes.
+pub(super) async fn call(caller: &Caller, target: &Target, number: u64) -> Result<Bytes> {
+    let mut client = Grpc::new(caller.channel.clone());
+    one(&mut client, caller, target, number).await
+}
+
+async fn one(
+    client: &mut Grpc<Channel>,
+    caller: &Caller,
+    target: &Target,
+    number: u64,
+) -> Result<Bytes> {
+    client.ready().await.context("no connection")?;
+    let request = caller.request((target.request)(number));
+    let answer = client.unary(request, target.path.clone(), Raw).await;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| anyhow!("{status}"))
+}
+
+/// Keeps `in_flight` calls going for `time`, spread over `callers` (one connection each).
+pub(super) async fn run(
+    callers: &[Caller],
+    target: &Target,
+    in_flight: usize,
+    time: Duration,
+    numbers: &Arc<AtomicU64>,
+) -> Result<Run> {
+    let started = Instant::now();
+    let end = started + time;
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..in_flight {
+        let caller = callers
+            .get(worker % callers.len().max(1))
+            .context("no caller")?
+            .clone();
+        let (target, numbers) = (target.clone(), Arc::clone(numbers));
+        workers.spawn(async move {
+            let mut client = Grpc::new(caller.channel.clone());
+            let mut times = Histogram::<u64>::new(3)?;
+            while Instant::now() < end {
+                let number = numbers.fetch_add(1, Ordering::Relaxed);
+                let before = Instant::now();
+                one(&mut client, &caller, &target, number).await?;
+                let took = u64::try_from(before.elapsed().as_micros()).unwrap_or(u64::MAX);
+                times.saturating_record(took);
+            }
+            Ok::<_, anyhow::Error>(times)
+        });
+    }
+    let mut all = Histogram::<u64>::new(3)?;
+    while let Some(worker) = workers.join_next().await {
+        all.add(worker.context("a worker panicked")??)?;
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    #[expect(clippy::cast_precision_loss, reason = "figures, not accounts")]
+    let figures = Run {
+        rate: all.len() as f64 / seconds,
+        p50: all.value_at_quantile(0.5) as f64,
+        p99: all.value_at_quantile(0.99) as f64,
+        calls: all.len(),
+    };
+    Ok(figures)
+}

@@ -1,0 +1,369 @@
+//! `bench rpc`: unary methods at 1, 16, 64 and 256 in flight, against a constant answer of the same
+//! size through the same edge.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail};
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use prost::Message as _;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::demo::actor::{Caller, Link};
+use crate::demo::messages;
+use crate::demo::sample::{Sample, SampleConfig, SampleInstitution, SampleRecord};
+use crate::demo::world::{Actor, World};
+use crate::gateway::Gateway;
+use crate::server::Edge;
+use crate::store::Options;
+use crate::types::{PersonRole, PurposeOfUse, Relation};
+use crate::wire::pb::documents as dpb;
+use crate::wire::pb::documents::document_service_client::DocumentServiceClient;
+use crate::wire::pb::identity as ipb;
+use crate::wire::pb::identity::identity_service_client::IdentityServiceClient;
+
+use super::load::{Run, Target, call, run};
+use super::{Figure, constant};
+
+/// Connections the calls are spread over.
+const CONNECTIONS: usize = 4;
+
+/// How to measure.
+#[derive(Clone, Debug)]
+pub struct RpcSettings {
+    /// Calls in flight.
+    pub in_flight: Vec<usize>,
+    /// Time for each figure.
+    pub time: Duration,
+    /// People in the store.
+    pub patients: usize,
+    /// JSON Lines instead of a table.
+    pub json: bool,
+}
+
+/// The nodes under measurement, in this process, over real TLS and a real disk.
+struct Bench {
+    _folder: Folder,
+    callers: Vec<Caller>,
+    floor: Vec<Caller>,
+    sample: Sample,
+    stop: CancellationToken,
+    servers: tokio::task::JoinSet<Result<()>>,
+}
+
+/// Measures and prints.
+///
+/// # Errors
+/// If a node cannot be set up, or a call fails.
+pub async fn rpc(settings: &RpcSettings) -> Result<()> {
+    let mut bench = Bench::start(settings).await?;
+    let numbers = Arc::new(AtomicU64::new(0));
+    for (case, target) in bench.cases()? {
+        let caller = bench.callers.first().context("no caller")?;
+        let answer = call(caller, &target, u64::MAX)
+            .await
+            .with_context(|| case.clone())?;
+        let request = (target.request)(u64::MAX).len();
+        let floor = Target {
+            path: PathAndQuery::from_static(constant::PATH),
+            request: Arc::new(move |_| constant::request(request, answer.len())),
+        };
+        let sizes = (
+            (target.request)(u64::MAX).len(),
+            call(caller, &target, u64::MAX).await?.len(),
+        );
+        for in_flight in &settings.in_flight {
+            let warm = settings.time / 4;
+            run(&bench.floor, &floor, *in_flight, warm, &numbers).await?;
+            run(&bench.callers, &target, *in_flight, warm, &numbers).await?;
+            let below = run(&bench.floor, &floor, *in_flight, settings.time, &numbers).await?;
+            let real = run(&bench.callers, &target, *in_flight, settings.time, &numbers).await?;
+            print(&case, *in_flight, sizes, &below, &real, settings.json);
+        }
+    }
+    bench.end().await
+}
+
+fn print(case: &str, in_flight: usize, sizes: (usize, usize), floor: &Run, real: &Run, json: bool) {
+    let config = json!({
+        "in_flight": in_flight,
+        "connections": CONNECTIONS,
+        "request_bytes": sizes.0,
+        "response_bytes": sizes.1,
+        "audit": "durable before the answer",
+    });
+    let figure = |what: &str, unit, value: f64, below: f64, ratio: f64| Figure {
+        suite: "rpc",
+        case: format!("{case}@{in_flight}{what}"),
+        value,
+        unit,
+        floor: below,
+        floor_name: "constant rpc",
+        ratio,
+        n: real.calls,
+        config: config.clone(),
+    };
+    figure("", "calls/s", real.rate, floor.rate, real.rate / floor.rate).print(json);
+    figure(" p50", "us", real.p50, floor.p50, floor.p50 / real.p50).print(json);
+    figure(" p99", "us", real.p99, floor.p99, floor.p99 / real.p99).print(json);
+}
+
+impl Bench {
+    async fn start(settings: &RpcSettings) -> Result<Self> {
+        let folder = Folder::new()?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let config = SampleConfig {
+            regions: 1,
+            patients: settings.patients,
+            ..SampleConfig::default()
+        };
+        let sample = Sample::generate(&config);
+        let world = World::create(&folder.0, &sample, Arc::clone(&clock))?;
+        let node = world.regions.first().context("no region")?.clone();
+        let config = Config::parse(&world.standalone_config(&node, "127.0.0.1:0")?, [])?;
+        let listener = TcpListener::bind(config.listen.address).await?;
+        let below = TcpListener::bind(config.listen.address).await?;
+        let (address, floor_address) = (
+            listener.local_addr()?.to_string(),
+            below.local_addr()?.to_string(),
+        );
+        let directory = world.directory("127.0.0.1:1", std::slice::from_ref(&address))?;
+        let options = Options {
+            clock: Arc::clone(&clock),
+            ..Options::default()
+        };
+        let limits = config.listen.clone();
+        let gateway = Gateway::open(config, options, Some(directory)).await?;
+        let stop = CancellationToken::new();
+        let trust = world.trust()?;
+        let identity = world.identity(&node.name)?;
+        let edge = Edge::new(
+            &identity,
+            Arc::clone(&trust),
+            Arc::clone(&clock),
+            limits,
+            constant::routes(),
+            stop.clone(),
+        )?;
+        let mut servers = tokio::task::JoinSet::new();
+        let until = stop.clone();
+        servers.spawn(async move { Ok(crate::server::run(gateway, listener, until).await?) });
+        servers.spawn(async move {
+            edge.serve_until_stopped(below).await;
+            Ok(())
+        });
+        let mut bench = Self {
+            _folder: folder,
+            callers: Vec::new(),
+            floor: Vec::new(),
+            sample,
+            stop,
+            servers,
+        };
+        let (record, institution) = bench.somebody()?;
+        tracing::debug!(region = record.region, "the bench's patient");
+        let person = Actor {
+            subject: "D-1001",
+            role: PersonRole::Physician,
+            purpose: PurposeOfUse::Treatment,
+            relation: Relation::Treating,
+            institution: &institution.code,
+        };
+        let caller = world.identity(&format!("inst-{}", institution.code))?;
+        let home = node.home.parse()?;
+        let link = |address| Link {
+            address,
+            pin: node.pin,
+            identity: &caller,
+            trust: &trust,
+            clock: &clock,
+        };
+        let (mut callers, mut floor) = (Vec::new(), Vec::new());
+        for _ in 0..CONNECTIONS {
+            callers.push(Caller::new(&link(&address), Some(&person), &home)?);
+            floor.push(Caller::new(&link(&floor_address), Some(&person), &home)?);
+        }
+        bench.callers = callers;
+        bench.floor = floor;
+        bench.load(&node.repository).await?;
+        Ok(bench)
+    }
+
+    /// The patient with the most documents, and the institution of the first record.
+    fn somebody(&self) -> Result<(&SampleRecord, &SampleInstitution)> {
+        let person = self
+            .sample
+            .person(self.sample.scenario.emergency)
+            .context("nobody")?;
+        let record = person.records.first().context("no record")?;
+        Ok((
+            record,
+            self.sample.institution(record).context("no institution")?,
+        ))
+    }
+
+    async fn load(&self, repository: &str) -> Result<()> {
+        let caller = self.callers.first().context("no caller")?;
+        let mut identity = IdentityServiceClient::new(caller.channel.clone());
+        for record in self.sample.people.iter().flat_map(|person| &person.records) {
+            let institution = self.sample.institution(record).context("no institution")?;
+            identity
+                .feed_patient(caller.request(messages::feed(institution, record)))
+                .await?;
+        }
+        let mut documents = DocumentServiceClient::new(caller.channel.clone());
+        let region = self.sample.regions.first().context("no region")?;
+        for document in self.sample.documents_of(self.sample.scenario.emergency) {
+            let institution = region
+                .institutions
+                .get(document.institution)
+                .context("none")?;
+            let parts = messages::provide(institution, repository, document);
+            documents
+                .provide_documents(caller.request(tokio_stream::iter(parts)))
+                .await?;
+        }
+        Ok(())
+    }
+
+    /// What is measured.
+    fn cases(&self) -> Result<Vec<(String, Target)>> {
+        let (record, institution) = self.somebody()?;
+        let id = messages::patient_id(institution, &record.local_id);
+        let query = ipb::QueryIdentifiersRequest {
+            subject: Some(ipb::query_identifiers_request::Subject::Identifier(
+                id.clone(),
+            )),
+            ..Default::default()
+        };
+        let search = ipb::SearchPatientsRequest {
+            criteria: Some(ipb::PatientCriteria {
+                family: record.family_kana.clone(),
+                given: record.given_kana.clone(),
+                birth_date: record.birth_date.clone(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let find = dpb::QueryRegistryRequest {
+            query: Some(dpb::StoredQuery {
+                query: Some(dpb::stored_query::Query::FindDocuments(
+                    dpb::FindDocumentsQuery {
+                        patient_id: Some(id.clone()),
+                        ..Default::default()
+                    },
+                )),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut feed = messages::feed(institution, record);
+        feed.idempotency_key.clear();
+        let feeds = move |number: u64| -> Bytes {
+            let mut one = feed.clone();
+            if let Some(patient) = &mut one.patient {
+                if let Some(id) = &mut patient.identifier {
+                    id.value = format!("B{number:020}");
+                }
+                if let Some(demographics) = &mut patient.demographics {
+                    // Somebody new each time: no policy, telephone or name in common.
+                    demographics.coverages.clear();
+                    demographics.telecoms.clear();
+                    demographics.birth_date = birth_date(number);
+                    for name in &mut demographics.names {
+                        name.family = format!("{}{number}", name.family);
+                    }
+                }
+            }
+            one.encode_to_vec().into()
+        };
+        let identity = |name: &str, request: Bytes| {
+            target("renkei.identity.v1.IdentityService", name, request)
+        };
+        Ok(vec![
+            (
+                "identity.QueryIdentifiers".into(),
+                identity("QueryIdentifiers", query.encode_to_vec().into())?,
+            ),
+            (
+                "identity.SearchPatients".into(),
+                identity("SearchPatients", search.encode_to_vec().into())?,
+            ),
+            (
+                "documents.QueryRegistry".into(),
+                target(
+                    "renkei.documents.v1.DocumentService",
+                    "QueryRegistry",
+                    find.encode_to_vec().into(),
+                )?,
+            ),
+            (
+                "identity.FeedPatient".into(),
+                Target {
+                    path: path("renkei.identity.v1.IdentityService", "FeedPatient")?,
+                    request: Arc::new(feeds),
+                },
+            ),
+        ])
+    }
+
+    async fn end(mut self) -> Result<()> {
+        self.callers.clear();
+        self.floor.clear();
+        self.stop.cancel();
+        while let Some(server) = self.servers.join_next().await {
+            server.context("a server panicked")??;
+        }
+        Ok(())
+    }
+}
+
+/// A birth date for each number, none of them the sample person's for long.
+fn birth_date(number: u64) -> String {
+    let (year, month, day) = (
+        1930 + number % 90,
+        1 + number / 90 % 12,
+        1 + number / 1_080 % 28,
+    );
+    format!("{year}-{month:02}-{day:02}")
+}
+
+fn path(service: &str, method: &str) -> Result<PathAndQuery> {
+    Ok(format!("/{service}/{method}").parse()?)
+}
+
+fn target(service: &str, method: &str, request: Bytes) -> Result<Target> {
+    Ok(Target {
+        path: path(service, method)?,
+        request: Arc::new(move |_| request.clone()),
+    })
+}
+
+/// A folder for the run, removed at its end.
+struct Folder(std::path::PathBuf);
+
+impl Folder {
+    fn new() -> Result<Self> {
+        let name = format!("renkei-bench-{}", uuid::Uuid::new_v4().simple());
+        let path = std::env::temp_dir().join(name);
+        if path.exists() {
+            bail!("{} exists already", path.display());
+        }
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("cannot remove {}: {error}", self.0.display());
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! Verification: size, header, certificate, signature, then claims.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use jiff::Timestamp;
+use jsonwebtoken::{Algorithm, DecodingKey, Header};
+use rustls_pki_types::CertificateDer;
+
+use super::{AssertionRefusal, Claims, LARGEST_TOKEN, TOKEN_TYPE, Wire, claimed_usage};
+use crate::pki::certificate::Certificate;
+use crate::pki::signature::KeyKind;
+use crate::pki::{Certified, Profiles, Refusal, TrustHandle, Usage};
+use crate::types::HomeCommunityId;
+
+/// An assertion that was accepted.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct VerifiedAssertion {
+    /// What it says.
+    pub claims: Claims,
+    /// Who signed: [`Usage::Person`] or, vouching, [`Usage::Institution`].
+    pub signer: Arc<Certified>,
+}
+
+impl VerifiedAssertion {
+    /// Whether the role is proven by hcRole; otherwise the institution vouches for it.
+    pub fn role_is_certified(&self) -> bool {
+        self.signer.usage == Usage::Person
+    }
+}
+
+/// Time limits of verification.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AssertionPolicy {
+    /// Longest time from `iat` to `exp`.
+    pub max_lifetime: Duration,
+    /// Tolerated difference of clocks.
+    pub skew: Duration,
+}
+
+impl Default for AssertionPolicy {
+    /// 15 minutes, 60 seconds.
+    fn default() -> Self {
+        Self {
+            max_lifetime: Duration::from_mins(15),
+            skew: Duration::from_mins(1),
+        }
+    }
+}
+
+/// Verifies `token` for the community `audience` under the default [`AssertionPolicy`].
+///
+/// # Errors
+/// [`AssertionRefusal`].
+pub fn verify(
+    token: &str,
+    trust: &TrustHandle,
+    audience: &HomeCommunityId,
+    now: Timestamp,
+) -> Result<VerifiedAssertion, AssertionRefusal> {
+    AssertionPolicy::default().verify(token, trust, audience, now)
+}
+
+impl AssertionPolicy {
+    /// Verifies `token` for the community `audience`: size, header, certificate, signature, then
+    /// claims. Nothing of the claims is believed before the signature.
+    ///
+    /// # Errors
+    /// [`AssertionRefusal`].
+    pub fn verify(
+        &self,
+        token: &str,
+        trust: &TrustHandle,
+        audience: &HomeCommunityId,
+        now: Timestamp,
+    ) -> Result<VerifiedAssertion, AssertionRefusal> {
+        if token.len() > LARGEST_TOKEN {
+            return Err(AssertionRefusal::TooLarge { bytes: token.len() });
+        }
+        let (message, signature) = token
+            .rsplit_once('.')
+            .ok_or(AssertionRefusal::Malformed { what: "parts" })?;
+        let (head, payload) = message
+            .split_once('.')
+            .ok_or(AssertionRefusal::Malformed { what: "parts" })?;
+        let header = read_header(head)?;
+        let chain = read_chain(&header)?;
+        let (signer, leaf) = judge_signer(&chain, trust, now)?;
+        let key = decoding_key(&leaf, header.alg)?;
+        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, header.alg) {
+            Ok(true) => {}
+            _ => return Err(AssertionRefusal::Signature),
+        }
+        let claims = read_claims(payload, trust.current().profiles())?;
+        self.check_times(&claims, now)?;
+        if !claims.audience.contains(audience) {
+            return Err(AssertionRefusal::Audience);
+        }
+        check_against_signer(&claims, &signer)?;
+        Ok(VerifiedAssertion { claims, signer })
+    }
+
+    fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<(), AssertionRefusal> {
+        let (issued, expires) = (claims.issued_at.as_second(), claims.expires_at.as_second());
+        let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
+        let (now, skew) = (now.as_second(), seconds(self.skew));
+        if issued > now.saturating_add(skew) {
+            return Err(AssertionRefusal::NotYetValid);
+        }
+        if expires.saturating_add(skew) < now {
+            return Err(AssertionRefusal::Expired);
+        }
+        let lifetime = expires.saturating_sub(issued);
+        if lifetime <= 0 || lifetime > seconds(self.max_lifetime) {
+            return Err(AssertionRefusal::LivesTooLong);
+        }
+        Ok(())
+    }
+}
+
+fn read_header(head: &str) -> Result<Header, AssertionRefusal> {
+    let bytes = URL_SAFE_NO_PAD
+        .decode(head)
+        .map_err(|_| AssertionRefusal::Malformed { what: "header" })?;
+    let header: Header = serde_json::from_slice(&bytes)
+        .map_err(|_| AssertionRefusal::Malformed { what: "header" })?;
+    if header.typ.as_deref() != Some(TOKEN_TYPE) {
+        return Err(AssertionRefusal::Header { what: "typ" });
+    }
+    if header.crit.is_some() || header.zip.is_some() || header.enc.is_some() {
+        return Err(AssertionRefusal::Header { what: "crit" });
+    }
+    if header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() {
+        return Err(AssertionRefusal::Header {
+            what: "jwk, jku or x5u",
+        });
+    }
+    if !matches!(header.alg, Algorithm::ES256 | Algorithm::RS256) {
+        return Err(AssertionRefusal::Algorithm);
+    }
+    Ok(header)
+}
+
+fn read_chain(header: &Header) -> Result<Vec<CertificateDer<'static>>, AssertionRefusal> {
+    let texts = header
+        .x5c
+        .as_ref()
+        .ok_or(AssertionRefusal::Header { what: "x5c" })?;
+    texts
+        .iter()
+        .map(|text| STANDARD.decode(text).map(CertificateDer::from))
+        .collect::<Result<_, _>>()
+        .map_err(|_| AssertionRefusal::Malformed { what: "x5c" })
+}
+
+/// Judges the signer for its claimed usage.
+fn judge_signer(
+    chain: &[CertificateDer<'_>],
+    trust: &TrustHandle,
+    now: Timestamp,
+) -> Result<(Arc<Certified>, Certificate), AssertionRefusal> {
+    let first = chain.first().ok_or(Refusal::NoCertificate)?;
+    let store = trust.current();
+    let profiles = store.profiles();
+    let leaf = Certificate::read(first, profiles.limits().certificate_bytes)?;
+    let usage = claimed_usage(&leaf, profiles);
+    Ok((trust.judge(chain, usage, now)?, leaf))
+}
+
+fn decoding_key(leaf: &Certificate, alg: Algorithm) -> Result<DecodingKey, AssertionRefusal> {
+    match (&leaf.key.kind, alg) {
+        (KeyKind::Rsa { .. }, Algorithm::RS256) => Ok(DecodingKey::from_rsa_der(&leaf.key.bits)),
+        (KeyKind::Ec { curve }, Algorithm::ES256) if &**curve == "P-256" => {
+            Ok(DecodingKey::from_ec_der(&leaf.key.bits))
+        }
+        _ => Err(AssertionRefusal::Algorithm),
+    }
+}
+
+fn read_claims(payload: &str, profiles: &Profiles) -> Result<Claims, AssertionRefusal> {
+    let bytes = URL_SAFE_NO_PAD
+        .decode(payload)
+        .map_err(|_| AssertionRefusal::Malformed { what: "claims" })?;
+    let wire: Wire = serde_json::from_slice(&bytes)
+        .map_err(|_| AssertionRefusal::Malformed { what: "claims" })?;
+    Claims::from_wire(wire, profiles)
+}
+
+/// A claim must not say what the certificate denies. A person speaks for themselves and in a role
+/// of hcRole; an institution for its own staff, in any role (whether it may is `access`'s to say).
+fn check_against_signer(claims: &Claims, signer: &Certified) -> Result<(), AssertionRefusal> {
+    let contradiction = |claim| Err(AssertionRefusal::Contradiction { claim });
+    match signer.usage {
+        Usage::Person => {
+            let serial = signer.subject.serial_number.as_deref();
+            if serial != Some(claims.issuer.as_str()) {
+                return contradiction("iss");
+            }
+            if claims.subject != claims.issuer {
+                return contradiction("sub");
+            }
+            let code = signer.institution_code();
+            if code.is_some_and(|code| code != claims.institution.as_str()) {
+                return contradiction("institution");
+            }
+            if !signer.has_role(&claims.role) {
+                return Err(AssertionRefusal::RoleNotCertified);
+            }
+        }
+        Usage::Institution | Usage::Server => {
+            if signer.institution_code() != Some(claims.issuer.as_str()) {
+                return contradiction("iss");
+            }
+            if claims.institution.as_str() != claims.issuer {
+                return contradiction("institution");
+            }
+        }
+    }
+    Ok(())
+}

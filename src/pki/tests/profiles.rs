@@ -1,0 +1,283 @@
+//! Every rule that a profile sets, kept and violated.
+
+use super::*;
+use crate::pki::certificate::oid;
+use crate::pki::der;
+use crate::pki::dev::template::name;
+use crate::pki::hc_role;
+
+const CN: &str = oid::COMMON_NAME;
+const OU: &str = oid::ORGANISATIONAL_UNIT;
+const PERSON: &str = "1.2.392.100495.1.5.1.2.0.1";
+
+fn policies(list: &[&str]) -> Extension {
+    extension::policies(list.iter().copied(), "http://127.0.0.1/")
+}
+
+fn roles(list: &[&str]) -> Extension {
+    let profiles = Profiles::test().unwrap();
+    let value = hc_role::encode(list.iter().copied(), profiles.role_scheme());
+    extension::directory_attributes(value)
+}
+
+#[test]
+fn key_usage() {
+    let bits = |bits: &'static [u8]| move |t: &mut Template| set(t, extension::key_usage(bits));
+    run(vec![
+        case("absent", Kind::Institution, "not-critical", |t| {
+            drop_extension(t, KEY_USAGE);
+        }),
+        case("not critical", Kind::Institution, "not-critical", |t| {
+            let mut usage = extension::key_usage(&[0]);
+            usage.critical = false;
+            set(t, usage);
+        }),
+        case("digitalSignature", Kind::Person, "ok", bits(&[0])),
+        case(
+            "nonRepudiation",
+            Kind::Person,
+            "signing-certificate",
+            bits(&[1]),
+        ),
+        case("both", Kind::Person, "key-usage", bits(&[0, 1])),
+        case("both", Kind::Institution, "key-usage", bits(&[0, 1])),
+        case(
+            "keyEncipherment too",
+            Kind::Institution,
+            "ok",
+            bits(&[0, 2]),
+        ),
+        case(
+            "keyEncipherment too",
+            Kind::Person,
+            "key-usage",
+            bits(&[0, 2]),
+        ),
+        case(
+            "keyEncipherment only",
+            Kind::Institution,
+            "key-usage",
+            bits(&[2]),
+        ),
+        case(
+            "keyAgreement",
+            Kind::Institution,
+            "key-usage",
+            bits(&[0, 4]),
+        ),
+        case(
+            "keyCertSign",
+            Kind::Institution,
+            "authority-as-end-entity",
+            bits(&[0, 5]),
+        ),
+    ]);
+}
+
+#[test]
+fn extended_key_usage_and_basic_constraints() {
+    let purposes = |list: &'static [&'static str]| {
+        move |t: &mut Template| set(t, extension::extended_key_usage(list.iter().copied()))
+    };
+    run(vec![
+        case("absent", Kind::Institution, "extended-key-usage", |t| {
+            drop_extension(t, EKU);
+        }),
+        case("absent", Kind::Gateway, "extended-key-usage", |t| {
+            drop_extension(t, EKU);
+        }),
+        case("absent", Kind::Person, "ok", |t| drop_extension(t, EKU)),
+        case(
+            "serverAuth",
+            Kind::Institution,
+            "extended-key-usage",
+            purposes(&["serverAuth"]),
+        ),
+        case(
+            "serverAuth",
+            Kind::Person,
+            "extended-key-usage",
+            purposes(&["serverAuth"]),
+        ),
+        case(
+            "clientAuth",
+            Kind::Gateway,
+            "extended-key-usage",
+            purposes(&["clientAuth"]),
+        ),
+        case("clientAuth", Kind::Person, "ok", purposes(&["clientAuth"])),
+        case(
+            "any",
+            Kind::Institution,
+            "extended-key-usage",
+            purposes(&["2.5.29.37.0"]),
+        ),
+        case(
+            "more",
+            Kind::Institution,
+            "ok",
+            purposes(&["clientAuth", "1.3.6.1.5.5.7.3.4"]),
+        ),
+        case("cA", Kind::Institution, "authority-as-end-entity", |t| {
+            set(t, extension::authority());
+        }),
+        case("cA false", Kind::Institution, "ok", |t| {
+            set(t, Extension::new(BASIC, true, vec![0x30, 0]));
+        }),
+    ]);
+}
+
+#[test]
+fn policy() {
+    run(vec![
+        case("absent", Kind::Institution, "policy-missing", |t| {
+            drop_extension(t, POLICY);
+        }),
+        case("anyPolicy", Kind::Institution, "any-policy", |t| {
+            set(t, policies(&[oid::ANY_POLICY]));
+        }),
+        case("anyPolicy too", Kind::Institution, "ok", |t| {
+            set(t, policies(&[oid::ANY_POLICY, INSTITUTION]));
+        }),
+        case("another's", Kind::Institution, "policy-not-accepted", |t| {
+            set(t, policies(&[PERSON]));
+        }),
+        case("both", Kind::Institution, "ok", |t| {
+            set(t, policies(&[PERSON, INSTITUTION]));
+        }),
+        case("not critical", Kind::Institution, "not-critical", |t| {
+            let mut own = policies(&[INSTITUTION]);
+            own.critical = false;
+            set(t, own);
+        }),
+        case("production", Kind::Person, "policy-not-accepted", |t| {
+            set(t, policies(&["1.2.392.100495.1.5.1.2.3.1"]));
+        }),
+    ]);
+}
+
+#[test]
+fn hc_roles() {
+    let own = |list: &'static [&'static str]| move |t: &mut Template| set(t, roles(list));
+    run(vec![
+        case("missing", Kind::Institution, "hc-role-missing", |t| {
+            drop_extension(t, ROLES);
+        }),
+        case("missing", Kind::Person, "ok", |t| drop_extension(t, ROLES)),
+        case(
+            "unknown",
+            Kind::Institution,
+            "hc-role-unknown",
+            own(&["Space Port"]),
+        ),
+        case(
+            "unknown",
+            Kind::Person,
+            "hc-role-unknown",
+            own(&["medical doctor"]),
+        ),
+        case(
+            "two",
+            Kind::Person,
+            "ok",
+            own(&["Medical Doctor", "Director of Clinic"]),
+        ),
+        case(
+            "twice",
+            Kind::Person,
+            "hc-role-duplicate",
+            own(&["Dentist", "Dentist"]),
+        ),
+        case(
+            "a person's",
+            Kind::Institution,
+            "hc-role-kind",
+            own(&["Medical Doctor"]),
+        ),
+        case(
+            "an institution's",
+            Kind::Person,
+            "hc-role-kind",
+            own(&["Insurance Pharmacy"]),
+        ),
+        case("malformed", Kind::Person, "hc-role-malformed", |t| {
+            set(t, extension::directory_attributes(vec![0x30, 2, 5, 0]));
+        }),
+        case(
+            "only another attribute",
+            Kind::Institution,
+            "hc-role-missing",
+            |t| {
+                let other = der::sequence([der::sequence([
+                    der::oid("1.3.6.1.5.5.7.9.1"),
+                    der::set_of(vec![]),
+                ])]);
+                set(t, extension::directory_attributes(other));
+            },
+        ),
+    ]);
+}
+
+#[test]
+fn subjects() {
+    let dn = |list: &'static [(&'static str, &'static str)]| {
+        move |t: &mut Template| t.subject = name(list.iter().copied())
+    };
+    run(vec![
+        case(
+            "NUL",
+            Kind::Institution,
+            "subject-text",
+            dn(&[(CN, "a\0b")]),
+        ),
+        case(
+            "bidi",
+            Kind::Institution,
+            "subject-text",
+            dn(&[(CN, "a\u{202e}b")]),
+        ),
+        case("long", Kind::Institution, "subject-text", |t| {
+            t.subject = name([(CN, "x".repeat(257).as_str())]);
+        }),
+        case(
+            "two CN",
+            Kind::Institution,
+            "subject-ambiguous",
+            dn(&[(CN, "a"), (CN, "b")]),
+        ),
+        case(
+            "two codes",
+            Kind::Institution,
+            "subject-ambiguous",
+            dn(&[(OU, "1312345678"), (OU, "1312345679")]),
+        ),
+        case(
+            "two OU",
+            Kind::Institution,
+            "ok",
+            dn(&[(OU, "1312345678"), (OU, "Surgery")]),
+        ),
+        case("no code", Kind::Institution, "ok", dn(&[(CN, "a")])),
+        case(
+            "another string type",
+            Kind::Institution,
+            "subject-text",
+            |t| {
+                let value = der::element(0x1e, &[0x4e, 0x00]);
+                let attribute = der::sequence([der::oid(CN), value]);
+                t.subject = der::sequence([der::set_of(vec![attribute])]);
+            },
+        ),
+        case(
+            "NUL in a DNS name",
+            Kind::Institution,
+            "subject-text",
+            |t| {
+                let names = ["a.example\0.jp".to_owned()];
+                t.extensions.retain(|known| known.oid != "2.5.29.17");
+                t.extensions
+                    .extend(extension::alternative_names(None, &names, &[]));
+            },
+        ),
+    ]);
+}

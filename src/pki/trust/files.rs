@@ -1,0 +1,104 @@
+//! Reading certificates and revocation lists, PEM or DER.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
+
+use super::TrustError;
+
+fn read_file(path: &Path) -> Result<Vec<u8>, TrustError> {
+    fs::read(path).map_err(|source| TrustError::Io {
+        path: path.to_owned(),
+        source,
+    })
+}
+
+fn is_pem(bytes: &[u8]) -> bool {
+    bytes
+        .windows(11)
+        .take(65_536)
+        .any(|window| window == b"-----BEGIN ")
+}
+
+/// The certificates of one PEM (one or more) or DER (one) file.
+///
+/// # Errors
+/// [`TrustError::Io`], [`TrustError::Pem`], [`TrustError::Empty`].
+pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let bytes = read_file(path)?;
+    let found = if is_pem(&bytes) {
+        CertificateDer::pem_slice_iter(&bytes)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| pem_error(path, &error))?
+    } else if bytes.is_empty() {
+        Vec::new()
+    } else {
+        vec![CertificateDer::from(bytes)]
+    };
+    if found.is_empty() {
+        return Err(TrustError::Empty {
+            path: path.to_owned(),
+            expected: "certificate",
+        });
+    }
+    Ok(found)
+}
+
+fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TrustError {
+    TrustError::Pem {
+        path: path.to_owned(),
+        reason: format!("{error:?}").into(),
+    }
+}
+
+type ListFile = (PathBuf, CertificateRevocationListDer<'static>);
+
+/// The revocation lists of one file, or of every file in a folder whose name has no leading dot.
+pub(super) fn read_lists(path: &Path) -> Result<Vec<ListFile>, TrustError> {
+    if !path.is_dir() {
+        return read_list_file(path);
+    }
+    let io = |source| TrustError::Io {
+        path: path.to_owned(),
+        source,
+    };
+    let mut files = fs::read_dir(path)
+        .map_err(io)?
+        .map(|entry| entry.map(|entry| entry.path()).map_err(io))
+        .collect::<Result<Vec<_>, _>>()?;
+    let hidden = |file: &Path| {
+        file.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with('.'))
+    };
+    files.retain(|file| file.is_file() && !hidden(file));
+    files.sort();
+    let mut lists = Vec::new();
+    for file in files {
+        lists.extend(read_list_file(&file)?);
+    }
+    Ok(lists)
+}
+
+/// The revocation lists of one PEM (one or more) or DER (one) file.
+fn read_list_file(path: &Path) -> Result<Vec<ListFile>, TrustError> {
+    let bytes = read_file(path)?;
+    let lists = if is_pem(&bytes) {
+        CertificateRevocationListDer::pem_slice_iter(&bytes)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| pem_error(path, &error))?
+    } else {
+        vec![CertificateRevocationListDer::from(bytes)]
+    };
+    if lists.is_empty() {
+        return Err(TrustError::Empty {
+            path: path.to_owned(),
+            expected: "revocation list",
+        });
+    }
+    Ok(lists
+        .into_iter()
+        .map(|list| (path.to_owned(), list))
+        .collect())
+}
