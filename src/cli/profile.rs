@@ -11,7 +11,7 @@
 //! server_pin = "9f86d0…"            # SHA-256 of the node's public key; optional
 //! community = "urn:oid:1.2.392.100495.20.9.1"   # homeCommunityId of the node
 //!
-//! [person]
+//! [person]                          # left out: a system calls, without an assertion
 //! subject = "dr-sato"
 //! role = "Medical Doctor"
 //! purpose = "TREAT"
@@ -66,8 +66,9 @@ pub struct ClientProfile {
     pub server_pin: Option<String>,
     /// homeCommunityId of the node, `urn:oid:`.
     pub community: String,
-    /// Who acts.
-    pub person: PersonProfile,
+    /// Who acts; nobody for a system that calls as the institution alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonProfile>,
     /// What is the same for every document that is provided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub document: Option<DocumentProfile>,
@@ -177,13 +178,15 @@ impl ClientProfile {
         pin.map_err(|error| anyhow!("server_pin: {error}"))
     }
 
-    /// What the person's assertion will say.
+    /// What the person's assertion will say; nothing if no person acts.
     ///
     /// # Errors
     /// Names the key at fault.
-    pub fn statement(&self) -> Result<Statement> {
-        let person = &self.person;
+    pub fn statement(&self) -> Result<Option<Statement>> {
         let community = community("community", &self.community)?;
+        let Some(person) = &self.person else {
+            return Ok(None);
+        };
         let audience = person
             .audience
             .iter()
@@ -198,7 +201,7 @@ impl ClientProfile {
             .institution
             .parse()
             .map_err(|error| anyhow!("person.institution {:?}: {error}", person.institution))?;
-        Ok(Statement {
+        Ok(Some(Statement {
             subject: person.subject.clone(),
             role: person.role.clone(),
             purpose: purpose(&person.purpose)?,
@@ -208,7 +211,7 @@ impl ClientProfile {
                 true => vec![community],
                 false => audience,
             },
-        })
+        }))
     }
 }
 
@@ -275,7 +278,7 @@ institution = "1310000001"
     #[test]
     fn a_profile_is_read_and_written() {
         let profile = ClientProfile::parse(PROFILE).unwrap();
-        let statement = profile.statement().unwrap();
+        let statement = profile.statement().unwrap().unwrap();
         assert_eq!(statement.purpose, PurposeOfUse::Treatment);
         assert_eq!(statement.audience, ["urn:oid:1.2.3".parse().unwrap()]);
 
@@ -319,6 +322,13 @@ institution = "1310000001"
             let shown = format!("{error:#}");
             assert!(shown.contains(named), "{shown} should name {named}");
         }
+    }
+
+    #[test]
+    fn a_system_has_no_person() {
+        let (system, _) = PROFILE.split_once("[person]").unwrap();
+        let profile = ClientProfile::parse(system).unwrap();
+        assert_eq!(profile.statement().unwrap(), None);
     }
 
     #[test]

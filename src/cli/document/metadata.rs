@@ -99,8 +99,8 @@ pub(crate) struct Metadata {
 pub(crate) struct Known<'a> {
     /// Standing metadata of the profile.
     pub(crate) profile: &'a DocumentProfile,
-    /// Code of the person's institution.
-    pub(crate) institution: &'a str,
+    /// Code of the institution where the person acts.
+    pub(crate) institution: Option<&'a str>,
     /// Now.
     pub(crate) now: Timestamp,
 }
@@ -219,7 +219,7 @@ impl Metadata {
             .author_institution
             .as_ref()
             .or(known.profile.author_institution.as_ref());
-        let id = self.author_institution_id.as_deref();
+        let id = self.author_institution_id.as_deref().or(known.institution);
         let person = self.author.as_deref().map(|name| {
             let (family, given) = name.split_once([' ', '　']).unwrap_or((name, ""));
             MetadataPerson {
@@ -235,7 +235,7 @@ impl Metadata {
                     "--author-institution (or `document.author_institution` of the profile)",
                     name.cloned(),
                 )?,
-                id: id.unwrap_or(known.institution).to_owned(),
+                id: id.unwrap_or_default().to_owned(),
                 ..MetadataOrganization::default()
             }],
             ..Author::default()
@@ -312,7 +312,7 @@ mod tests {
         let files: Vec<Prepared> = (0..files).map(file).collect();
         let known = Known {
             profile: &DocumentProfile::default(),
-            institution: "1310000001",
+            institution: Some("1310000001"),
             now: Timestamp::UNIX_EPOCH,
         };
         metadata

@@ -51,7 +51,7 @@ impl Provide {
         let files = tokio::task::spawn_blocking(move || measure(&paths)).await??;
         let known = Known {
             profile: &profile,
-            institution: session.statement().institution.as_str(),
+            institution: session.statement().map(|one| one.institution.as_str()),
             now: SystemClock.now(),
         };
         let start = ProvideStart {
