@@ -8,8 +8,10 @@ mod bench;
 mod client;
 mod completeness;
 mod connection;
+mod consent;
 mod demo;
 mod document;
+mod emergency;
 mod failure;
 mod json;
 mod names;
@@ -66,35 +68,39 @@ pub struct Cli {
 /// The commands. To add one: a variant here, and a line in [`Command::run`].
 #[derive(Debug, Subcommand)]
 enum Command {
-    Document(document::Document),
     Serve(serve::Serve),
     #[command(subcommand)]
     Config(serve::ConfigCommand),
     Demo(demo::Demo),
-    #[command(subcommand)]
-    Bench(bench::Bench),
-    Node(node::Node),
-    Patient(patient::Patient),
     /// The development PKI, and any certificate judged as the gateway would
     #[command(after_help = "Examples:\n  \
         renkei pki init\n  \
         renkei pki check card.pem --usage person --trust certs-dev")]
     Pki(pki::PkiArgs),
+    Patient(patient::Patient),
+    Document(document::Document),
+    Emergency(emergency::Emergency),
+    Consent(consent::Consent),
+    Node(node::Node),
     Token(token::Token),
+    #[command(subcommand)]
+    Bench(bench::Bench),
 }
 
 impl Command {
     fn run(self, out: Output) -> Result<Done> {
         match self {
-            Self::Document(command) => client(command.run(out)),
             Self::Serve(command) => command.run(),
             Self::Config(command) => command.run(out),
             Self::Demo(command) => command.run(out),
-            Self::Bench(command) => command.run(out),
-            Self::Node(command) => client(command.run(out)),
-            Self::Patient(command) => client(command.run(out)),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
+            Self::Patient(command) => client(command.run(out)),
+            Self::Document(command) => client(command.run(out)),
+            Self::Emergency(command) => client(command.run(out)),
+            Self::Consent(command) => client(command.run(out)),
+            Self::Node(command) => client(command.run(out)),
             Self::Token(command) => command.run(out),
+            Self::Bench(command) => command.run(out),
         }
     }
 }

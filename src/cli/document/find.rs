@@ -15,7 +15,7 @@ use crate::wire::pb::common::{CodedValue, Identifier};
 use crate::wire::pb::documents::stored_query::Query;
 use crate::wire::pb::documents::{
     AvailabilityStatus, DocumentFilter, FindDocumentsQuery, ObjectType, QueryRegistryRequest,
-    RegistryError, RegistryObjects, SortKey, StoredQuery, TimeRange,
+    RegistryError, RegistryObjects, StoredQuery, TimeRange,
 };
 use crate::wire::pb::federation::initiating_gateway_service_find_documents_response::Part;
 use crate::wire::pb::federation::{
@@ -134,7 +134,6 @@ impl Find {
         loop {
             let request = QueryRegistryRequest {
                 query: Some(query.clone()),
-                sort_key: SortKey::CreationTime.into(),
                 page_size: pages.size,
                 page_token: pages.token.clone(),
                 ..QueryRegistryRequest::default()

@@ -26,10 +26,11 @@ pub(crate) fn entries(entries: &[DocumentEntry]) -> Table {
         };
         let codes = entry.confidentiality_codes.iter();
         let confidentiality: Vec<&str> = codes.map(|code| code.code.as_str()).collect();
+        let (kind, title) = (coded(entry.type_code.as_ref()), text(entry.title.as_ref()));
         table.row([
             dtm(&entry.creation_time),
-            coded(entry.type_code.as_ref()),
-            text(entry.title.as_ref()),
+            kind.clone(),
+            if title == kind { String::new() } else { title },
             author(entry),
             entry.size.map(octets).unwrap_or_default(),
             entry.mime_type.clone(),
