@@ -364,13 +364,13 @@ mod tests {
         let part = pb::audit::ReportPatientAccessResponse {
             part: Some(pb::audit::report_patient_access_response::Part::Summary(
                 pb::audit::ReportSummary {
-                    patient_map_leaf: vec![1, 2].into(),
+                    event_count: 2,
                     ..Default::default()
                 },
             )),
         };
         let json = value(&part).unwrap();
-        assert_eq!(json["summary"]["patient_map_leaf"], "AQI=");
+        assert_eq!(json["summary"]["event_count"], 2);
         assert!(json.get("event").is_none());
     }
 }

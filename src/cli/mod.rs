@@ -8,12 +8,16 @@ mod bench;
 mod client;
 mod completeness;
 mod connection;
+mod consent;
 mod demo;
+mod document;
+mod emergency;
 mod failure;
 mod json;
 mod names;
 mod node;
 mod output;
+mod patient;
 pub mod pki;
 mod profile;
 mod serve;
@@ -31,7 +35,7 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 pub use self::client::{Caller, Service, Session, assertion, connect, connect_at};
-pub use self::profile::{ClientProfile, PersonProfile};
+pub use self::profile::{ClientProfile, DocumentProfile, PersonProfile};
 
 use self::failure::Failure;
 use self::output::{Done, Output};
@@ -68,11 +72,19 @@ enum Command {
     #[command(subcommand)]
     Config(serve::ConfigCommand),
     Demo(demo::Demo),
+    /// The development PKI, and any certificate judged as the gateway would
+    #[command(after_help = "Examples:\n  \
+        renkei pki init\n  \
+        renkei pki check card.pem --usage person --trust certs-dev")]
+    Pki(pki::PkiArgs),
+    Patient(patient::Patient),
+    Document(document::Document),
+    Emergency(emergency::Emergency),
+    Consent(consent::Consent),
+    Node(node::Node),
+    Token(token::Token),
     #[command(subcommand)]
     Bench(bench::Bench),
-    Node(node::Node),
-    Pki(pki::PkiArgs),
-    Token(token::Token),
 }
 
 impl Command {
@@ -81,10 +93,14 @@ impl Command {
             Self::Serve(command) => command.run(),
             Self::Config(command) => command.run(out),
             Self::Demo(command) => command.run(out),
-            Self::Bench(command) => command.run(out),
-            Self::Node(command) => client(command.run(out)),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
+            Self::Patient(command) => client(command.run(out)),
+            Self::Document(command) => client(command.run(out)),
+            Self::Emergency(command) => client(command.run(out)),
+            Self::Consent(command) => client(command.run(out)),
+            Self::Node(command) => client(command.run(out)),
             Self::Token(command) => command.run(out),
+            Self::Bench(command) => command.run(out),
         }
     }
 }
