@@ -12,7 +12,7 @@ use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
 use crate::federation::peers::{Peers, relayed};
 use crate::identity::{Identity, identifier, identifier_message};
 use crate::store::Store;
-use crate::types::{LinkageId, PartialDate, PatientIdentifier};
+use crate::types::{Confidentiality, LinkageId, PartialDate, PatientIdentifier};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::emergency as pb;
@@ -105,7 +105,7 @@ impl Emergency {
                 true,
                 format!("read in part: {not_taken} entries not understood"),
             ),
-            Outcome::NotUnderstood(reason) => (false, reason.to_string()),
+            Outcome::NotUnderstood(reason) => (false, reason.code().to_owned()),
         };
         response.documents.push(listed(entry, used, reason));
         Ok(())
@@ -133,7 +133,14 @@ impl Emergency {
             content: &content,
             as_of: self.clock.now(),
         });
-        response.items.extend(extracted.items);
+        // Items inside a document can be more confidential than the document.
+        for item in extracted.items {
+            if confidentiality(&item) <= permit.ceiling() {
+                response.items.push(item);
+            } else {
+                response.partly_withheld = true;
+            }
+        }
         response.absences.extend(extracted.absences);
         Ok((extracted.outcome, extracted.not_taken))
     }
@@ -254,6 +261,19 @@ impl Emergency {
             languages: demographics.languages,
             deceased: demographics.deceased,
         })
+    }
+}
+
+/// What an item asks of its reader.
+fn confidentiality(item: &pb::SummaryItem) -> Confidentiality {
+    match item.confidentiality() {
+        cpb::Confidentiality::Restricted => Confidentiality::Restricted,
+        cpb::Confidentiality::VeryRestricted => Confidentiality::VeryRestricted,
+        cpb::Confidentiality::Unspecified
+        | cpb::Confidentiality::Unrestricted
+        | cpb::Confidentiality::Low
+        | cpb::Confidentiality::Moderate
+        | cpb::Confidentiality::Normal => Confidentiality::Normal,
     }
 }
 
