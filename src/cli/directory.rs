@@ -330,7 +330,7 @@ impl Show {
             "Kind",
             "Status",
             "Endpoint",
-            "Assigning authorities",
+            "Domains",
             "Repositories",
             "Parent",
         ]);
@@ -347,7 +347,7 @@ impl Show {
                 self.community.is_empty() || one.home_community_id == self.community
             };
             let found = page.communities.iter().filter(wanted);
-            found.for_each(|one| add_community(&mut table, one));
+            found.for_each(|one| add_community(&mut table, one, !self.community.is_empty()));
             if !more {
                 break;
             }
@@ -393,19 +393,20 @@ impl Show {
     }
 }
 
-fn add_community(table: &mut Table, one: &Community) {
+/// Adds a community; its assigning authorities are only counted unless `whole`.
+fn add_community(table: &mut Table, one: &Community, whole: bool) {
+    let authorities = one.assigning_authorities.iter();
+    let domains = match (whole, authorities.len()) {
+        (true, _) | (false, 1) => join(authorities.map(|authority| &authority.oid), ", "),
+        (false, count) => count.to_string(),
+    };
     table.row([
         one.home_community_id.clone(),
         name(one.name.as_ref()),
         label::<CommunityKind>(one.kind),
         label::<MemberStatus>(one.status),
         join(one.endpoints.iter().map(|endpoint| &endpoint.address), ", "),
-        join(
-            one.assigning_authorities
-                .iter()
-                .map(|authority| &authority.oid),
-            ", ",
-        ),
+        domains,
         one.repository_unique_ids.join(", "),
         one.parent_home_community_id.clone(),
     ]);

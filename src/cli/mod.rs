@@ -152,10 +152,12 @@ fn misused(error: &clap::Error) -> ExitCode {
     }
     let out = Output::new(std::env::args_os().any(|arg| arg == "--json"));
     let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
+    let first = text.lines().take_while(|line| !line.is_empty());
+    let first: Vec<&str> = first.map(str::trim).collect();
+    let first = first.join(" ");
     let failure = Failure {
         code: "USAGE".to_owned(),
-        message: first.strip_prefix("error: ").unwrap_or(first).to_owned(),
+        message: first.strip_prefix("error: ").unwrap_or(&first).to_owned(),
         ..Failure::default()
     };
     drop(out.object(&json!({ "error": failure })));
