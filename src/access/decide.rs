@@ -306,6 +306,7 @@ pub fn decide(facts: &Facts<'_>) -> Result<Permit, Denial> {
         return Err(Denial::Confidentiality);
     }
     let mut permit = Permit::new(facts.action, rights.ceiling);
+    permit.leaves_community = caller.participant.community != *facts.home;
     if facts.action.is_clinical() {
         permit.under_grant = consent(facts)?;
         permit.hidden_classes = hidden_classes(facts);

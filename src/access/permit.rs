@@ -14,6 +14,7 @@ pub struct Permit {
     action: Action,
     ceiling: Confidentiality,
     pub(super) under_grant: bool,
+    pub(super) leaves_community: bool,
     pub(super) hidden_classes: Vec<String>,
 }
 
@@ -23,6 +24,7 @@ impl Permit {
             action,
             ceiling,
             under_grant: false,
+            leaves_community: false,
             hidden_classes: Vec::new(),
         }
     }
@@ -40,6 +42,12 @@ impl Permit {
     /// Whether it rests on a break-glass grant.
     pub fn under_grant(&self) -> bool {
         self.under_grant
+    }
+
+    /// Whether what it lets out goes to another community: then nothing flagged UNDELIVERED (未提供)
+    /// may be part of it (`spec` japan §3.4).
+    pub fn leaves_community(&self) -> bool {
+        self.leaves_community
     }
 
     /// Whether a document of this class and confidentiality is covered.

@@ -15,6 +15,9 @@ use crate::demo::actor::Caller;
 
 use super::constant::Raw;
 
+/// A call that takes longer is counted as this long: one minute, in microseconds.
+const LONGEST_US: u64 = 60_000_000;
+
 /// What came of a run.
 pub(super) struct Run {
     /// Calls in a second.
@@ -73,7 +76,7 @@ pub(super) async fn run(
         let (target, numbers) = (target.clone(), Arc::clone(numbers));
         workers.spawn(async move {
             let mut client = Grpc::new(caller.channel.clone());
-            let mut times = Histogram::<u64>::new(3)?;
+            let mut times = Histogram::<u64>::new_with_bounds(1, LONGEST_US, 3)?;
             while Instant::now() < end {
                 let number = numbers.fetch_add(1, Ordering::Relaxed);
                 let before = Instant::now();
@@ -84,7 +87,7 @@ pub(super) async fn run(
             Ok::<_, anyhow::Error>(times)
         });
     }
-    let mut all = Histogram::<u64>::new(3)?;
+    let mut all = Histogram::<u64>::new_with_bounds(1, LONGEST_US, 3)?;
     while let Some(worker) = workers.join_next().await {
         all.add(worker.context("a worker panicked")??)?;
     }

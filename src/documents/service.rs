@@ -13,6 +13,7 @@ use crate::store::{Expect, Idempotency, Store, Versioned, Write};
 use crate::types::{
     DocumentUniqueId, EntryUuid, HomeCommunityId, PatientIdentifier, RepositoryUniqueId,
 };
+use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 
 use super::filter;
@@ -46,6 +47,20 @@ pub struct Found {
 }
 
 impl Found {
+    /// Whether it is flagged UNDELIVERED (未提供): never given to another community.
+    pub fn is_undelivered(&self) -> bool {
+        self.entry
+            .national_flags
+            .contains(&i32::from(cpb::NationalFlag::Undelivered))
+    }
+
+    /// Whether `permit` lets it out.
+    pub fn is_covered(&self, permit: &Permit) -> bool {
+        let (class, confidentiality) = self.sensitivity();
+        permit.covers(class, confidentiality)
+            && !(permit.leaves_community() && self.is_undelivered())
+    }
+
     /// Class code and confidentiality, for the decision.
     pub fn sensitivity(&self) -> (&str, crate::types::Confidentiality) {
         let class = self
@@ -235,10 +250,7 @@ impl Documents {
             let Some(found) = found(versioned) else {
                 continue;
             };
-            let (class, confidentiality) = found.sensitivity();
-            if permit.covers(class, confidentiality)
-                && filter::matches(&found.entry, sequence, filter)
-            {
+            if found.is_covered(permit) && filter::matches(&found.entry, sequence, filter) {
                 page.entries.push(found.entry);
             }
         }

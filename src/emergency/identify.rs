@@ -66,7 +66,7 @@ impl Candidates {
             Subject::LinkageId(id) => self.certain(id.parse().ok())?,
             Subject::PatientId(id) => {
                 let identifier = identifier(Some(id), "patient_id")?;
-                self.certain(self.identity.linkage(&identifier)?)?
+                self.certain(self.identity.linkage(&identifier))?
             }
             Subject::InsuredPerson(coverage) => self.identity.search(&ipb::Demographics {
                 coverages: vec![coverage.clone()],
@@ -210,7 +210,7 @@ impl Candidates {
             Subject::LinkageId(id) => id.parse().map_err(|_| unknown()),
             Subject::PatientId(id) => {
                 let identifier = identifier(Some(id), "patient.patient_id")?;
-                self.identity.linkage(&identifier)?.ok_or_else(unknown)
+                self.identity.linkage(&identifier).ok_or_else(unknown)
             }
             Subject::CandidateRef(reference) => {
                 let references = self

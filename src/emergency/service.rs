@@ -12,7 +12,7 @@ use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
 use crate::federation::peers::{Peers, relayed};
 use crate::identity::{Identity, identifier, identifier_message};
 use crate::store::Store;
-use crate::types::{LinkageId, PartialDate, PatientIdentifier};
+use crate::types::{Confidentiality, LinkageId, PartialDate, PatientIdentifier};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::emergency as pb;
@@ -20,7 +20,7 @@ use crate::wire::pb::federation as fpb;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 use crate::wire::pb::identity as ipb;
 
-use super::extract::{Outcome, Source, extract};
+use super::extract::{NotUnderstood, Outcome, Source, extract};
 use super::grants::Grants;
 use super::identify::Candidates;
 use super::merge::{Part, merge};
@@ -98,11 +98,16 @@ impl Emergency {
         let Some(found) = self.documents.by_uuid(&uuid)? else {
             return Ok(());
         };
-        let reason = match self.extracted(permit, &found, response)? {
-            Outcome::Readable => String::new(),
-            Outcome::NotUnderstood(reason) => reason.to_string(),
+        let (outcome, not_taken) = self.extracted(permit, &found, response)?;
+        let (used, reason) = match outcome {
+            Outcome::Readable if not_taken == 0 => (true, String::new()),
+            Outcome::Readable => (
+                true,
+                format!("read in part: {not_taken} entries not understood"),
+            ),
+            Outcome::NotUnderstood(reason) => (false, reason.code().to_owned()),
         };
-        response.documents.push(listed(entry, reason));
+        response.documents.push(listed(entry, used, reason));
         Ok(())
     }
 
@@ -111,9 +116,9 @@ impl Emergency {
         permit: &Permit,
         found: &Found,
         response: &mut fpb::GetSummaryItemsResponse,
-    ) -> Result<Outcome> {
+    ) -> Result<(Outcome, usize)> {
         if found.entry.size.unwrap_or(u64::MAX) > MAX_BYTES {
-            return Ok(Outcome::NotUnderstood("too large to be read".into()));
+            return Ok((Outcome::NotUnderstood(NotUnderstood::TooLarge), 0));
         }
         let content = self.documents.content(permit, found, MAX_BYTES)?;
         let format = found
@@ -126,10 +131,18 @@ impl Emergency {
             format_code: format,
             entry: &found.entry,
             content: &content,
+            as_of: self.clock.now(),
         });
-        response.items.extend(extracted.items);
+        // Items inside a document can be more confidential than the document.
+        for item in extracted.items {
+            if confidentiality(&item) <= permit.ceiling() {
+                response.items.push(item);
+            } else {
+                response.partly_withheld = true;
+            }
+        }
         response.absences.extend(extracted.absences);
-        Ok(extracted.outcome)
+        Ok((extracted.outcome, extracted.not_taken))
     }
 
     /// Every identifier of a person.
@@ -251,8 +264,21 @@ impl Emergency {
     }
 }
 
-/// A document as it is listed beside the items, with why it was not read.
-fn listed(entry: &dpb::DocumentEntry, reason: String) -> pb::ListedDocument {
+/// What an item asks of its reader.
+fn confidentiality(item: &pb::SummaryItem) -> Confidentiality {
+    match item.confidentiality() {
+        cpb::Confidentiality::Restricted => Confidentiality::Restricted,
+        cpb::Confidentiality::VeryRestricted => Confidentiality::VeryRestricted,
+        cpb::Confidentiality::Unspecified
+        | cpb::Confidentiality::Unrestricted
+        | cpb::Confidentiality::Low
+        | cpb::Confidentiality::Moderate
+        | cpb::Confidentiality::Normal => Confidentiality::Normal,
+    }
+}
+
+/// A document as it is listed beside the items, with why it was not read, or not wholly.
+fn listed(entry: &dpb::DocumentEntry, used: bool, reason: String) -> pb::ListedDocument {
     let title = entry.title.as_ref().and_then(|title| title.values.first());
     let institution = entry
         .authors
@@ -271,7 +297,7 @@ fn listed(entry: &dpb::DocumentEntry, reason: String) -> pb::ListedDocument {
             home_community_id: entry.home_community_id.clone(),
             ..cpb::InstitutionRef::default()
         }),
-        used: reason.is_empty(),
+        used,
         reason,
     }
 }

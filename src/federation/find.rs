@@ -95,21 +95,21 @@ impl Federation {
         let linkage = if linkage_id.is_empty() {
             let identifier = identifier(patient, "patient_id")?;
             self.identity
-                .linkage(&identifier)?
+                .linkage(&identifier)
                 .ok_or_else(super::unknown_patient)?
         } else {
             linkage_id.parse::<LinkageId>().map_err(|error| {
                 Error::field(Reason::InvalidField, "linkage_id", error.to_string())
             })?
         };
-        let records = self.identity.records(linkage)?;
-        if records.is_empty() {
+        let identifiers = self.identity.identifiers(linkage);
+        if identifiers.is_empty() {
             return Err(super::unknown_patient());
         }
-        records
-            .iter()
-            .map(|record| identifier(record.identifier.as_ref(), "identifier"))
-            .collect()
+        Ok(identifiers
+            .into_iter()
+            .map(|(identifier, _)| identifier)
+            .collect())
     }
 
     /// The communities to ask: those the locator knows to hold something, or those named.

@@ -3,14 +3,14 @@
 
 use std::collections::{HashMap, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::store::{AppliedWrite, Follower, Row as _, Sequence};
-use crate::types::LinkageId;
+use crate::types::{LinkageId, PatientIdentifier};
 
 use super::compare::{NameKey, Traits};
 use super::tables::PatientRow;
-use super::traits::traits;
+use super::traits::{identifier, traits};
 
 /// A patient's tag: keyed hash of the identifier.
 pub(crate) type PatientTag = [u8; 16];
@@ -21,6 +21,9 @@ const MAX_POSTINGS: usize = 2_000;
 /// One record, as the index knows it.
 pub(crate) struct Entry {
     pub(crate) tag: PatientTag,
+    /// The identifier and its community, once the record is committed. A record without is one whose
+    /// feed is still on its way to the disk: matching sees it, queries do not.
+    pub(crate) shown: Option<(PatientIdentifier, Arc<str>)>,
     pub(crate) linkage: LinkageId,
     pub(crate) traits: Traits,
     pub(crate) not_same: Vec<PatientTag>,
@@ -50,6 +53,20 @@ impl Index {
             .into_iter()
             .flatten()
             .filter_map(|id| self.at(*id))
+    }
+
+    /// The linkage id of a committed record.
+    pub(crate) fn linkage(&self, tag: &PatientTag) -> Option<LinkageId> {
+        self.get(tag)
+            .filter(|entry| entry.shown.is_some())
+            .map(|entry| entry.linkage)
+    }
+
+    /// The committed identifiers of a person, with their communities.
+    pub(crate) fn identifiers(&self, linkage: LinkageId) -> Vec<(PatientIdentifier, Arc<str>)> {
+        self.members(linkage)
+            .filter_map(|entry| entry.shown.clone())
+            .collect()
     }
 
     /// Records sharing at least one linking key; each once.
@@ -82,15 +99,18 @@ impl Index {
     pub(crate) fn put(
         &mut self,
         tag: PatientTag,
+        shown: Option<(PatientIdentifier, Arc<str>)>,
         linkage: LinkageId,
         traits: Traits,
         not_same: Vec<PatientTag>,
     ) {
-        if let Some(entry) = self.get(&tag)
+        if let Some(id) = self.by_tag.get(&tag)
+            && let Some(Some(entry)) = self.entries.get_mut(*id as usize)
             && entry.linkage == linkage
             && entry.traits == traits
             && entry.not_same == not_same
         {
+            entry.shown = shown;
             return;
         }
         self.remove(&tag);
@@ -110,6 +130,7 @@ impl Index {
         if let Some(slot) = self.entries.get_mut(id as usize) {
             *slot = Some(Entry {
                 tag,
+                shown,
                 linkage,
                 traits,
                 not_same,
@@ -272,6 +293,14 @@ impl Search {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Forgets a record whose feed failed before it was committed.
+    pub(crate) fn forget_pending(&self, tag: &PatientTag) {
+        let mut index = self.write();
+        if index.get(tag).is_some_and(|entry| entry.shown.is_none()) {
+            index.remove(tag);
+        }
+    }
+
     /// Puts a row of the patient table.
     pub(crate) fn put_row(&self, row: &PatientRow) {
         let (Ok(tag), Ok(linkage)) = (
@@ -295,8 +324,14 @@ impl Search {
             .not_same
             .iter()
             .filter_map(|tag| tag.as_slice().try_into().ok());
+        let Ok(identifier) = identifier(patient.identifier.as_ref(), "identifier") else {
+            tracing::error!("a patient row without a readable identifier");
+            return;
+        };
+        let shown = Some((identifier, patient.home_community_id.as_str().into()));
         index.put(
             tag,
+            shown,
             LinkageId::from_bytes(linkage),
             known,
             not_same.collect(),

@@ -172,9 +172,10 @@ impl Identity {
             review_task_ids,
             ..pb::FeedPatientResponse::default()
         };
-        let mut response = call
+        let committed = call
             .commit(&self.store, now, writes, idempotency, response)
-            .await?;
+            .await;
+        let mut response = committed.inspect_err(|_| self.search.forget_pending(&tag))?;
         response.version = self
             .store
             .get::<PatientRow>(&tag)?
@@ -247,11 +248,11 @@ impl Identity {
         } else {
             pb::FeedOutcome::Review
         };
-        let not_same = not_same
-            .iter()
-            .filter_map(|tag| tag.as_slice().try_into().ok())
-            .collect();
-        index.put(tag, linkage, traits.clone(), not_same);
+        if known.is_none() {
+            // Two feeds of one person at the same moment meet here. A known record is not touched
+            // before its revision is committed.
+            index.put(tag, None, linkage, traits.clone(), Vec::new());
+        }
         let evidence = evidence.or_else(|| known.and_then(|known| known.evidence.clone()));
         let reviews = reviews
             .into_iter()
@@ -301,11 +302,15 @@ impl Identity {
     }
 
     /// The person an identifier belongs to.
-    ///
-    /// # Errors
-    /// The store.
-    pub fn linkage(&self, identifier: &PatientIdentifier) -> Result<Option<LinkageId>> {
-        self.row(identifier)?.as_ref().map(linkage_of).transpose()
+    pub fn linkage(&self, identifier: &PatientIdentifier) -> Option<LinkageId> {
+        self.search.read().linkage(&self.tag(identifier))
+    }
+
+    /// A person's identifiers with their communities (ITI-9); none if the linkage id is nobody's.
+    pub fn identifiers(&self, linkage: LinkageId) -> Vec<(PatientIdentifier, Arc<str>)> {
+        let mut identifiers = self.search.read().identifiers(linkage);
+        identifiers.sort();
+        identifiers
     }
 
     fn row(&self, identifier: &PatientIdentifier) -> Result<Option<PatientRow>> {

@@ -158,6 +158,21 @@ pub fn refusal_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e Refusal
     }
 }
 
+/// The rule by which a handshake failed: of our judgement, `no-certificate` if the client showed
+/// none, or `tls` for what rustls itself refused.
+pub fn rule_of(error: &io::Error) -> &'static str {
+    if let Some(refusal) = refusal_of(error) {
+        return refusal.rule();
+    }
+    let tls = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
+    match tls {
+        Some(Error::NoCertificatesPresented) => Refusal::NoCertificate.rule(),
+        _ => "tls",
+    }
+}
+
 fn provider() -> Arc<CryptoProvider> {
     Arc::new(aws_lc_rs::default_provider())
 }

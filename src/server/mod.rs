@@ -29,8 +29,8 @@ use crate::config::Listen;
 use crate::directory::CertifiedPeer;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
-use crate::pki::tls::{certify_peer, server_config};
-use crate::pki::{NodeIdentity, Refusal, TrustHandle, Usage};
+use crate::pki::tls::{certify_peer, rule_of, server_config};
+use crate::pki::{NodeIdentity, TrustHandle, Usage};
 
 /// Windows of one stream and of a connection: enough for a metropolitan link, and the bound of what
 /// one connection can make this node hold.
@@ -186,7 +186,7 @@ impl Edge {
             .acceptor
             .accept(stream)
             .await
-            .map_err(|error| rule(&error))?;
+            .map_err(|error| rule_of(&error))?;
         drop(permit);
         let certificates = tls.get_ref().1.peer_certificates();
         let clock = self.clock.as_ref();
@@ -218,11 +218,6 @@ impl Edge {
             tracing::debug!(%error, "a connection ended with an error");
         }
     }
-}
-
-/// The rule by which our verifier refused, or what kind of TLS failure it was.
-fn rule(error: &std::io::Error) -> &'static str {
-    crate::pki::tls::refusal_of(error).map_or("tls", Refusal::rule)
 }
 
 /// HTTP/2 with every limit set.

@@ -125,11 +125,13 @@ async fn report(
     super::identity::own_domain(&gateway, &call, &id)?;
     // At the hub the person has identifiers in other domains too; the report covers them all.
     let mut patients = vec![gateway.identity.tag(&id).to_vec()];
-    if let Some(linkage) = gateway.identity.linkage(&id)? {
-        for record in gateway.identity.records(linkage)? {
-            let other = identifier(record.identifier.as_ref(), "identifier")?;
-            patients.push(gateway.identity.tag(&other).to_vec());
-        }
+    if let Some(linkage) = gateway.identity.linkage(&id) {
+        let others = gateway.identity.identifiers(linkage);
+        patients.extend(
+            others
+                .iter()
+                .map(|(other, _)| gateway.identity.tag(other).to_vec()),
+        );
     }
     call.note(|record| record.patient = patients.first().cloned());
     let filter = Filter {

@@ -283,7 +283,8 @@ fn readable(
         .guard
         .authorize_for(call, Action::ReadDocument, about)
     {
-        Ok(permit) => Ok(Some((found, permit))),
+        Ok(permit) if found.is_covered(&permit) => Ok(Some((found, permit))),
+        Ok(_) => Ok(None),
         Err(error) if error.reason() == Reason::NotPermitted => Ok(None),
         Err(error) => Err(error),
     }

@@ -124,7 +124,7 @@ async fn query(
             }
             let tag = gateway.identity.tag(&id);
             call.note(|record| record.patient = Some(tag.to_vec()));
-            gateway.identity.linkage(&id)?.ok_or_else(unknown)?
+            gateway.identity.linkage(&id).ok_or_else(unknown)?
         }
         Subject::LinkageId(id) => linkage_id(id)?,
     };
@@ -136,26 +136,24 @@ async fn query(
                 Error::field(Reason::InvalidOid, field, error.to_string())
             })?;
     }
-    let records = gateway.identity.records(linkage)?;
-    if records.is_empty() {
+    let known = gateway.identity.identifiers(linkage);
+    if known.is_empty() {
         return Err(unknown());
     }
-    let wanted = |authority: &String| {
-        request.target_domains.is_empty() || request.target_domains.contains(authority)
+    let wanted = |authority: &str| {
+        request.target_domains.is_empty()
+            || request
+                .target_domains
+                .iter()
+                .any(|domain| domain == authority)
     };
     let mut response = pb::QueryIdentifiersResponse {
         linkage_id: linkage.to_string(),
         ..pb::QueryIdentifiersResponse::default()
     };
-    for record in records {
-        let Some(id) = record
-            .identifier
-            .filter(|id| wanted(&id.assigning_authority))
-        else {
-            continue;
-        };
-        response.identifiers.push(id);
-        response.home_community_ids.push(record.home_community_id);
+    for (id, community) in known.iter().filter(|(id, _)| wanted(id.authority.as_str())) {
+        response.identifiers.push(identifier_message(id));
+        response.home_community_ids.push(community.to_string());
     }
     call.note(|record| record.items = count(response.identifiers.len()));
     Ok(response)
@@ -287,7 +285,7 @@ async fn get(
             let id = identifier(Some(id), "identifier")?;
             let tag = gateway.identity.tag(&id);
             call.note(|record| record.patient = Some(tag.to_vec()));
-            let linkage = gateway.identity.linkage(&id)?.ok_or_else(unknown)?;
+            let linkage = gateway.identity.linkage(&id).ok_or_else(unknown)?;
             (linkage, gateway.identity.record(&id)?)
         }
         Subject::LinkageId(id) => (linkage_id(id)?, None),

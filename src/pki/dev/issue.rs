@@ -361,6 +361,7 @@ fn revoked_entry(serial: Vec<u8>, revoked_at: &str) -> Result<Entry, DevError> {
         serial,
         revoked_at,
         reason: CESSATION_OF_OPERATION,
+        extensions: Vec::new(),
     })
 }
 
@@ -389,6 +390,7 @@ pub(super) fn root_crl(
             extension::crl_number(state.crl_number),
             extension::authorities_only(&arl_point(profile)),
         ],
+        algorithm: None,
     })
 }
 
@@ -416,5 +418,6 @@ pub(super) fn issuing_crl(
             extension::authority_key(&issuing.key.key_id(), &root.subject, &issuing.serial),
             extension::crl_number(state.crl_number),
         ],
+        algorithm: None,
     })
 }

@@ -219,6 +219,8 @@ pub(crate) struct Entry {
     pub(crate) revoked_at: Timestamp,
     /// reasonCode (RFC 5280 §5.3.1); 5 is cessationOfOperation.
     pub(crate) reason: u8,
+    /// More extensions; for the refusal corpus.
+    pub(crate) extensions: Vec<Extension>,
 }
 
 /// Everything in a revocation list but the signature.
@@ -229,12 +231,17 @@ pub(crate) struct ListTemplate {
     pub(crate) next_update: Option<Timestamp>,
     pub(crate) entries: Vec<Entry>,
     pub(crate) extensions: Vec<Extension>,
+    /// `AlgorithmIdentifier`, if another than the key's; for the refusal corpus.
+    pub(crate) algorithm: Option<Vec<u8>>,
 }
 
 impl ListTemplate {
     /// The list, signed with `key`.
     pub(crate) fn sign(&self, key: &DevKey) -> Result<Vec<u8>, DevError> {
-        let algorithm = key.signature_algorithm();
+        let algorithm = self
+            .algorithm
+            .clone()
+            .unwrap_or_else(|| key.signature_algorithm());
         let mut parts = vec![
             der::element(tag::INTEGER, &[1]),
             algorithm.clone(),
@@ -246,10 +253,12 @@ impl ListTemplate {
             let entries = self.entries.iter().map(|entry| {
                 let reason = der::element(tag::ENUMERATED, &[entry.reason]);
                 let reason = Extension::new("2.5.29.21", false, reason);
+                let more = entry.extensions.iter();
+                let extensions = std::iter::once(&reason).chain(more).map(Extension::to_der);
                 der::sequence([
                     der::unsigned(&entry.serial),
                     time(entry.revoked_at),
-                    der::sequence([reason.to_der()]),
+                    der::sequence(extensions),
                 ])
             });
             parts.push(der::sequence(entries));

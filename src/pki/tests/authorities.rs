@@ -149,6 +149,16 @@ fn authorities_that_break_a_rule_are_not_loaded() {
             .unwrap_err()
             .contains("not self-signed")
     );
+    let forged = CertificateDer::from({
+        let mut forged = branch.authority.clone();
+        forged.issuer.clone_from(&forged.subject);
+        forged.sign(&lab.pki.root.key).unwrap()
+    });
+    assert!(
+        load(&[forged], &[])
+            .unwrap_err()
+            .contains("not self-signed")
+    );
     let leaf = branch.leaf_der();
     assert!(
         load(from_ref(&root), &[leaf])
@@ -175,6 +185,7 @@ fn a_configured_authority_with_its_list_is_accepted_and_revocable() {
         serial: branch.leaf.serial.clone(),
         revoked_at: lab.now(),
         reason: 1,
+        extensions: vec![],
     });
     assert_eq!(rule(&branch.judged(&lab, Usage::Institution)), "revoked");
 }
@@ -208,6 +219,42 @@ fn path_length_is_kept() {
         ];
         let outcome = judge(&chain, &lab.trust(), Usage::Institution, lab.now());
         assert_eq!(rule(&outcome), expected, "{limit:?}: {outcome:?}");
+    }
+}
+
+#[test]
+fn a_path_is_no_longer_than_the_limit() {
+    let lab = Lab::new();
+    // root, CA 0, …, CA n - 1, leaf; all configured, only the leaf presented.
+    for (count, expected) in [(3, "crl-missing"), (4, "chain-length")] {
+        let mut authorities = Vec::new();
+        let top = Branch::new(&lab, Kind::Institution);
+        let mut above = (top.authority.issuer.clone(), None::<DevKey>);
+        for index in 0..count {
+            let key = DevKey::generate(KeyAlgorithm::EcdsaP256).unwrap();
+            let mut authority = lab.pki.authority_template(&key, 500 + index).unwrap();
+            authority.issuer.clone_from(&above.0);
+            authority.subject = name([("2.5.4.3", format!("CA {index}").as_str())]);
+            drop_extension(&mut authority, AKI);
+            let signer = above.1.as_ref().unwrap_or(&lab.pki.root.key);
+            authorities.push(CertificateDer::from(authority.sign(signer).unwrap()));
+            above = (authority.subject, Some(key));
+        }
+        let mut leaf = top.leaf.clone();
+        leaf.issuer.clone_from(&above.0);
+        drop_extension(&mut leaf, AKI);
+        let chain = [CertificateDer::from(
+            leaf.sign(above.1.as_ref().unwrap()).unwrap(),
+        )];
+        let store = TrustStore::from_der(
+            &[lab.pki.root_certificate()],
+            &authorities,
+            &[],
+            Profiles::test().unwrap(),
+            TrustOptions::default(),
+        );
+        let outcome = judge(&chain, &store.unwrap(), Usage::Institution, lab.now());
+        assert_eq!(rule(&outcome), expected, "{count}: {outcome:?}");
     }
 }
 

@@ -14,6 +14,11 @@ fn scope(parts: Vec<Vec<u8>>) -> Extension {
     Extension::new("2.5.29.28", true, der::sequence(parts))
 }
 
+fn set_scope(list: &mut ListTemplate, scope: Extension) {
+    list.extensions.retain(|known| known.oid != scope.oid);
+    list.extensions.push(scope);
+}
+
 fn flag(number: u8) -> Vec<u8> {
     der::element(tag::primitive(number), &[0xff])
 }
@@ -131,6 +136,10 @@ fn lists_that_must_not_be_loaded() {
     let unknown = with(Extension::new("1.2.392.1", true, vec![5, 0])).unwrap_err();
     assert!(matches!(unknown, CrlError::Unsupported(_)));
     assert!(with(Extension::new("1.2.392.1", false, vec![5, 0])).is_ok());
+    let mut weak = list();
+    weak.algorithm = Some(der::sequence([der::oid("1.2.840.10045.4.1")]));
+    let weak = load(&lab, &weak).unwrap_err();
+    assert_eq!(weak, CrlError::SignatureAlgorithm("ecdsa-with-SHA1".into()));
     // Forged: the issuer's name, another key.
     let forged: CertificateRevocationListDer<'static> =
         list().sign(&lab.pki.root.key).unwrap().into();
@@ -138,6 +147,41 @@ fn lists_that_must_not_be_loaded() {
         lab.trust().with_crls(&[forged]),
         Err(CrlError::Signer { .. })
     ));
+}
+
+#[test]
+fn an_entry_of_another_issuer_makes_a_list_indirect() {
+    let lab = Lab::new();
+    for (critical, accepted) in [(false, true), (true, false)] {
+        let mut list = lab.pki.issuing_crl_template(lab.now()).unwrap();
+        list.entries.push(crate::pki::dev::template::Entry {
+            serial: vec![9],
+            revoked_at: lab.now(),
+            reason: 1,
+            extensions: vec![Extension::new("2.5.29.29", critical, vec![0x30, 0])],
+        });
+        assert_eq!(load(&lab, &list).is_ok(), accepted);
+    }
+}
+
+#[test]
+fn a_list_speaks_for_the_key_that_signed_it() {
+    let lab = Lab::new();
+    let first = Branch::new(&lab, Kind::Institution);
+    let second = Branch::new(&lab, Kind::Institution);
+    let [arl, _] = lab.pki.crls();
+    for (list, expected) in [(first.list_der(), "ok"), (second.list_der(), "crl-missing")] {
+        let store = TrustStore::from_der(
+            &[lab.pki.root_certificate()],
+            &[first.authority_der(&lab), second.authority_der(&lab)],
+            &[arl.clone(), list],
+            Profiles::test().unwrap(),
+            TrustOptions::default(),
+        )
+        .unwrap();
+        let outcome = judge(&[first.leaf_der()], &store, Usage::Institution, lab.now());
+        assert_eq!(rule(&outcome), expected);
+    }
 }
 
 #[test]
@@ -219,6 +263,28 @@ fn an_issuing_distribution_point_limits_what_a_list_covers() {
 }
 
 #[test]
+fn a_list_of_users_says_nothing_of_authorities() {
+    let mut lab = Lab::new();
+    let chain = lab.issue(Kind::Institution, Variant::Ok);
+    let [_, crl] = lab.pki.crls();
+    for (part, expected) in [(flag(1), "crl-missing"), (flag(2), "ok")] {
+        let mut arl = lab.pki.root_crl_template(lab.now()).unwrap();
+        set_scope(&mut arl, scope(vec![part]));
+        let arl = arl.sign(&lab.pki.root.key).unwrap().into();
+        let store = TrustStore::from_der(
+            &[lab.pki.root_certificate()],
+            &[lab.pki.issuing_certificate()],
+            &[arl, crl.clone()],
+            Profiles::test().unwrap(),
+            TrustOptions::default(),
+        )
+        .unwrap();
+        let outcome = judge(&chain, &store, Usage::Institution, lab.now());
+        assert_eq!(rule(&outcome), expected);
+    }
+}
+
+#[test]
 fn damaged_lists_are_refused_without_a_panic() {
     let mut lab = Lab::new();
     for _ in 0..3 {
@@ -247,6 +313,10 @@ fn verdicts_are_remembered_within_a_generation_and_their_time_only() {
     let second = handle.judge(&chain, Usage::Institution, lab.now()).unwrap();
     assert!(Arc::ptr_eq(&first, &second));
     assert!(handle.judge(&chain, Usage::Server, lab.now()).is_err());
+    // A clock set back below the certificate's start is not answered from memory.
+    let earlier = first.not_before - Duration::from_secs(1);
+    let outcome = handle.judge(&chain, Usage::Institution, earlier);
+    assert_eq!(outcome.unwrap_err().rule(), "not-yet-valid");
     // Past the list's life the remembered verdict does not serve.
     let later = lab.now() + days(5);
     assert_eq!(

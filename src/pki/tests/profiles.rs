@@ -281,3 +281,62 @@ fn subjects() {
         ),
     ]);
 }
+
+#[test]
+fn profiles_are_data() {
+    let lab = Lab::new();
+    let text = include_str!("../profiles.toml");
+    let required = text.replace(
+        r#"institution_code = "optional""#,
+        r#"institution_code = "required""#,
+    );
+    let judged = |text: &str, change: &dyn Fn(&mut Template)| {
+        let store = TrustStore::from_der(
+            &[lab.pki.root_certificate()],
+            &[lab.pki.issuing_certificate()],
+            &lab.pki.crls(),
+            Profiles::parse(text, "test").unwrap(),
+            TrustOptions::default(),
+        )
+        .unwrap();
+        let chain = lab.altered(Kind::Institution, change);
+        rule(&judge(&chain, &store, Usage::Institution, lab.now()))
+    };
+    let nameless = |t: &mut Template| t.subject = name([(CN, "a")]);
+    assert_eq!(judged(text, &nameless), "ok");
+    assert_eq!(judged(&required, &nameless), "institution-code-missing");
+    assert_eq!(judged(&required, &|_| {}), "ok");
+    let lenient = text.replace(
+        r#"hc_role = { absent = "refuse""#,
+        r#"hc_role = { absent = "accept""#,
+    );
+    assert_eq!(judged(&lenient, &|t| drop_extension(t, ROLES)), "ok");
+}
+
+#[test]
+fn mistakes_in_a_profile_file_are_seen() {
+    let text = include_str!("../profiles.toml");
+    let person = r#""renkei-test-person"]"#;
+    for (from, to) in [
+        ("max_validity_days = 732", "max_validity_dayz = 732"),
+        (person, r#""renkei-test-nobody"]"#),
+        (person, r#""renkei-test-organisation"]"#),
+    ] {
+        assert!(text.contains(from));
+        assert!(
+            Profiles::parse(&text.replace(from, to), "test").is_err(),
+            "{to}"
+        );
+    }
+    assert!(Profiles::parse(text, "none").is_err());
+    let table = Profiles::hpki().unwrap();
+    let kinds = |kind| {
+        table
+            .roles()
+            .iter()
+            .filter(|role| role.kind() == kind)
+            .count()
+    };
+    assert_eq!(kinds(crate::pki::RoleKind::National), 27);
+    assert_eq!(kinds(crate::pki::RoleKind::Manager), 5);
+}

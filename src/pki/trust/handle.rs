@@ -78,16 +78,53 @@ impl TrustHandle {
             }
         }
         let certified = Arc::new(judge(chain, &store, usage, now)?);
+        self.remember(store.generation(), key, now, &certified);
+        Ok(certified)
+    }
+
+    /// Keeps a verdict under the generation it was made by, which may be over by now.
+    fn remember(
+        &self,
+        generation: u64,
+        key: ([u8; 32], Usage),
+        judged_at: Timestamp,
+        certified: &Arc<Certified>,
+    ) {
         let verdict = Verdict {
-            generation: store.generation(),
-            judged_at: now,
-            certified: Arc::clone(&certified),
+            generation,
+            judged_at,
+            certified: Arc::clone(certified),
         };
         let mut verdicts = self.verdicts.lock().unwrap_or_else(PoisonError::into_inner);
         if verdicts.len() >= CACHED_VERDICTS {
             verdicts.clear();
         }
         verdicts.insert(key, verdict);
-        Ok(certified)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{Clock as _, ManualClock};
+    use crate::pki::TrustOptions;
+    use crate::pki::dev::{DevPki, IssueRequest, Kind};
+
+    #[test]
+    fn a_verdict_that_comes_late_over_a_reload_is_not_used() {
+        let clock = Arc::new(ManualClock::at("2026-06-15T03:00:00Z".parse().unwrap()));
+        let mut pki = DevPki::in_memory(clock.clone()).unwrap();
+        let issued = pki
+            .issue(&IssueRequest::new(Kind::Institution, "a", "A"))
+            .unwrap();
+        let now = clock.now();
+        let old = pki.trust_store(TrustOptions::default()).unwrap();
+        let certified = Arc::new(judge(&issued.chain, &old, Usage::Institution, now).unwrap());
+        pki.revoke("a").unwrap();
+        let handle = TrustHandle::new(pki.trust_store(TrustOptions::default()).unwrap());
+        let key = (sha256(&issued.chain[0]), Usage::Institution);
+        handle.remember(old.generation(), key, now, &certified);
+        let outcome = handle.judge(&issued.chain, Usage::Institution, now);
+        assert_eq!(outcome.unwrap_err().rule(), "revoked");
     }
 }
