@@ -158,15 +158,14 @@ async fn dial(
 
 /// Says where the connection failed and why; keeps the cause, so that a refused certificate shows.
 fn connect_problem(address: &Address, error: tonic::transport::Error) -> anyhow::Error {
+    if crate::pki::tls::refusal_of(&error).is_some() {
+        return anyhow::Error::new(error).context(format!("cannot connect to {address}"));
+    }
     let mut deepest: &(dyn std::error::Error + 'static) = &error;
     while let Some(next) = deepest.source() {
         deepest = next;
     }
-    let text = format!("cannot connect to {address}: {deepest}");
-    if crate::pki::tls::refusal_of(&error).is_some() {
-        return anyhow::Error::new(error).context(text);
-    }
-    Problem::new(text)
+    Problem::new(format!("cannot connect to {address}: {deepest}"))
         .hint("is the node running, and `endpoint` of the profile right?")
         .into()
 }

@@ -102,6 +102,8 @@ impl Failure {
             ..Self::default()
         };
         if let Some(refusal) = refusal {
+            // What lies between is the TLS library's way of carrying it.
+            failure.message = plain(&format!("{error}: {refusal}"));
             failure.reason = Some(refusal.rule().to_owned());
             failure.hint = Some("the node's certificate is not accepted: check `roots`, `crls`, `server_pin` and `endpoint` of the profile".to_owned());
         }
@@ -236,7 +238,7 @@ fn registry_errors(status: &Status) -> Vec<RegistryProblem> {
 fn hint(status: &Status, reason: Option<&str>, retry: Option<Duration>) -> Option<String> {
     let text = match (reason, status.code()) {
         (Some("UNREGISTERED_CERTIFICATE"), _) => {
-            "no active participant is registered for this certificate: the operator adds its pin with `renkei directory apply`"
+            "the operator registers its pin with `renkei directory apply`"
         }
         (Some("INVALID_ASSERTION"), _) => {
             "check `[person]` of the profile: `audience` must hold the node's homeCommunityId; and compare the clocks"
@@ -255,7 +257,8 @@ fn hint(status: &Status, reason: Option<&str>, retry: Option<Duration>) -> Optio
             "the certificate or the assertion is not accepted: try `renkei token` and `renkei pki check`"
         }
         (_, Code::Aborted) => "it changed meanwhile: read it again and repeat",
-        (_, Code::DeadlineExceeded) => "give more time with --timeout",
+        // The client library calls it cancelled when its own time is up.
+        (_, Code::DeadlineExceeded | Code::Cancelled) => "give more time with --timeout",
         (_, Code::Unavailable | Code::ResourceExhausted) => match retry {
             Some(after) => return Some(format!("try again in {} s", after.as_secs().max(1))),
             None => "is the node running? try again",

@@ -4,12 +4,15 @@
 //! understood, 3 only a part was done (a region did not answer, some of several inputs failed).
 
 mod args;
+mod audit;
 mod bench;
 mod client;
 mod completeness;
 mod connection;
 mod consent;
 mod demo;
+mod directory;
+pub mod directory_file;
 mod document;
 mod emergency;
 mod failure;
@@ -69,7 +72,10 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  renkei config example hub > hub.toml\n  renkei config check hub.toml"
+    )]
     Config(serve::ConfigCommand),
     Demo(demo::Demo),
     /// The development PKI, and any certificate judged as the gateway would
@@ -81,9 +87,11 @@ enum Command {
     Document(document::Document),
     Emergency(emergency::Emergency),
     Consent(consent::Consent),
+    Audit(audit::Audit),
+    Directory(directory::Directory),
     Node(node::Node),
     Token(token::Token),
-    #[command(subcommand)]
+    #[command(subcommand, after_help = "Example:\n  renkei bench rpc --json")]
     Bench(bench::Bench),
 }
 
@@ -98,6 +106,8 @@ impl Command {
             Self::Document(command) => client(command.run(out)),
             Self::Emergency(command) => client(command.run(out)),
             Self::Consent(command) => client(command.run(out)),
+            Self::Audit(command) => client(command.run(out)),
+            Self::Directory(command) => client(command.run(out)),
             Self::Node(command) => client(command.run(out)),
             Self::Token(command) => command.run(out),
             Self::Bench(command) => command.run(out),
@@ -142,10 +152,12 @@ fn misused(error: &clap::Error) -> ExitCode {
     }
     let out = Output::new(std::env::args_os().any(|arg| arg == "--json"));
     let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
+    let first = text.lines().take_while(|line| !line.is_empty());
+    let first: Vec<&str> = first.map(str::trim).collect();
+    let first = first.join(" ");
     let failure = Failure {
         code: "USAGE".to_owned(),
-        message: first.strip_prefix("error: ").unwrap_or(first).to_owned(),
+        message: first.strip_prefix("error: ").unwrap_or(&first).to_owned(),
         ..Failure::default()
     };
     drop(out.object(&json!({ "error": failure })));

@@ -51,6 +51,7 @@ named! {
     consent::ConsentModel: "CONSENT_MODEL_";
     consent::ConsentStatus: "CONSENT_STATUS_";
     consent::DataClass: "DATA_CLASS_";
+    directory::Capability: "CAPABILITY_";
     directory::BreakerState: "BREAKER_STATE_";
     directory::CommunityKind: "COMMUNITY_KIND_";
     directory::InstitutionKind: "INSTITUTION_KIND_";

@@ -144,7 +144,9 @@ fn show(out: Output, answer: &IdentifyPatientResponse) -> Result<()> {
 }
 
 fn why(candidate: &EmergencyCandidate) -> String {
+    // What one side does not have says nothing.
     let fields = candidate.evidence.iter();
+    let fields = fields.filter(|one| one.level() != AgreementLevel::Missing);
     join(
         fields.map(|one| format!("{} {}", one.field, label::<AgreementLevel>(one.level))),
         ", ",

@@ -156,6 +156,9 @@ fn show(text: &mut Text, summary: &EmergencySummary) {
     }
     text.gap();
     text.table(&items(&summary.items));
+    if summary.items.is_empty() {
+        text.line("No items; that is not a statement about the patient.");
+    }
     if !summary.absences.is_empty() {
         text.gap();
         text.table(&absences(&summary.absences));

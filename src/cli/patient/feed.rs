@@ -139,7 +139,7 @@ impl LineResult {
         match answer {
             Ok(answer) => Self {
                 line,
-                outcome: Some(answer.outcome().word()),
+                outcome: Some(answer.outcome().as_str_name()),
                 linkage_id: Some(answer.linkage_id),
                 version: Some(answer.version),
                 review_task_ids: answer.review_task_ids,
@@ -194,7 +194,7 @@ impl Tally {
         out.human(|text| {
             text.field("Fed", self.fed.to_string());
             for (outcome, count) in &self.outcomes {
-                let all = FeedOutcome::all().find(|one| one.word() == *outcome);
+                let all = FeedOutcome::all().find(|one| one.as_str_name() == *outcome);
                 let name = all.map_or_else(String::new, |one| label::<FeedOutcome>(one.into()));
                 text.field(&format!("  {name}"), count.to_string());
             }

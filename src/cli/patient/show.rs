@@ -56,13 +56,21 @@ pub(crate) fn evidence(text: &mut Text, evidence: Option<&MatchEvidence>) {
         table.row([
             field.field.clone(),
             label::<AgreementLevel>(field.level),
-            format!("{:+.1}", field.bits),
+            bits(field.bits),
             field.explanation.clone(),
         ]);
     }
     if table.len() > 0 {
         text.gap();
         text.table(&table);
+    }
+}
+
+/// A weight; nothing for none.
+fn bits(bits: f64) -> String {
+    match bits.abs() < 0.05 {
+        true => String::new(),
+        false => format!("{bits:+.1}"),
     }
 }
 
