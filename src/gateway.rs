@@ -23,6 +23,9 @@ use crate::store::{OpenReport, Options, Schema, Store};
 use crate::types::HomeCommunityId;
 use crate::wire::pb::directory::ApplyDirectoryRequest;
 
+/// Document streams at once, below the runtime's blocking threads (512).
+const MAX_STREAMS: usize = 256;
+
 /// A node's services.
 #[derive(Debug)]
 pub struct Gateway {
@@ -58,6 +61,8 @@ pub struct Gateway {
     pub audit: Audit,
     /// Calls at once.
     pub admission: Arc<Semaphore>,
+    /// Document streams at once: each holds a thread while it reads.
+    pub streams: Arc<Semaphore>,
     /// Work under way, waited for at a stop.
     pub tasks: TaskTracker,
     /// Tells background work to stop.
@@ -181,6 +186,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             audit: Audit::new(Arc::clone(&store), home.clone()),
             admission: Arc::new(Semaphore::new(config.listen.max_in_flight)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             started: clock.now(),
             stop: CancellationToken::new(),
             config,

@@ -160,7 +160,7 @@ impl Emergency {
     pub async fn summary(
         &self,
         call: &Arc<Call>,
-        linkage: LinkageId,
+        (linkage, grade): (LinkageId, ipb::MatchGrade),
         grant_id: &str,
     ) -> Result<pb::GetSummaryResponse> {
         let patients = self.patients(linkage)?;
@@ -180,7 +180,7 @@ impl Emergency {
         });
         let mut statuses = Vec::new();
         let mut parts = Vec::new();
-        let mut unreachable = Vec::new();
+        let (mut unreachable, mut withheld) = (Vec::new(), Vec::new());
         let mut partly_withheld = false;
         while let Some(answer) = asked.next().await {
             match answer.value {
@@ -192,6 +192,9 @@ impl Emergency {
                         absences: said.absences,
                         documents: said.documents,
                     });
+                }
+                None if answer.status.state() == cpb::RegionState::RefusedByPolicy => {
+                    withheld.push(answer.status.home_community_id.clone());
                 }
                 None => unreachable.push(answer.status.home_community_id.clone()),
             }
@@ -205,12 +208,17 @@ impl Emergency {
         let now = self.clock.now();
         let merged = merge(parts, now);
         let mut absences = merged.absences;
-        if !unreachable.is_empty() {
-            absences.push(pb::AbsenceStatement {
-                reason: pb::AbsenceReason::Unreachable.into(),
-                home_community_ids: unreachable,
-                ..pb::AbsenceStatement::default()
-            });
+        for (reason, home_community_ids) in [
+            (pb::AbsenceReason::Unreachable, unreachable),
+            (pb::AbsenceReason::Withheld, withheld),
+        ] {
+            if !home_community_ids.is_empty() {
+                absences.push(pb::AbsenceStatement {
+                    reason: reason.into(),
+                    home_community_ids,
+                    ..pb::AbsenceStatement::default()
+                });
+            }
         }
         call.note(|record| record.items = u32::try_from(merged.items.len()).unwrap_or(u32::MAX));
         let summary = pb::EmergencySummary {
@@ -221,7 +229,7 @@ impl Emergency {
             items: merged.items,
             absences,
             documents: merged.documents,
-            identity_grade: ipb::MatchGrade::Certain.into(),
+            identity_grade: grade.into(),
             partly_withheld,
             ..pb::EmergencySummary::default()
         };

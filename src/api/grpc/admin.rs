@@ -84,6 +84,15 @@ async fn node_status(
             since: None,
         });
     }
+    let undelivered = gateway.federation.outbox.undelivered()?;
+    if undelivered > 0 {
+        alarms.push(pb::Alarm {
+            code: "UNDELIVERED".to_owned(),
+            severity: pb::Severity::Error.into(),
+            message: format!("the parent refused {undelivered} notices for good"),
+            since: None,
+        });
+    }
     for issuer in gateway.trust.current().authorities_without_crl() {
         alarms.push(pb::Alarm {
             code: "CRL_MISSING".to_owned(),

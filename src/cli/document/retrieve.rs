@@ -2,18 +2,19 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use clap::Args;
 use indicatif::ProgressBar;
 use serde_json::json;
 use tonic::Streaming;
 
 use super::file::{self, Incoming, Received};
+use crate::cli::args::identifier;
 use crate::cli::client::Session;
 use crate::cli::failure::Problem;
 use crate::cli::names::octets;
 use crate::cli::output::{Done, Output};
-use crate::wire::pb::common::{Completeness, DocumentRef};
+use crate::wire::pb::common::{Completeness, DocumentRef, Identifier};
 use crate::wire::pb::documents::retrieved_part::Part;
 use crate::wire::pb::documents::{
     DocumentRequest, RetrieveDocumentsRequest, RetrieveDocumentsResponse, RetrievedHeader,
@@ -36,6 +37,10 @@ pub(crate) struct Retrieve {
     /// uniqueId of the document
     #[arg(long, value_name = "ID")]
     unique_id: String,
+    /// The patient, by any identifier known to you: ID^^^&OID&ISO (quote it) or OID:ID; needed for a
+    /// document of another community
+    #[arg(long, value_parser = identifier)]
+    patient: Option<Identifier>,
     /// Where to put it
     #[arg(long, short, value_name = "FILE")]
     output: PathBuf,
@@ -122,7 +127,13 @@ impl Retrieve {
             let stream = session.documents().retrieve_documents(request).await?;
             return Ok(Parts::Own(Box::new(stream.into_inner())));
         }
-        let request = InitiatingGatewayServiceRetrieveDocumentsRequest { documents };
+        let Some(patient) = self.patient.clone() else {
+            bail!("--patient is needed for a document of another community");
+        };
+        let request = InitiatingGatewayServiceRetrieveDocumentsRequest {
+            documents,
+            patient_id: Some(patient),
+        };
         let stream = session.federation().retrieve_documents(request).await?;
         Ok(Parts::Federated(Box::new(stream.into_inner())))
     }
