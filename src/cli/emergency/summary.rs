@@ -43,7 +43,7 @@ pub(crate) struct Get {
     /// A cached summary of this age will do: 30s, 5m
     #[arg(long, value_name = "TIME", value_parser = args::duration)]
     max_age: Option<Duration>,
-    /// As a document, into -o FILE: FHIR_IPS, HTML or PDF
+    /// As a document, into -o FILE
     #[arg(long, value_name = "FORM", ignore_case = true, value_parser = args::one_of::<SummaryForm>(), requires = "output")]
     form: Option<SummaryForm>,
     /// Where to put the document

@@ -16,7 +16,7 @@ use super::show;
 use crate::cli::client::Session;
 use crate::cli::failure::{Failure, Problem};
 use crate::cli::names::{Named as _, label};
-use crate::cli::output::{Done, Output};
+use crate::cli::output::{Done, Output, note, shows_progress};
 use crate::wire::pb::identity::{
     FeedEvent, FeedOutcome, FeedPatientRequest, FeedPatientResponse, Patient,
 };
@@ -102,14 +102,14 @@ impl Feed {
         lines: Vec<(usize, String)>,
         out: Output,
     ) -> Result<Done> {
-        let bar = progress(out, lines.len());
+        let bar = progress(lines.len());
         let mut running = JoinSet::new();
         let mut tally = Tally::default();
         for (line, text) in lines {
             if running.len() >= usize::from(self.parallel)
                 && let Some(done) = running.join_next().await
             {
-                tally.take(out, &bar, done?)?;
+                tally.take(out, &bar, &done?)?;
             }
             let record = PatientRecord::parse(&text).and_then(|record| identified(&record));
             let (key, mut client) = (self.key(Some(line)), session.identity());
@@ -117,7 +117,7 @@ impl Feed {
                 let request = FeedPatientRequest {
                     patient: Some(match record {
                         Ok(patient) => patient,
-                        Err(problem) => return LineResult::failed(line, problem.into()),
+                        Err(problem) => return LineResult::failed(line, &problem.into()),
                     }),
                     idempotency_key: key,
                     ..FeedPatientRequest::default()
@@ -127,7 +127,7 @@ impl Feed {
             });
         }
         while let Some(done) = running.join_next().await {
-            tally.take(out, &bar, done?)?;
+            tally.take(out, &bar, &done?)?;
         }
         bar.finish_and_clear();
         tally.show(out)
@@ -146,11 +146,11 @@ impl LineResult {
                 warnings: answer.warnings,
                 error: None,
             },
-            Err(status) => Self::failed(line, status.into()),
+            Err(status) => Self::failed(line, &status.into()),
         }
     }
 
-    fn failed(line: usize, error: anyhow::Error) -> Self {
+    fn failed(line: usize, error: &anyhow::Error) -> Self {
         Self {
             line,
             outcome: None,
@@ -158,7 +158,7 @@ impl LineResult {
             version: None,
             review_task_ids: Vec::new(),
             warnings: Vec::new(),
-            error: Some(Failure::of(&error)),
+            error: Some(Failure::of(error)),
         }
     }
 }
@@ -172,22 +172,17 @@ struct Tally {
 }
 
 impl Tally {
-    fn take(&mut self, out: Output, bar: &ProgressBar, result: LineResult) -> Result<()> {
+    fn take(&mut self, out: Output, bar: &ProgressBar, result: &LineResult) -> Result<()> {
         bar.inc(1);
-        match &result.error {
-            Some(failure) => {
-                self.failed += 1;
-                bar.suspend(|| out.note(&format!("line {}: {}", result.line, failure.line())));
-            }
-            None => {
-                self.fed += 1;
-                *self
-                    .outcomes
-                    .entry(result.outcome.unwrap_or_default())
-                    .or_default() += 1;
-            }
+        if let Some(failure) = &result.error {
+            self.failed += 1;
+            bar.suspend(|| note(&format!("line {}: {}", result.line, failure.line())));
+        } else {
+            self.fed += 1;
+            let outcome = result.outcome.unwrap_or_default();
+            *self.outcomes.entry(outcome).or_default() += 1;
         }
-        out.object(&result)
+        out.object(result)
     }
 
     fn show(&self, out: Output) -> Result<Done> {
@@ -217,8 +212,8 @@ fn identified(record: &PatientRecord) -> Result<Patient, Problem> {
     }
 }
 
-fn progress(out: Output, records: usize) -> ProgressBar {
-    if !out.shows_progress() || records < 20 {
+fn progress(records: usize) -> ProgressBar {
+    if !shows_progress() || records < 20 {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(u64::try_from(records).unwrap_or(u64::MAX));
@@ -230,13 +225,12 @@ fn progress(out: Output, records: usize) -> ProgressBar {
 
 /// The lines of a file with their numbers from 1, empty ones left out.
 fn read_lines(path: &Path) -> Result<Vec<(usize, String)>> {
-    let reader: Box<dyn BufRead> = match path.to_str() {
-        Some("-") => Box::new(std::io::stdin().lock()),
-        _ => {
-            let file = std::fs::File::open(path);
-            let file = file.with_context(|| format!("cannot read {}", path.display()))?;
-            Box::new(std::io::BufReader::new(file))
-        }
+    let reader: Box<dyn BufRead> = if path == Path::new("-") {
+        Box::new(std::io::stdin().lock())
+    } else {
+        let file = std::fs::File::open(path);
+        let file = file.with_context(|| format!("cannot read {}", path.display()))?;
+        Box::new(std::io::BufReader::new(file))
     };
     let mut lines = Vec::new();
     for (at, line) in reader.lines().enumerate() {
