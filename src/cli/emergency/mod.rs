@@ -2,6 +2,7 @@
 
 mod access;
 mod identify;
+mod show;
 mod summary;
 
 use anyhow::Result;
