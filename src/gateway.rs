@@ -136,13 +136,15 @@ impl Gateway {
             parent.clone(),
         );
         let consents = Arc::new(Consents::new(Arc::clone(&store), Arc::clone(&clock)));
+        let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);
         let guard = Arc::new(Guard::new(
             Arc::clone(&consents),
             Arc::clone(&clock),
             home.clone(),
+            parent.clone(),
+            Arc::clone(&identity) as Arc<dyn crate::consent::Persons>,
             config.consent.cross_community,
         ));
-        let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);
         let documents = Arc::new(Documents::new(
             Arc::clone(&store),
             Arc::clone(&clock),

@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use crate::types::{Confidentiality, InstitutionCode, PurposeOfUse};
 
-use super::{Action, Caller};
+use crate::error::{Error, Result};
+
+use super::{Action, Caller, Sensitivity};
 
 /// Leave to do one thing. Made only by [`super::decide`]; services take it by reference, so that no
 /// door can skip the decision.
@@ -50,9 +52,24 @@ impl Permit {
         self.leaves_community
     }
 
-    /// Whether a document of this class and confidentiality is covered.
-    pub fn covers(&self, class: &str, confidentiality: Confidentiality) -> bool {
-        confidentiality <= self.ceiling && !self.hidden_classes.iter().any(|hidden| hidden == class)
+    /// Whether a document like this is covered.
+    pub fn covers(&self, document: &Sensitivity<'_>) -> bool {
+        document.confidentiality <= self.ceiling
+            && !self
+                .hidden_classes
+                .iter()
+                .any(|hidden| document.codes.contains(&hidden.as_str()))
+    }
+
+    /// Says that the permit is one for any of these actions.
+    ///
+    /// # Errors
+    /// [`Error::internal`] if it is for something else: a fault of the door that passes it on.
+    pub fn require(&self, actions: &[Action]) -> Result<()> {
+        if actions.contains(&self.action) {
+            return Ok(());
+        }
+        Err(Error::internal("a permit for something else was passed on"))
     }
 }
 

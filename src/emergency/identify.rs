@@ -56,7 +56,7 @@ impl Candidates {
         call: &Call,
         request: &pb::IdentifyPatientRequest,
     ) -> Result<pb::IdentifyPatientResponse> {
-        debug_assert_eq!(permit.action(), Action::IdentifyEmergency);
+        permit.require(&[Action::IdentifyEmergency])?;
         use pb::identify_patient_request::Subject;
         let subject = request
             .subject
