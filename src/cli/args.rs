@@ -10,7 +10,7 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
 use super::names::Named;
-use super::output::Output;
+use super::output::note;
 use crate::types::{InstitutionCode, LinkageId, Oid, PatientIdentifier};
 use crate::wire::pb::common::{CodedValue, Identifier};
 
@@ -161,9 +161,9 @@ impl Pages {
     }
 
     /// Tells people if there is more than the limit let through; JSON has it in `next_page_token`.
-    pub(crate) fn tell(&self, out: Output) {
+    pub(crate) fn tell(&self) {
         if self.more {
-            out.note("there is more: raise --limit");
+            note("there is more: raise --limit");
         }
     }
 }

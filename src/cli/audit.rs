@@ -205,7 +205,7 @@ impl Search {
             text.table(&table);
             text.line(format!("{} events", table.len()));
         })?;
-        pages.tell(out);
+        pages.tell();
         Ok(Done::All)
     }
 }

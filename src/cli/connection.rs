@@ -19,7 +19,7 @@ const PROFILE_VARIABLE: &str = "RENKEI_AS";
 /// Which profile, and what differs from it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Connection {
-    /// Client profile: node, certificate and person [or the environment variable RENKEI_AS]
+    /// Client profile: node, certificate and person [default: the environment variable `RENKEI_AS`]
     #[arg(long = "as", value_name = "FILE", global = true, help_heading = HEADING)]
     profile: Option<PathBuf>,
     /// Purpose of use, in place of the profile's: TREAT, ETREAT, HOPERAT, …

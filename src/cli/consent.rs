@@ -255,7 +255,7 @@ impl List {
             text.table(&table);
             text.line(format!("{} consents", table.len()));
         })?;
-        pages.tell(out);
+        pages.tell();
         Ok(Done::All)
     }
 }

@@ -129,28 +129,27 @@ impl Failure {
 
     /// One line: what, which fields, why, what to do.
     pub(crate) fn line(&self) -> String {
-        let mut line = format!("error: {}", self.message);
+        let mut parts = vec![format!("error: {}", self.message)];
         for violation in &self.violations {
             let stated = format!("{}: {}", violation.field, violation.description);
             if !self.message.ends_with(&stated) {
-                line.push_str("; ");
-                line.push_str(&stated);
+                parts.push(stated);
             }
         }
         for problem in &self.registry_errors {
-            line.push_str(&format!("; {} {}", problem.code, problem.context));
-            if !problem.location.is_empty() {
-                line.push_str(&format!(" ({})", problem.location));
-            }
+            let location = match problem.location.as_str() {
+                "" => String::new(),
+                location => format!(" ({location})"),
+            };
+            parts.push(format!("{} {}{location}", problem.code, problem.context));
         }
-        if let Some(reason) = &self.reason {
-            line.push_str(&format!(" [{reason}]"));
-        } else if self.code != "CLIENT" {
-            line.push_str(&format!(" [{}]", self.code));
+        let mut line = parts.join("; ");
+        let local = self.code == "CLIENT";
+        if let Some(code) = self.reason.as_ref().or((!local).then_some(&self.code)) {
+            line = format!("{line} [{code}]");
         }
         if let Some(hint) = &self.hint {
-            line.push_str("; hint: ");
-            line.push_str(hint);
+            line = format!("{line}; hint: {hint}");
         }
         plain(&line)
     }
@@ -283,3 +282,6 @@ fn was_alerted(status: &Status) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -41,7 +41,7 @@ pub use self::client::{Caller, Service, Session, assertion, connect, connect_at}
 pub use self::profile::{ClientProfile, DocumentProfile, PersonProfile};
 
 use self::failure::Failure;
-use self::output::{Done, Output};
+use self::output::{Done, Output, note};
 
 /// Exit status when only a part was done.
 const IN_PART: u8 = 3;
@@ -171,7 +171,7 @@ fn report(error: &anyhow::Error, out: Output) {
         return;
     }
     let failure = Failure::of(error);
-    out.note(&failure.line());
+    note(&failure.line());
     drop(out.object(&json!({ "error": failure })));
 }
 

@@ -151,6 +151,17 @@ pub(crate) fn dtm(text: &str) -> String {
     }
 }
 
+/// A date of the medical record: as it is, or to the minute by the clock in Japan if it is a time.
+pub(crate) fn when(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(time) => JAPAN
+            .to_datetime(time)
+            .strftime("%Y-%m-%d %H:%M")
+            .to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 /// A duration, to the millisecond.
 pub(crate) fn elapsed(span: Option<&prost_types::Duration>) -> String {
     span.map(|span| {
@@ -316,6 +327,8 @@ mod tests {
         assert_eq!(dtm("20260331230000"), "2026-04-01 08:00");
         assert_eq!(dtm("20260331"), "2026-03-31");
         assert_eq!(dtm("2026"), "2026");
+        assert_eq!(when("2026-03-31T23:00:00Z"), "2026-04-01 08:00");
+        assert_eq!(when("2026-03"), "2026-03");
     }
 
     #[test]

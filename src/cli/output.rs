@@ -43,29 +43,29 @@ impl Output {
     }
 
     /// Prints an answer: the message itself as one line of JSON, or what `human` makes of it.
-    pub(crate) fn answer<M: Wire>(&self, message: &M, human: impl FnOnce(&mut Text)) -> Result<()> {
+    pub(crate) fn answer<M: Wire>(self, message: &M, human: impl FnOnce(&mut Text)) -> Result<()> {
         self.json(message)?;
         self.human(human)
     }
 
     /// Prints a message as one line of JSON; nothing to people.
-    pub(crate) fn json<M: Wire>(&self, message: &M) -> Result<()> {
+    pub(crate) fn json<M: Wire>(self, message: &M) -> Result<()> {
         match self.json {
-            true => self.write(&format!("{}\n", json::value(message)?)),
+            true => write(&format!("{}\n", json::value(message)?)),
             false => Ok(()),
         }
     }
 
     /// Prints any other object as one line of JSON; nothing to people.
-    pub(crate) fn object(&self, object: &impl Serialize) -> Result<()> {
+    pub(crate) fn object(self, object: &impl Serialize) -> Result<()> {
         match self.json {
-            true => self.write(&format!("{}\n", serde_json::to_string(object)?)),
+            true => write(&format!("{}\n", serde_json::to_string(object)?)),
             false => Ok(()),
         }
     }
 
     /// Prints text to people; nothing as JSON.
-    pub(crate) fn human(&self, write: impl FnOnce(&mut Text)) -> Result<()> {
+    pub(crate) fn human(self, show: impl FnOnce(&mut Text)) -> Result<()> {
         if self.json {
             return Ok(());
         }
@@ -73,26 +73,26 @@ impl Output {
             widest: widest(),
             ..Text::default()
         };
-        write(&mut text);
-        self.write(&text.shown)
+        show(&mut text);
+        write(&text.shown)
     }
+}
 
-    /// Tells people something beside the answer, on stderr, whichever form the answer has.
-    pub(crate) fn note(&self, text: &str) {
-        // Whoever closed stderr does not want to know.
-        drop(writeln!(io::stderr(), "{}", plain(text)));
-    }
+/// Tells people something beside the answer, on stderr, whichever form the answer has.
+pub(crate) fn note(text: &str) {
+    // Whoever closed stderr does not want to know.
+    drop(writeln!(io::stderr(), "{}", plain(text)));
+}
 
-    /// Whether a progress bar would be seen.
-    pub(crate) fn shows_progress(&self) -> bool {
-        io::stderr().is_terminal()
-    }
+/// Whether a progress bar would be seen.
+pub(crate) fn shows_progress() -> bool {
+    io::stderr().is_terminal()
+}
 
-    fn write(self, text: &str) -> Result<()> {
-        let mut stdout = io::stdout().lock();
-        stdout.write_all(text.as_bytes())?;
-        Ok(stdout.flush()?)
-    }
+fn write(text: &str) -> Result<()> {
+    let mut stdout = io::stdout().lock();
+    stdout.write_all(text.as_bytes())?;
+    Ok(stdout.flush()?)
 }
 
 /// Text for people, built up line by line. Values come from elsewhere: control characters are
@@ -166,8 +166,7 @@ impl Table {
 
     /// Adds a row.
     pub(crate) fn row<const N: usize>(&mut self, cells: [String; N]) {
-        self.rows
-            .push(cells.iter().map(|cell| plain(cell)).collect());
+        self.rows.push(cells.map(|cell| plain(&cell)).to_vec());
     }
 
     /// Number of rows.

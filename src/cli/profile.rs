@@ -61,7 +61,7 @@ pub struct ClientProfile {
     /// Accept the test policies in place of the HPKI ones: development only.
     #[serde(default)]
     pub test_profile: bool,
-    /// SHA-256 of the node's SubjectPublicKeyInfo, 64 hex digits: no other key is accepted.
+    /// SHA-256 of the node's public key (`SubjectPublicKeyInfo`), 64 hex digits: no other key is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_pin: Option<String>,
     /// homeCommunityId of the node, `urn:oid:`.

@@ -9,8 +9,9 @@ use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
+use crate::audit::hex;
 use crate::cli::failure::Problem;
-use crate::cli::output::Output;
+use crate::cli::output::shows_progress;
 
 /// The largest chunk on the wire, octets.
 pub(crate) const CHUNK: usize = 256 * 1024;
@@ -47,10 +48,6 @@ impl Hashes {
         let (sha1, sha256) = (self.sha1.finish(), self.sha256.finish());
         (self.size, hex(sha1.as_ref()), hex(sha256.as_ref()))
     }
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 /// A file to provide, measured.
@@ -199,8 +196,8 @@ impl Drop for Incoming {
 }
 
 /// A bar for `size` octets, hidden for a small document or where nobody would see it.
-pub(crate) fn progress(out: Output, size: u64) -> ProgressBar {
-    if size < LARGE || !out.shows_progress() {
+pub(crate) fn progress(size: u64) -> ProgressBar {
+    if size < LARGE || !shows_progress() {
         return ProgressBar::hidden();
     }
     let bar = ProgressBar::new(size);

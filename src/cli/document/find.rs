@@ -10,7 +10,7 @@ use crate::cli::client::Session;
 use crate::cli::completeness;
 use crate::cli::failure::Problem;
 use crate::cli::names::{cx_or_none, join, time};
-use crate::cli::output::{Done, Output, Table};
+use crate::cli::output::{Done, Output, Table, note};
 use crate::wire::pb::common::{CodedValue, Identifier};
 use crate::wire::pb::documents::stored_query::Query;
 use crate::wire::pb::documents::{
@@ -24,6 +24,7 @@ use crate::wire::pb::federation::{
 };
 
 #[derive(Args, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command")]
 pub(crate) struct Find {
     #[arg(long, value_name = "PATIENT", help = PATIENT_HELP)]
     patient: PatientArg,
@@ -130,7 +131,7 @@ impl Find {
         let mut client = session.documents();
         let mut pages = self.limit.pages();
         let mut entries = Vec::new();
-        let mut total = 0;
+        let mut total;
         loop {
             let request = QueryRegistryRequest {
                 query: Some(query.clone()),
@@ -140,7 +141,7 @@ impl Find {
             };
             let page = client.query_registry(request).await?.into_inner();
             out.json(&page)?;
-            warn(out, &page.warnings);
+            warn(&page.warnings);
             total = page.counts.map_or(0, |counts| counts.entries);
             let found = page.objects.unwrap_or_default().entries;
             let more = pages.turn(&page.next_page_token, found.len());
@@ -154,7 +155,7 @@ impl Find {
             let total = total.max(u64::try_from(entries.len()).unwrap_or(u64::MAX));
             text.line(format!("{} of {total} documents", entries.len()));
         })?;
-        pages.tell(out);
+        pages.tell();
         Ok(Done::All)
     }
 
@@ -193,7 +194,7 @@ impl Find {
                 Some(Part::Region(_)) | None => {}
             }
         }
-        warn(out, &errors);
+        warn(&errors);
         found
             .entries
             .sort_by(|a, b| b.creation_time.cmp(&a.creation_time));
@@ -208,9 +209,9 @@ impl Find {
     }
 }
 
-fn warn(out: Output, errors: &[RegistryError]) {
+fn warn(errors: &[RegistryError]) {
     for error in errors {
-        out.note(&join([&error.code, &error.context, &error.location], " "));
+        note(&join([&error.code, &error.context, &error.location], " "));
     }
 }
 

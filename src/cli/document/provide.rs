@@ -59,7 +59,7 @@ impl Provide {
             idempotency_key: self.idempotency_key.unwrap_or_else(idempotency_key),
             validate_only: self.check,
         };
-        let bar = file::progress(out, files.iter().map(|file| file.size).sum());
+        let bar = file::progress(files.iter().map(|file| file.size).sum());
         let (sender, receiver) = mpsc::channel(QUEUE);
         let sending = bar.clone();
         let reading = tokio::task::spawn_blocking(move || send(start, &files, &sender, &sending));

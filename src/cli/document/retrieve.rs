@@ -80,7 +80,7 @@ impl Retrieve {
         while let Some(part) = parts.next(&mut told).await? {
             match part.part {
                 Some(Part::Header(header)) => {
-                    bar = file::progress(out, header.size.unwrap_or_default());
+                    bar = file::progress(header.size.unwrap_or_default());
                     told.header = Some(header);
                 }
                 Some(Part::Chunk(octets)) => {

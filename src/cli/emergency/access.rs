@@ -91,7 +91,7 @@ impl Close {
             .await?
             .into_inner();
         out.answer(&answer, |text| {
-            text.field("Closed", time(answer.closed.as_ref()))
+            text.field("Closed", time(answer.closed.as_ref()));
         })?;
         Ok(Done::All)
     }
@@ -154,7 +154,7 @@ impl Notices {
             text.table(&table);
             text.line(format!("{} notices", table.len()));
         })?;
-        pages.tell(out);
+        pages.tell();
         Ok(Done::All)
     }
 }
@@ -192,7 +192,7 @@ pub(crate) struct Review {
     notice_id: String,
     /// Judgement: JUSTIFIED, UNJUSTIFIED or QUESTIONED
     #[arg(value_name = "JUDGEMENT", ignore_case = true, value_parser = args::one_of::<ReviewStatus>())]
-    review: ReviewStatus,
+    judgement: ReviewStatus,
     /// Why; required unless JUSTIFIED
     #[arg(
         long,
@@ -207,7 +207,7 @@ impl Review {
     pub(crate) async fn run(self, session: Session, out: Output) -> Result<Done> {
         let request = ReviewAccessRequest {
             notice_id: self.notice_id,
-            review: self.review.into(),
+            review: self.judgement.into(),
             comment: self.comment,
             idempotency_key: idempotency_key(),
         };

@@ -2,6 +2,7 @@
 
 mod access;
 mod identify;
+mod show;
 mod summary;
 
 use anyhow::Result;
@@ -34,7 +35,7 @@ enum Command {
         renkei emergency identify --as er.toml --name やまだ --birth 1950-04-01\n  \
         renkei emergency identify --as er.toml --name 'ヤマダ タロウ' --sex male --age 70-80 --address 文京区\n  \
         renkei emergency identify --as er.toml --insured 06139999/東国/12/01 --birth 1950-04-01")]
-    Identify(identify::Identify),
+    Identify(Box<identify::Identify>),
     /// Open access without consent, for a reason and a time; recorded, told and judged
     #[command(after_help = "Example:\n  \
         renkei emergency break-glass --as er.toml --candidate REF --reason unconscious \\\n      \

@@ -73,7 +73,7 @@ pub(crate) struct Search {
     /// Whole name, when it is not known how it splits
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
-    /// How names are compared: STARTS_WITH, EXACT or SIMILAR
+    /// How names are compared
     #[arg(long, value_name = "HOW", ignore_case = true, value_parser = args::one_of::<TextMatch>())]
     compare: Option<TextMatch>,
     /// Birth date: YYYY-MM-DD, YYYY-MM or YYYY
@@ -153,7 +153,7 @@ impl Search {
         let mut client = session.identity();
         let mut pages = self.limit.pages();
         let mut found = Vec::new();
-        let mut total = 0;
+        let mut total;
         loop {
             let request = SearchPatientsRequest {
                 criteria: Some(criteria.clone()),
@@ -176,7 +176,7 @@ impl Search {
             text.table(&show::candidates(&found));
             text.line(format!("{} of {total} found", found.len()));
         })?;
-        pages.tell(out);
+        pages.tell();
         Ok(Done::All)
     }
 }
@@ -267,7 +267,7 @@ impl History {
         let mut client = session.identity();
         let mut pages = self.limit.pages();
         let mut table = Table::new(["Sequence", "When", "What", "Identifiers", "By", "Why"]);
-        let mut linked = Vec::new();
+        let mut linked;
         loop {
             let request = GetPersonHistoryRequest {
                 subject: Some(subject.clone()),
@@ -292,7 +292,7 @@ impl History {
             text.line("Linked at that time:");
             text.table(&show::identifiers(&linked));
         })?;
-        pages.tell(out);
+        pages.tell();
         Ok(Done::All)
     }
 }

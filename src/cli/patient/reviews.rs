@@ -39,7 +39,7 @@ impl Reviews {
         let mut table = Table::new([
             "Task", "Kind", "State", "Priority", "Since", "With", "People",
         ]);
-        let mut total = 0;
+        let mut total;
         loop {
             let request = ListReviewTasksRequest {
                 states: self.states.iter().map(|&state| state.into()).collect(),
@@ -63,7 +63,7 @@ impl Reviews {
             text.table(&table);
             text.line(format!("{} of {total} tasks", table.len()));
         })?;
-        pages.tell(out);
+        pages.tell();
         Ok(Done::All)
     }
 }

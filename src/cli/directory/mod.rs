@@ -1,23 +1,22 @@
 //! `renkei directory`: who is in the network, where, and how they are.
 
+mod show;
+
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
-use super::args::Limit;
-use super::client::Session;
-use super::connection::Connection;
-use super::directory_file;
-use super::failure::Problem;
-use super::idempotency_key;
-use super::names::{elapsed, join, label, labels, time};
-use super::output::{Done, Output, Table, Text};
-use crate::wire::pb::common::PurposeOfUse;
+use crate::cli::client::Session;
+use crate::cli::connection::Connection;
+use crate::cli::directory_file;
+use crate::cli::failure::Problem;
+use crate::cli::idempotency_key;
+use crate::cli::names::{elapsed, join, label, time};
+use crate::cli::output::{Done, Output, Table, Text};
 use crate::wire::pb::directory::{
-    ApplyDirectoryRequest, ApplyDirectoryResponse, BilingualName, BreakerState, Community,
-    CommunityKind, GetRegionStatusRequest, Institution, InstitutionKind, ListCommunitiesRequest,
-    ListInstitutionsRequest, MemberStatus, RegionHealth, SuspendInstitutionRequest,
+    ApplyDirectoryRequest, ApplyDirectoryResponse, BilingualName, BreakerState,
+    GetRegionStatusRequest, MemberStatus, RegionHealth, SuspendInstitutionRequest,
 };
 
 /// The directory: communities, institutions, and how every region is
@@ -87,7 +86,7 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         renkei directory show --as operator.toml\n  \
         renkei directory show --as operator.toml --community urn:oid:2.999.1.1 --text 病院")]
-    Show(Show),
+    Show(show::Show),
     /// Tell how every region is; exit status 3 if one does not answer
     #[command(after_help = "Example:\n  renkei directory status --as operator.toml --probe")]
     Status {
@@ -116,28 +115,6 @@ struct Suspend {
     /// Why
     #[arg(long, value_name = "TEXT")]
     because: String,
-}
-
-#[derive(Args, Debug)]
-struct Show {
-    /// Only this community (homeCommunityId)
-    #[arg(
-        long,
-        value_name = "OID",
-        default_value = "",
-        hide_default_value = true
-    )]
-    community: String,
-    /// Only institutions whose name or code has this
-    #[arg(
-        long,
-        value_name = "TEXT",
-        default_value = "",
-        hide_default_value = true
-    )]
-    text: String,
-    #[command(flatten)]
-    limit: Limit,
 }
 
 impl Directory {
@@ -300,134 +277,9 @@ fn health(regions: &[RegionHealth]) -> Table {
     table
 }
 
+/// The Japanese name.
 fn name(name: Option<&BilingualName>) -> String {
     name.map(|name| name.ja.clone()).unwrap_or_default()
-}
-
-impl Show {
-    async fn run(self, session: Session, out: Output) -> Result<Done> {
-        let communities = self.communities(&session, out).await?;
-        let institutions = self.institutions(&session, out).await?;
-        out.human(|text| {
-            text.table(&communities);
-            text.gap();
-            text.table(&institutions);
-            text.line(format!(
-                "{} communities, {} institutions",
-                communities.len(),
-                institutions.len()
-            ));
-        })?;
-        Ok(Done::All)
-    }
-
-    async fn communities(&self, session: &Session, out: Output) -> Result<Table> {
-        let mut client = session.directory();
-        let mut pages = self.limit.pages();
-        let mut table = Table::new([
-            "Community",
-            "Name",
-            "Kind",
-            "Status",
-            "Endpoint",
-            "Domains",
-            "Repositories",
-            "Parent",
-        ]);
-        loop {
-            let request = ListCommunitiesRequest {
-                kinds: Vec::new(),
-                page_size: pages.size,
-                page_token: pages.token.clone(),
-            };
-            let page = client.list_communities(request).await?.into_inner();
-            out.json(&page)?;
-            let more = pages.turn(&page.next_page_token, page.communities.len());
-            let wanted = |one: &&Community| {
-                self.community.is_empty() || one.home_community_id == self.community
-            };
-            let found = page.communities.iter().filter(wanted);
-            found.for_each(|one| add_community(&mut table, one, !self.community.is_empty()));
-            if !more {
-                break;
-            }
-        }
-        pages.tell(out);
-        Ok(table)
-    }
-
-    async fn institutions(&self, session: &Session, out: Output) -> Result<Table> {
-        let mut client = session.directory();
-        let mut pages = self.limit.pages();
-        let mut table = Table::new([
-            "Institution",
-            "Name",
-            "Kind",
-            "Status",
-            "Community",
-            "Emergency",
-            "Pins",
-            "Roles",
-            "Purposes",
-        ]);
-        loop {
-            let request = ListInstitutionsRequest {
-                home_community_id: self.community.clone(),
-                kinds: Vec::new(),
-                text: self.text.clone(),
-                page_size: pages.size,
-                page_token: pages.token.clone(),
-            };
-            let page = client.list_institutions(request).await?.into_inner();
-            out.json(&page)?;
-            let more = pages.turn(&page.next_page_token, page.institutions.len());
-            page.institutions
-                .iter()
-                .for_each(|one| add_institution(&mut table, one));
-            if !more {
-                break;
-            }
-        }
-        pages.tell(out);
-        Ok(table)
-    }
-}
-
-/// Adds a community; its assigning authorities are only counted unless `whole`.
-fn add_community(table: &mut Table, one: &Community, whole: bool) {
-    let authorities = one.assigning_authorities.iter();
-    let domains = match (whole, authorities.len()) {
-        (true, _) | (false, 1) => join(authorities.map(|authority| &authority.oid), ", "),
-        (false, count) => count.to_string(),
-    };
-    table.row([
-        one.home_community_id.clone(),
-        name(one.name.as_ref()),
-        label::<CommunityKind>(one.kind),
-        label::<MemberStatus>(one.status),
-        join(one.endpoints.iter().map(|endpoint| &endpoint.address), ", "),
-        domains,
-        one.repository_unique_ids.join(", "),
-        one.parent_home_community_id.clone(),
-    ]);
-}
-
-fn add_institution(table: &mut Table, one: &Institution) {
-    table.row([
-        one.institution_id.clone(),
-        name(one.name.as_ref()),
-        label::<InstitutionKind>(one.kind),
-        label::<MemberStatus>(one.status),
-        one.home_community_id.clone(),
-        if one.emergency {
-            "yes".to_owned()
-        } else {
-            String::new()
-        },
-        one.certificates.len().to_string(),
-        one.allowed_roles.join(", "),
-        labels::<PurposeOfUse>(&one.allowed_purposes),
-    ]);
 }
 
 impl Suspend {
