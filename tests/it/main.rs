@@ -8,6 +8,11 @@
     reason = "tests panic on failure"
 )]
 
+mod demo;
+mod deploy;
+mod durability;
+mod edge;
+mod errors;
+mod idempotency;
 mod proto_lint;
-mod smoke;
 mod support;

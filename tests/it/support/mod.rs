@@ -9,7 +9,7 @@ pub(crate) mod process;
 
 use std::time::Duration;
 
-pub(crate) use network::{At, Network, Setup};
+pub(crate) use network::{At, Network, Prepared, Setup, prepare};
 pub(crate) use people::{emergency_physician, officer, person, physician};
 
 /// What happens in the background has happened by then, or never will.
