@@ -200,7 +200,8 @@ impl Edge {
         let routes = self.routes.clone();
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
-            routes.clone().call(request)
+            let answer = routes.clone().call(request);
+            async move { answer.await.map(crate::api::grpc::status::documented) }
         });
         let connection = builder(&self.limits).serve_connection(TokioIo::new(tls), service);
         tokio::pin!(connection);

@@ -1,3 +1,18 @@
 //! Integration tests: everything from outside of the crate, as one binary.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests panic on failure"
+)]
+
+mod demo;
+mod deploy;
+mod durability;
+mod edge;
+mod errors;
+mod idempotency;
 mod proto_lint;
+mod support;

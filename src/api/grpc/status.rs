@@ -51,6 +51,20 @@ pub fn status(error: &Error) -> Status {
     Status::with_error_details(code(error.kind()), error.to_string(), details)
 }
 
+/// tonic itself refuses a message over the limit, as `OUT_OF_RANGE` and without details; nothing else
+/// answers with that code.
+pub fn documented(
+    response: http::Response<tonic::body::Body>,
+) -> http::Response<tonic::body::Body> {
+    match response.headers().get("grpc-status") {
+        Some(code) if code == "11" => {
+            let message = "a message is larger than is taken";
+            status(&Error::new(Reason::MessageTooLarge, message)).into_http()
+        }
+        _ => response,
+    }
+}
+
 /// The catalogue as Markdown: `docs/errors.md` is this text.
 pub fn catalogue() -> String {
     use std::fmt::Write as _;

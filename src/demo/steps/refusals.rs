@@ -1,6 +1,9 @@
 //! Who does not get in, and what is not taken.
 
+use std::time::Duration;
+
 use anyhow::{Context as _, Result, bail};
+use tokio::time::Instant;
 use tonic::Code;
 
 use crate::demo::actor::Caller;
@@ -14,6 +17,9 @@ use crate::wire::pb::identity as ipb;
 use crate::wire::pb::identity::identity_service_client::IdentityServiceClient;
 
 use super::{ensure, refused};
+
+/// A refusal is in the log by then.
+const LOGGED: Duration = Duration::from_secs(2);
 
 /// Certificates that must not get past the handshake, made before the nodes started.
 pub(crate) struct Strangers {
@@ -63,10 +69,14 @@ pub(crate) async fn certificates(network: &Network, strangers: &Strangers) -> Ch
         ensure(transport, || {
             format!("certificate {who}: expected no connection, got {status}")
         })?;
-        let after = network.hub.log().matches(rule).count();
-        ensure(after > before, || {
-            format!("certificate {who}: not refused by the rule {rule}")
-        })?;
+        // The peer sees the end of the connection before the node has logged why.
+        let until = Instant::now() + LOGGED;
+        while network.hub.log().matches(rule).count() <= before {
+            ensure(Instant::now() < until, || {
+                format!("certificate {who}: not refused by the rule {rule}")
+            })?;
+            tokio::time::sleep(LOGGED / 100).await;
+        }
         checked.push(format!("certificate {who}: no connection (rule {rule})"));
     }
     let caller = network.caller_with(None, &strangers.unregistered, None)?;

@@ -1,0 +1,399 @@
+//! Nodes in this process.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use renkei::clock::{Clock, SystemClock};
+use renkei::config::Config;
+use renkei::demo::actor::{Caller, Link};
+use renkei::demo::sample::{Sample, SampleConfig, SampleInstitution, SampleRecord};
+use renkei::demo::world::{self, Actor, World};
+use renkei::gateway::Gateway;
+use renkei::pki::{NodeIdentity, TrustHandle};
+use renkei::store::Options;
+use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
+use renkei::wire::pb::admin::{GetNodeInfoRequest, GetStatusRequest};
+use renkei::wire::pb::directory as dpb;
+use renkei::wire::pb::directory::directory_service_client::DirectoryServiceClient;
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::eventually;
+
+/// Which node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum At {
+    /// The hub.
+    Hub,
+    /// A region; of a network of one node, that node.
+    Region(usize),
+}
+
+/// A network to be.
+pub(crate) struct Setup {
+    regions: usize,
+    standalone: bool,
+    clock: Arc<dyn Clock>,
+    overrides: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// A hub and regions under it.
+    pub(crate) fn federation(regions: usize) -> Self {
+        Self {
+            regions,
+            standalone: false,
+            clock: Arc::new(SystemClock),
+            overrides: Vec::new(),
+        }
+    }
+
+    /// One node that is everything. Its directory knows a second community, which nobody runs.
+    pub(crate) fn standalone() -> Self {
+        Self {
+            standalone: true,
+            ..Self::federation(2)
+        }
+    }
+
+    /// Everything lives by this clock.
+    pub(crate) fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
+        self.clock = clock;
+        self
+    }
+
+    /// Overrides a key of every node's configuration, such as `listen.drain_timeout_ms`.
+    pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
+        let name = format!("RENKEI__{}", key.to_uppercase().replace('.', "__"));
+        self.overrides.push((name, value.to_owned()));
+        self
+    }
+
+    /// Starts the nodes; the directory is in force everywhere afterwards.
+    pub(crate) async fn start(self) -> Network {
+        self.start_with(|_| {}).await
+    }
+
+    /// As [`Setup::start`], with a change to the world before any node starts.
+    pub(crate) async fn start_with(self, change: impl FnOnce(&mut World)) -> Network {
+        let folder = tempfile::tempdir().unwrap();
+        let mut prepared = prepare(&folder, self.regions, Arc::clone(&self.clock));
+        change(&mut prepared.world);
+        let trust = prepared.world.trust().unwrap();
+        let mut network = Network {
+            world: prepared.world,
+            sample: prepared.sample,
+            standalone: self.standalone,
+            clock: self.clock,
+            overrides: self.overrides,
+            trust,
+            slots: BTreeMap::new(),
+            folder,
+        };
+        if self.standalone {
+            network.open(At::Region(0), None).await;
+        } else {
+            network.open(At::Hub, None).await;
+            for index in 0..self.regions {
+                network.open(At::Region(index), None).await;
+            }
+        }
+        network.apply_directory(|_| {}).await;
+        network
+    }
+}
+
+/// A world and what it was made of.
+pub(crate) struct Prepared {
+    pub(crate) world: World,
+    pub(crate) sample: Sample,
+}
+
+/// Makes the smallest sample and its world under `folder`.
+pub(crate) fn prepare(folder: &TempDir, regions: usize, clock: Arc<dyn Clock>) -> Prepared {
+    let today = clock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let sample = Sample::generate(&SampleConfig {
+        regions,
+        patients: SampleConfig::MIN_PATIENTS,
+        reference_date: today,
+        ..SampleConfig::default()
+    });
+    let world = World::create(&folder.path().join("world"), &sample, clock).unwrap();
+    Prepared { world, sample }
+}
+
+/// Nodes that run, their files, and who may call them.
+pub(crate) struct Network {
+    pub(crate) world: World,
+    pub(crate) sample: Sample,
+    pub(crate) clock: Arc<dyn Clock>,
+    standalone: bool,
+    overrides: Vec<(String, String)>,
+    trust: Arc<TrustHandle>,
+    slots: BTreeMap<At, Slot>,
+    folder: TempDir,
+}
+
+struct Slot {
+    address: SocketAddr,
+    running: Option<Running>,
+}
+
+struct Running {
+    gateway: Arc<Gateway>,
+    stop: CancellationToken,
+    task: JoinHandle<renkei::error::Result<()>>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+impl Network {
+    async fn open(&mut self, at: At, address: Option<SocketAddr>) {
+        let listener = match address {
+            Some(address) => TcpListener::bind(address).await.unwrap(),
+            None => TcpListener::bind("127.0.0.1:0").await.unwrap(),
+        };
+        let address = listener.local_addr().unwrap();
+        let config = Config::parse(&self.config(at, address), self.overrides.clone()).unwrap();
+        let options = Options {
+            clock: Arc::clone(&self.clock),
+            ..Options::default()
+        };
+        let gateway = Gateway::open(config, options, None).await.unwrap();
+        let stop = CancellationToken::new();
+        let serving = renkei::server::run(Arc::clone(&gateway), listener, stop.clone());
+        let running = Running {
+            gateway,
+            stop,
+            task: tokio::spawn(serving),
+        };
+        let slot = Slot {
+            address,
+            running: Some(running),
+        };
+        self.slots.insert(at, slot);
+    }
+
+    fn config(&self, at: At, address: SocketAddr) -> String {
+        let address = address.to_string();
+        match at {
+            At::Hub => self.world.hub_config(&address).unwrap(),
+            At::Region(index) if self.standalone => self
+                .world
+                .standalone_config(&self.world.regions[index], &address)
+                .unwrap(),
+            At::Region(index) => self
+                .world
+                .region_config(
+                    &self.world.regions[index],
+                    &address,
+                    &self.address(At::Hub).to_string(),
+                )
+                .unwrap(),
+        }
+    }
+
+    /// Applies the world's directory through the interface, changed as wanted, and waits until it
+    /// is in force everywhere.
+    pub(crate) async fn apply_directory(
+        &self,
+        change: impl FnOnce(&mut dpb::ApplyDirectoryRequest),
+    ) {
+        // Nobody listens on the discard port of this machine.
+        let nowhere = "127.0.0.1:9".to_owned();
+        let address = |at| {
+            self.slots
+                .get(&at)
+                .map_or_else(|| nowhere.clone(), |slot| slot.address.to_string())
+        };
+        let regions: Vec<String> = (0..self.world.regions.len())
+            .map(|index| address(At::Region(index)))
+            .collect();
+        let mut request = self.world.directory(&address(At::Hub), &regions).unwrap();
+        if self.standalone {
+            request.communities.remove(0);
+        }
+        change(&mut request);
+        let top = if self.standalone {
+            At::Region(0)
+        } else {
+            At::Hub
+        };
+        let operator = self.operator(top);
+        let mut client = DirectoryServiceClient::new(operator.channel.clone());
+        let applied = client.apply_directory(operator.request(request)).await;
+        let version = applied.unwrap().into_inner().version;
+        for at in self.slots.keys() {
+            self.directory_at(*at, version).await;
+        }
+    }
+
+    async fn directory_at(&self, at: At, version: u64) {
+        let operator = &self.operator(at);
+        eventually("the directory is in force", || async {
+            let mut client = AdminServiceClient::new(operator.channel.clone());
+            let info = client
+                .get_node_info(operator.request(GetNodeInfoRequest {}))
+                .await
+                .unwrap();
+            (info.into_inner().directory_version >= version).then_some(())
+        })
+        .await;
+    }
+
+    /// Waits until the regions have told the hub everything.
+    pub(crate) async fn settled(&self) {
+        for at in self.slots.keys().filter(|at| **at != At::Hub) {
+            let operator = &self.operator(*at);
+            eventually("the hub was told everything", || async {
+                let mut client = AdminServiceClient::new(operator.channel.clone());
+                let status = client
+                    .get_status(operator.request(GetStatusRequest {}))
+                    .await
+                    .unwrap();
+                (status.into_inner().queued_notices == 0).then_some(())
+            })
+            .await;
+        }
+    }
+
+    /// Where a node listens.
+    pub(crate) fn address(&self, at: At) -> SocketAddr {
+        self.slots[&at].address
+    }
+
+    /// The names and files of a node.
+    pub(crate) fn node(&self, at: At) -> &world::Node {
+        match at {
+            At::Hub => &self.world.hub,
+            At::Region(index) => &self.world.regions[index],
+        }
+    }
+
+    /// The services of a node that runs.
+    pub(crate) fn gateway(&self, at: At) -> &Arc<Gateway> {
+        &self.slots[&at].running.as_ref().unwrap().gateway
+    }
+
+    /// The token that stops a node.
+    pub(crate) fn stopper(&self, at: At) -> CancellationToken {
+        self.slots[&at].running.as_ref().unwrap().stop.clone()
+    }
+
+    /// The folder everything is in.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
+    /// Stops one node cleanly.
+    pub(crate) async fn stop_node(&mut self, at: At) {
+        let slot = self.slots.get_mut(&at).unwrap();
+        let mut running = slot.running.take().expect("the node runs");
+        running.stop.cancel();
+        (&mut running.task).await.unwrap().unwrap();
+    }
+
+    /// Starts a stopped node again, on its address and data.
+    pub(crate) async fn start_node(&mut self, at: At) {
+        let address = self.slots[&at].address;
+        self.open(at, Some(address)).await;
+    }
+
+    /// Stops every node cleanly, the regions first.
+    pub(crate) async fn stop(mut self) {
+        self.stop_all().await;
+    }
+
+    /// As [`Network::stop`], and keeps the files.
+    pub(crate) async fn stop_all(&mut self) {
+        let all: Vec<At> = self.slots.keys().copied().rev().collect();
+        for at in all {
+            if self.slots[&at].running.is_some() {
+                self.stop_node(at).await;
+            }
+        }
+    }
+
+    /// The audience of assertions: the community that is the network.
+    fn network_home(&self) -> &str {
+        if self.standalone {
+            &self.world.regions[0].home
+        } else {
+            &self.world.hub.home
+        }
+    }
+
+    /// A caller with any identity.
+    pub(crate) fn caller_with(
+        &self,
+        at: At,
+        identity: &NodeIdentity,
+        person: Option<&Actor<'_>>,
+        audience: &str,
+    ) -> Caller {
+        let address = self.address(at).to_string();
+        let link = Link {
+            address: &address,
+            pin: self.node(at).pin,
+            identity,
+            trust: &self.trust,
+            clock: &self.clock,
+        };
+        Caller::new(&link, person, &audience.parse().unwrap()).unwrap()
+    }
+
+    /// A caller with a certificate of the world's.
+    pub(crate) fn caller(&self, at: At, name: &str, person: Option<&Actor<'_>>) -> Caller {
+        let identity = self.world.identity(name).unwrap();
+        self.caller_with(at, &identity, person, self.network_home())
+    }
+
+    /// Somebody without a certificate.
+    pub(crate) fn anonymous(&self, at: At) -> Caller {
+        let address = self.address(at).to_string();
+        Caller::anonymous(&address, self.node(at).pin, &self.trust, &self.clock).unwrap()
+    }
+
+    /// The operator, at any node.
+    pub(crate) fn operator(&self, at: At) -> Caller {
+        self.caller(at, "operator", None)
+    }
+
+    /// The system of an institution.
+    pub(crate) fn system(&self, at: At, institution: &SampleInstitution) -> Caller {
+        self.caller(at, &format!("inst-{}", institution.code), None)
+    }
+
+    /// A person of the institution they name, with the institution's certificate.
+    pub(crate) fn acting(&self, at: At, person: &Actor<'_>) -> Caller {
+        self.caller(at, &format!("inst-{}", person.institution), Some(person))
+    }
+
+    /// The record of a person in a region.
+    pub(crate) fn record(&self, truth: usize, region: usize) -> &SampleRecord {
+        let person = self.sample.person(truth).unwrap();
+        let record = person.records.iter().find(|record| record.region == region);
+        record.expect("the person is known in the region")
+    }
+
+    /// The institution of a record.
+    pub(crate) fn institution(&self, record: &SampleRecord) -> &SampleInstitution {
+        self.sample.institution(record).unwrap()
+    }
+
+    /// Emergency hospitals of a region.
+    pub(crate) fn emergency_hospitals(&self, region: usize) -> Vec<&SampleInstitution> {
+        self.sample.regions[region]
+            .institutions
+            .iter()
+            .filter(|institution| institution.emergency)
+            .collect()
+    }
+}
