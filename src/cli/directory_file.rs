@@ -320,7 +320,8 @@ fn endpoint(text: &str) -> Result<pb::Endpoint> {
         .parse()
         .map_err(|error| wrong("endpoint", text, error))?;
     Ok(pb::Endpoint {
-        address: address.authority(),
+        // The form that the directory's service checks endpoints for.
+        address: address.to_string(),
         protocol: pb::Protocol::Grpc.into(),
         ..pb::Endpoint::default()
     })

@@ -89,10 +89,27 @@ pub(crate) fn shows_progress() -> bool {
     io::stderr().is_terminal()
 }
 
+#[cfg(not(test))]
 fn write(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
     stdout.write_all(text.as_bytes())?;
     Ok(stdout.flush()?)
+}
+
+/// Tests read what is printed.
+#[cfg(test)]
+#[expect(clippy::unnecessary_wraps, reason = "stands in for what can fail")]
+fn write(text: &str) -> Result<()> {
+    PRINTED.with_borrow_mut(|printed| printed.push_str(text));
+    Ok(())
+}
+
+#[cfg(test)]
+thread_local! {
+    /// What this test has printed.
+    pub(crate) static PRINTED: std::cell::RefCell<String> = const {
+        std::cell::RefCell::new(String::new())
+    };
 }
 
 /// Text for people, built up line by line. Values come from elsewhere: control characters are

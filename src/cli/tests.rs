@@ -1,4 +1,6 @@
-//! The whole command tree.
+//! The whole command tree, and the commands against a node of their own.
+
+mod live;
 
 use clap::CommandFactory as _;
 

@@ -26,7 +26,10 @@ fn a_file_becomes_a_request() {
     let request = parse(FILE).unwrap();
     let community = &request.communities[0];
     assert_eq!(community.kind(), pb::CommunityKind::Region);
-    assert_eq!(community.endpoints[0].address, "east.example.jp:7443");
+    assert_eq!(
+        community.endpoints[0].address,
+        "https://east.example.jp:7443"
+    );
     assert_eq!(community.assigning_authorities[1].name, "西病院");
     let institution = &request.institutions[0];
     assert_eq!(institution.kind(), pb::InstitutionKind::VisitingNursing);
