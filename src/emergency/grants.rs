@@ -20,7 +20,7 @@ const MAX_HOURS: i64 = 24;
 /// A review is due after this many days.
 const REVIEW_DAYS: i64 = 7;
 /// Characters of a reason that says something.
-const MIN_REASON: usize = 5;
+const MIN_REASON: usize = 10;
 /// Characters of a reason at most.
 const MAX_REASON: usize = 1_000;
 /// Notices on a page.

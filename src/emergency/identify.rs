@@ -87,6 +87,8 @@ impl Candidates {
         let more = found.len() > MAX_CANDIDATES;
         let shown: Vec<_> = found.into_iter().take(MAX_CANDIDATES).collect();
         call.note(|record| record.items = u32::try_from(shown.len()).unwrap_or(u32::MAX));
+        // Answered from the hub's own index: nobody else was asked, nothing is missing.
+        let here = crate::federation::completeness(Vec::new());
         let next_questions = next_questions(subject, shown.len());
         let candidates = shown
             .into_iter()
@@ -96,7 +98,7 @@ impl Candidates {
             candidates,
             next_questions,
             more,
-            completeness: None,
+            completeness: Some(here),
         })
     }
 

@@ -70,7 +70,7 @@ async fn certificates_that_get_no_connection() {
             for (name, variant) in [
                 ("signing-certificate", Variant::SigningOnly),
                 ("expired", Variant::Expired),
-                ("policy-missing", Variant::WrongPolicy),
+                ("policy-not-accepted", Variant::WrongPolicy),
                 ("revoked", Variant::Ok),
             ] {
                 made.push((name, world.issue_variant(name, variant).unwrap()));

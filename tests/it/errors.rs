@@ -364,12 +364,12 @@ async fn queries_and_retrieves() {
 
     let mut wanted = known.reference();
     wanted.home_community_id = "urn:oid:2.999.1.99".into();
-    let got = retrieve(&doctor, wanted).await;
+    let got = retrieve(&doctor, patient.clone(), wanted).await;
     let field = "home_community_id";
     table.case("unknown community", Reason::UnknownCommunity, field, got);
     let mut wanted = known.reference();
     wanted.home_community_id = "2.999.1.1".into();
-    let got = retrieve(&doctor, wanted).await;
+    let got = retrieve(&doctor, patient.clone(), wanted).await;
     let field = "documents[0].document.home_community_id";
     table.case("malformed community", Reason::InvalidField, field, got);
     let mut wanted = known.reference();
@@ -565,7 +565,7 @@ async fn roles_not_served() {
     table.case("repository", not_served, "-", got);
     let doctor = network.acting(HERE, &physician(&institution.code));
     let wanted = cpb::DocumentRef::default();
-    let got = retrieve(&doctor, wanted).await;
+    let got = retrieve(&doctor, cpb::Identifier::default(), wanted).await;
     table.case("federation", not_served, "-", got);
     table.check();
     network.stop().await;

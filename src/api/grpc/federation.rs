@@ -194,7 +194,7 @@ async fn locate(
     Ok(pb::LocateHoldingsResponse {
         linkage_id: linkage,
         holdings,
-        completeness: None,
+        completeness: Some(crate::federation::completeness(Vec::new())),
     })
 }
 

@@ -179,9 +179,10 @@ pub(crate) async fn find(caller: &Caller, patient: cpb::Identifier) -> Result<Me
     Ok(merged)
 }
 
-/// Reads a document across regions.
+/// Reads a patient's document across regions.
 pub(crate) async fn retrieve(
     caller: &Caller,
+    patient: cpb::Identifier,
     document: cpb::DocumentRef,
 ) -> Result<(Vec<u8>, dpb::RetrievedTrailer), Status> {
     use dpb::retrieved_part::Part;
@@ -191,6 +192,7 @@ pub(crate) async fn retrieve(
             document: Some(document),
             range: None,
         }],
+        patient_id: Some(patient),
     };
     let mut client = InitiatingGatewayServiceClient::new(caller.channel.clone());
     let response = client.retrieve_documents(caller.request(request)).await?;
@@ -214,7 +216,8 @@ pub(crate) async fn retrieve_entry(
     caller: &Caller,
     entry: &dpb::DocumentEntry,
 ) -> Result<(Vec<u8>, dpb::RetrievedTrailer), Status> {
-    retrieve(caller, document_ref(entry)).await
+    let patient = entry.patient_id.clone().unwrap();
+    retrieve(caller, patient, document_ref(entry)).await
 }
 
 /// Records that a patient does not want to be seen by other communities.
