@@ -34,6 +34,7 @@ struct Table {
 }
 
 impl Table {
+    #[expect(clippy::needless_pass_by_value, reason = "cases are handed over")]
     fn case<T>(&mut self, name: &str, reason: Reason, field: &str, got: Result<T, Status>) {
         self.cases += 1;
         let expected = documented(reason, field);
@@ -254,6 +255,7 @@ async fn identities() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "a table reads best whole")]
 async fn submissions() {
     let network = Setup::standalone().start().await;
     let known = Known::new(&network).await;
@@ -509,7 +511,7 @@ type Change = fn(&mut Claims);
 fn roles() -> [(&'static str, Change); 4] {
     [
         ("a clerk", |claims| {
-            claims.role = PersonRole::Clerk.code().into()
+            claims.role = PersonRole::Clerk.code().into();
         }),
         ("a steward", |claims| {
             claims.role = PersonRole::DataSteward.code().into();
@@ -519,7 +521,7 @@ fn roles() -> [(&'static str, Change); 4] {
             claims.purpose = PurposeOfUse::Research;
         }),
         ("without relation", |claims| {
-            claims.relation = Relation::None
+            claims.relation = Relation::None;
         }),
     ]
 }
