@@ -23,6 +23,9 @@ use crate::store::{OpenReport, Options, Schema, Store};
 use crate::types::HomeCommunityId;
 use crate::wire::pb::directory::ApplyDirectoryRequest;
 
+/// Document streams at once, below the runtime's blocking threads (512).
+const MAX_STREAMS: usize = 256;
+
 /// A node's services.
 #[derive(Debug)]
 pub struct Gateway {
@@ -58,6 +61,8 @@ pub struct Gateway {
     pub audit: Audit,
     /// Calls at once.
     pub admission: Arc<Semaphore>,
+    /// Document streams at once: each holds a thread while it reads.
+    pub streams: Arc<Semaphore>,
     /// Work under way, waited for at a stop.
     pub tasks: TaskTracker,
     /// Tells background work to stop.
@@ -136,13 +141,15 @@ impl Gateway {
             parent.clone(),
         );
         let consents = Arc::new(Consents::new(Arc::clone(&store), Arc::clone(&clock)));
+        let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);
         let guard = Arc::new(Guard::new(
             Arc::clone(&consents),
             Arc::clone(&clock),
             home.clone(),
+            parent.clone(),
+            Arc::clone(&identity) as Arc<dyn crate::consent::Persons>,
             config.consent.cross_community,
         ));
-        let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);
         let documents = Arc::new(Documents::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -179,6 +186,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             audit: Audit::new(Arc::clone(&store), home.clone()),
             admission: Arc::new(Semaphore::new(config.listen.max_in_flight)),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             started: clock.now(),
             stop: CancellationToken::new(),
             config,

@@ -1,5 +1,7 @@
 //! A write by a call: rows, audit event and receipt in one ledger frame (INV-1, INV-2).
 
+use std::sync::Arc;
+
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -39,7 +41,16 @@ impl Call {
                 message,
             ));
         }
-        let scope = format!("{}\0{}\0{key}", self.caller().pin, self.method());
+        let caller = self.caller();
+        let institution = caller.participant.code.as_ref().map(ToString::to_string);
+        let subject = caller.person.as_ref().map(|person| person.subject.as_str());
+        let scope = format!(
+            "{}\0{}\0{}\0{}\0{key}",
+            caller.pin,
+            institution.unwrap_or_default(),
+            subject.unwrap_or_default(),
+            self.method()
+        );
         let mut body_hash = [0; 32];
         let hash = digest::digest(&digest::SHA256, &request.encode_to_vec());
         body_hash.copy_from_slice(hash.as_ref());
@@ -59,7 +70,7 @@ impl Call {
     /// [`Reason::IdempotencyMismatch`]; [`Reason::StoreUnavailable`].
     pub async fn commit<R: Message + Default>(
         &self,
-        store: &Store,
+        store: &Arc<Store>,
         now: Timestamp,
         writes: Vec<Write>,
         idempotency: Option<Idempotency>,
@@ -74,9 +85,12 @@ impl Call {
             audit: vec![self.success_event(now)],
             idempotency,
         };
-        // From here on the event may become durable even if this call is dropped.
+        // From here on the event becomes durable even if this call is dropped: the commit runs in a
+        // task of its own.
         self.set_written(true);
-        match store.commit(commit).await {
+        let store = Arc::clone(store);
+        let committed = tokio::spawn(async move { store.commit(commit).await });
+        match committed.await.map_err(Error::internal)? {
             Ok(Outcome::Committed { .. }) => Ok(response),
             Ok(Outcome::Replayed { receipt }) => {
                 self.set_written(false);

@@ -86,6 +86,8 @@ pub struct Facts<'a> {
     pub action: Action,
     /// The deciding node's community.
     pub home: &'a HomeCommunityId,
+    /// The hub above the deciding node, if it has one.
+    pub parent: Option<&'a HomeCommunityId>,
     /// The patient's directives in force here. Empty also for calls without a patient.
     pub directives: &'a [Directive],
     /// Whether enrolment is taken as consent across communities.
@@ -96,9 +98,18 @@ pub struct Facts<'a> {
     /// what is known here to be denied is denied here.
     pub relaying: bool,
     /// Class and confidentiality of the document, once known.
-    pub document: Option<(&'a str, Confidentiality)>,
+    pub document: Option<Sensitivity<'a>>,
     /// Now.
     pub now: Timestamp,
+}
+
+/// What a decision asks of a document.
+#[derive(Clone, Copy, Debug)]
+pub struct Sensitivity<'a> {
+    /// Its class code and type code: a directive may name either.
+    pub codes: [&'a str; 2],
+    /// How confidential it is.
+    pub confidentiality: Confidentiality,
 }
 
 /// Why a call is refused: for the audit and the operator, never for the caller.
@@ -269,7 +280,6 @@ fn rights(role: PersonRole) -> Rights {
                 A::AssertIdentity,
                 A::QueryIdentifiers,
                 A::SubmitDocuments,
-                A::RecordConsent,
                 A::ReadDirectory,
                 A::Exchange,
             ],
@@ -300,12 +310,13 @@ pub fn decide(facts: &Facts<'_>) -> Result<Permit, Denial> {
         return Err(Denial::Purpose);
     }
     kind(facts)?;
-    if let Some((_, confidentiality)) = facts.document
-        && confidentiality > rights.ceiling
+    if let Some(document) = facts.document
+        && document.confidentiality > rights.ceiling
     {
         return Err(Denial::Confidentiality);
     }
     let mut permit = Permit::new(facts.action, rights.ceiling);
+    permit.leaves_community = caller.participant.community != *facts.home;
     if facts.action.is_clinical() {
         permit.under_grant = consent(facts)?;
         permit.hidden_classes = hidden_classes(facts);
@@ -331,18 +342,62 @@ fn registered(caller: &Caller, role: PersonRole) -> Result<(), Denial> {
 }
 
 fn kind(facts: &Facts<'_>) -> Result<(), Denial> {
-    use ParticipantKind as K;
     let participant = &facts.caller.participant;
-    let emergency =
-        participant.emergency && matches!(participant.kind, K::Hospital | K::FireDepartment);
+    let own = participant.community == *facts.home;
     let fits = match facts.action {
-        Action::Exchange => facts.caller.is_gateway_itself(),
-        Action::ApplyDirectory | Action::Operate => participant.kind == K::Operator,
-        Action::IdentifyEmergency | Action::BreakGlass => emergency,
-        Action::ReadSummary if facts.caller.purpose == PurposeOfUse::Emergency => emergency,
-        _ => true,
+        Action::Exchange => exchanges(facts),
+        // An operator operates the nodes of their own community.
+        Action::ApplyDirectory | Action::Operate => {
+            own && participant.kind == ParticipantKind::Operator
+        }
+        // A region takes writes from its own institutions only (INV-4); the hub also from the
+        // gateways below it, which speak for theirs.
+        Action::AssertIdentity | Action::SubmitDocuments | Action::RecordConsent => {
+            own || facts.parent.is_none() && facts.caller.is_gateway_itself()
+        }
+        Action::IdentifyEmergency | Action::BreakGlass => {
+            receives_emergencies(facts.caller) && facts.caller.purpose == PurposeOfUse::Emergency
+        }
+        Action::FindDocuments | Action::ReadDocument | Action::ReadSummary => reads(facts, own)?,
+        Action::QueryIdentifiers
+        | Action::SearchPatients
+        | Action::Steward
+        | Action::ReadConsent
+        | Action::ReadAudit
+        | Action::ReadDirectory => true,
     };
     if fits { Ok(()) } else { Err(Denial::Kind) }
+}
+
+/// A region exchanges with its parent only; the hub with the gateways below it.
+fn exchanges(facts: &Facts<'_>) -> bool {
+    let community = &facts.caller.participant.community;
+    facts.caller.is_gateway_itself()
+        && match facts.parent {
+            Some(parent) => community == parent,
+            None => community != facts.home,
+        }
+}
+
+/// Who may ask for clinical data at all, before the patient's wishes are asked.
+fn reads(facts: &Facts<'_>, own: bool) -> Result<bool, Denial> {
+    match facts.caller.purpose {
+        // Nothing has been declared: this version has no disaster mode.
+        PurposeOfUse::Disaster => return Err(Denial::Purpose),
+        PurposeOfUse::Emergency if !receives_emergencies(facts.caller) => {
+            return Err(Denial::Kind);
+        }
+        _ => {}
+    }
+    // Another community's institutions ask through the hub, where denials of all regions are known.
+    let through_hub = facts.parent.is_none() || facts.caller.relay.as_ref() == facts.parent;
+    Ok(own || through_hub)
+}
+
+fn receives_emergencies(caller: &Caller) -> bool {
+    use ParticipantKind as K;
+    let participant = &caller.participant;
+    participant.emergency && matches!(participant.kind, K::Hospital | K::FireDepartment)
 }
 
 /// Whether the patient's wishes, or an emergency, let clinical data out. Says whether it rests on
@@ -355,7 +410,10 @@ fn consent(facts: &Facts<'_>) -> Result<bool, Denial> {
     let question = Question {
         institution: caller.participant.code.as_ref(),
         community: &caller.participant.community,
-        class: facts.document.map(|(class, _)| class),
+        codes: facts
+            .document
+            .as_ref()
+            .map(|document| document.codes.as_slice()),
         now: facts.now,
     };
     let answer = evaluate(facts.directives, &question);
@@ -388,19 +446,24 @@ fn consent(facts: &Facts<'_>) -> Result<bool, Denial> {
     }
 }
 
-/// Classes a denial takes out of a list that is otherwise permitted.
-fn hidden_classes(facts: &Facts<'_>) -> Vec<String> {
-    let question = |class| Question {
+/// What the directives say of one class or type code.
+fn hidden(facts: &Facts<'_>, code: &str) -> Answer {
+    let question = Question {
         institution: facts.caller.participant.code.as_ref(),
         community: &facts.caller.participant.community,
-        class: Some(class),
+        codes: Some(&[code]),
         now: facts.now,
     };
+    evaluate(facts.directives, &question)
+}
+
+/// Classes a denial takes out of a list that is otherwise permitted.
+fn hidden_classes(facts: &Facts<'_>) -> Vec<String> {
     let mut classes: Vec<String> = facts
         .directives
         .iter()
         .flat_map(|directive| directive.classes.iter())
-        .filter(|class| match evaluate(facts.directives, &question(class)) {
+        .filter(|class| match hidden(facts, class) {
             Answer::Denied { even_in_emergency } => facts.grant.is_none() || even_in_emergency,
             Answer::Permitted | Answer::Silent | Answer::EmergencyOnly => false,
         })

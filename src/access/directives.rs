@@ -31,7 +31,7 @@ pub struct Directive {
     pub stance: Stance,
     /// About whom. Empty: everyone.
     pub grantees: Vec<Grantee>,
-    /// Class codes it is limited to. Empty: every class.
+    /// Class or type codes it is limited to. Empty: every document.
     pub classes: Vec<String>,
     /// In force from here.
     pub from: Option<Timestamp>,
@@ -49,8 +49,8 @@ pub struct Question<'a> {
     pub institution: Option<&'a InstitutionCode>,
     /// Its community.
     pub community: &'a HomeCommunityId,
-    /// The class code of the document, if one is asked for.
-    pub class: Option<&'a str>,
+    /// The class and type codes of the document, if one is asked for.
+    pub codes: Option<&'a [&'a str]>,
     /// Now.
     pub now: Timestamp,
 }
@@ -99,9 +99,12 @@ fn applies(directive: &Directive, question: &Question<'_>) -> bool {
     // A directive for some classes says nothing about a call without a class, except that a
     // denial is kept for the moment the class is known.
     let class = directive.classes.is_empty()
-        || question
-            .class
-            .is_some_and(|class| directive.classes.iter().any(|covered| covered == class));
+        || question.codes.is_some_and(|codes| {
+            directive
+                .classes
+                .iter()
+                .any(|covered| codes.contains(&covered.as_str()))
+        });
     let grantee = directive.grantees.is_empty()
         || directive.grantees.iter().any(|grantee| match grantee {
             Grantee::Everyone => true,
@@ -135,7 +138,7 @@ mod tests {
             &Question {
                 institution: Some(&institution),
                 community: &community,
-                class: Some("18842-5"),
+                codes: Some(&["18842-5"]),
                 now,
             },
         )

@@ -15,6 +15,6 @@ mod tests;
 
 pub use call::Call;
 pub use caller::{Caller, Participant, ParticipantKind, Person};
-pub use decide::{Action, Denial, Facts, decide};
+pub use decide::{Action, Denial, Facts, Sensitivity, decide};
 pub use directives::{Answer, Directive, Grantee, Question, Stance, evaluate};
 pub use permit::{Grant, Permit};

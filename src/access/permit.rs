@@ -4,7 +4,9 @@ use jiff::Timestamp;
 
 use crate::types::{Confidentiality, InstitutionCode, PurposeOfUse};
 
-use super::{Action, Caller};
+use crate::error::{Error, Result};
+
+use super::{Action, Caller, Sensitivity};
 
 /// Leave to do one thing. Made only by [`super::decide`]; services take it by reference, so that no
 /// door can skip the decision.
@@ -14,6 +16,7 @@ pub struct Permit {
     action: Action,
     ceiling: Confidentiality,
     pub(super) under_grant: bool,
+    pub(super) leaves_community: bool,
     pub(super) hidden_classes: Vec<String>,
 }
 
@@ -23,6 +26,7 @@ impl Permit {
             action,
             ceiling,
             under_grant: false,
+            leaves_community: false,
             hidden_classes: Vec::new(),
         }
     }
@@ -42,9 +46,30 @@ impl Permit {
         self.under_grant
     }
 
-    /// Whether a document of this class and confidentiality is covered.
-    pub fn covers(&self, class: &str, confidentiality: Confidentiality) -> bool {
-        confidentiality <= self.ceiling && !self.hidden_classes.iter().any(|hidden| hidden == class)
+    /// Whether what it lets out goes to another community: then nothing flagged UNDELIVERED (未提供)
+    /// may be part of it (`spec` japan §3.4).
+    pub fn leaves_community(&self) -> bool {
+        self.leaves_community
+    }
+
+    /// Whether a document like this is covered.
+    pub fn covers(&self, document: &Sensitivity<'_>) -> bool {
+        document.confidentiality <= self.ceiling
+            && !self
+                .hidden_classes
+                .iter()
+                .any(|hidden| document.codes.contains(&hidden.as_str()))
+    }
+
+    /// Says that the permit is one for any of these actions.
+    ///
+    /// # Errors
+    /// [`Error::internal`] if it is for something else: a fault of the door that passes it on.
+    pub fn require(&self, actions: &[Action]) -> Result<()> {
+        if actions.contains(&self.action) {
+            return Ok(());
+        }
+        Err(Error::internal("a permit for something else was passed on"))
     }
 }
 

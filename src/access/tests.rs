@@ -72,7 +72,11 @@ impl Case {
             opt_out_network: self.opt_out,
             grant: self.grant.as_ref(),
             relaying: self.relaying,
-            document: self.confidentiality.map(|level| ("18842-5", level)),
+            document: self.confidentiality.map(|confidentiality| Sensitivity {
+                codes: ["18842-5", "18842-5"],
+                confidentiality,
+            }),
+            parent: None,
             now: now(),
         })
     }
@@ -90,6 +94,13 @@ fn deny(emergency: bool) -> Directive {
         from: None,
         until: None,
         emergency,
+    }
+}
+
+fn sensitivity(class: &str) -> Sensitivity<'_> {
+    Sensitivity {
+        codes: [class, ""],
+        confidentiality: Confidentiality::Normal,
     }
 }
 
@@ -146,6 +157,7 @@ fn who_passes_a_question_on_enforces_denials_only() {
 #[test]
 fn a_system_reads_no_clinical_data() {
     let mut system = physician();
+    Arc::make_mut(&mut system.participant).community = "urn:oid:1.9".parse().unwrap();
     system.person = None;
     system.purpose = PurposeOfUse::Operations;
     assert!(
@@ -245,6 +257,59 @@ fn emergency_actions_need_an_emergency_institution() {
 }
 
 #[test]
+fn a_region_takes_writes_from_its_own_only_and_reads_through_the_hub_only() {
+    let decide = |caller: &Caller, action| {
+        let (home, parent) = (
+            "urn:oid:1.9".parse().unwrap(),
+            "urn:oid:1.1".parse().unwrap(),
+        );
+        decide(&Facts {
+            caller,
+            action,
+            home: &home,
+            parent: Some(&parent),
+            directives: &[],
+            opt_out_network: true,
+            grant: None,
+            relaying: false,
+            document: None,
+            now: now(),
+        })
+    };
+    let mut stranger = physician();
+    for action in [
+        Action::AssertIdentity,
+        Action::SubmitDocuments,
+        Action::RecordConsent,
+    ] {
+        assert_eq!(decide(&stranger, action).unwrap_err(), Denial::Kind);
+    }
+    assert_eq!(
+        decide(&stranger, Action::ReadDocument).unwrap_err(),
+        Denial::Kind
+    );
+    stranger.relay = Some("urn:oid:1.1".parse().unwrap());
+    assert!(decide(&stranger, Action::ReadDocument).is_ok());
+    stranger.relay = Some("urn:oid:1.7".parse().unwrap());
+    assert!(decide(&stranger, Action::ReadDocument).is_err());
+}
+
+#[test]
+fn an_emergency_purpose_needs_an_emergency_institution_everywhere() {
+    let mut pharmacy = caller(PersonRole::Pharmacist, PurposeOfUse::Emergency);
+    Arc::make_mut(&mut pharmacy.participant).kind = ParticipantKind::Pharmacy;
+    let case = Case::new(pharmacy, Action::FindDocuments);
+    assert_eq!(case.denial(), Denial::Kind);
+    let disaster = caller(PersonRole::Physician, PurposeOfUse::Disaster);
+    assert_eq!(
+        Case::new(disaster, Action::ReadSummary).denial(),
+        Denial::Purpose
+    );
+    let treatment = Case::new(physician(), Action::BreakGlass);
+    assert_eq!(treatment.denial(), Denial::Kind);
+}
+
+#[test]
 fn registration_limits_roles_and_purposes() {
     let mut limited = physician();
     Arc::make_mut(&mut limited.participant).roles = vec![PersonRole::Pharmacist];
@@ -268,8 +333,8 @@ fn a_class_denied_is_taken_out_of_lists() {
         ..deny(false)
     }];
     let permit = case.decide().unwrap();
-    assert!(!permit.covers("psy", Confidentiality::Normal));
-    assert!(permit.covers("other", Confidentiality::Normal));
+    assert!(!permit.covers(&sensitivity("psy")));
+    assert!(permit.covers(&sensitivity("other")));
 }
 
 #[test]

@@ -62,7 +62,7 @@ struct Bench {
 /// # Errors
 /// If a node cannot be set up, or a call fails.
 pub async fn rpc(settings: &RpcSettings) -> Result<()> {
-    let mut bench = Bench::start(settings).await?;
+    let bench = Bench::start(settings).await?;
     let numbers = Arc::new(AtomicU64::new(0));
     for (case, target) in bench.cases()? {
         let caller = bench.callers.first().context("no caller")?;

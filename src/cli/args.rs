@@ -10,8 +10,9 @@ use jiff::tz::Offset;
 use jiff::{SignedDuration, Timestamp};
 
 use super::names::Named;
+use super::output::note;
 use crate::types::{InstitutionCode, LinkageId, Oid, PatientIdentifier};
-use crate::wire::pb::common::{CodedValue, Identifier, InstitutionRef};
+use crate::wire::pb::common::{CodedValue, Identifier};
 
 /// Dates without a time are days of this clock, as the network's are.
 pub(crate) const JAPAN: Offset = Offset::constant(9);
@@ -81,14 +82,6 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
     positive.ok_or_else(|| "is not longer than nothing".to_owned())
 }
 
-/// A duration for the wire.
-pub(crate) fn wire_duration(span: Duration) -> prost_types::Duration {
-    prost_types::Duration {
-        seconds: i64::try_from(span.as_secs()).unwrap_or(i64::MAX),
-        nanos: i32::try_from(span.subsec_nanos()).unwrap_or_default(),
-    }
-}
-
 /// A time: RFC 3339, or `YYYY-MM-DD` for the start of that day in Japan.
 pub(crate) fn time(text: &str) -> Result<prost_types::Timestamp, String> {
     let wrong =
@@ -105,13 +98,10 @@ pub(crate) fn time(text: &str) -> Result<prost_types::Timestamp, String> {
     })
 }
 
-/// A 10-digit institution code as a reference.
-pub(crate) fn institution(text: &str) -> Result<InstitutionRef, String> {
+/// A 10-digit institution code.
+pub(crate) fn institution_code(text: &str) -> Result<String, String> {
     let code: InstitutionCode = text.parse().map_err(|error| format!("{error}"))?;
-    Ok(InstitutionRef {
-        institution_id: code.as_str().to_owned(),
-        ..InstitutionRef::default()
-    })
+    Ok(code.as_str().to_owned())
 }
 
 /// Reads a value of a wire enum by its name without prefix, in any case; `UNSPECIFIED` is none.
@@ -170,9 +160,11 @@ impl Pages {
         self.more && self.left > 0
     }
 
-    /// A remark if there is more than the limit let through.
-    pub(crate) fn remark(&self) -> Option<&'static str> {
-        self.more.then_some("there is more: raise --limit")
+    /// Tells people if there is more than the limit let through; JSON has it in `next_page_token`.
+    pub(crate) fn tell(&self) {
+        if self.more {
+            note("there is more: raise --limit");
+        }
     }
 }
 
@@ -237,7 +229,7 @@ mod tests {
         assert!(pages.turn("next", 500));
         assert_eq!((pages.size, pages.token.as_str()), (100, "next"));
         assert!(!pages.turn("more", 100));
-        assert!(pages.remark().is_some());
-        assert!(!pages.turn("", 100) && pages.remark().is_none());
+        assert!(pages.more);
+        assert!(!pages.turn("", 100) && !pages.more);
     }
 }

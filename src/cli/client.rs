@@ -1,6 +1,5 @@
 //! The connection to a node: mutual TLS, and what every call carries.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
-use tonic::metadata::MetadataValue;
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::Interceptor;
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::{Channel, Endpoint};
@@ -33,6 +32,7 @@ use crate::wire::pb::documents::document_service_client::DocumentServiceClient;
 use crate::wire::pb::emergency::emergency_service_client::EmergencyServiceClient;
 use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGatewayServiceClient;
 use crate::wire::pb::identity::identity_service_client::IdentityServiceClient;
+use crate::wire::{ASSERTION, REQUEST_ID};
 
 /// How long an assertion is good for: each call has a new one, so it need only outlast the call's
 /// way to the last gateway.
@@ -91,11 +91,17 @@ pub async fn connect_at(profile: &ClientProfile, clock: Arc<dyn Clock>) -> Resul
         expect,
     )?;
     let channel = open(&address, name, TlsConnector::from(tls)).await?;
+    let asserted = match profile.statement()? {
+        Some(statement) => Some(Asserted {
+            signer: Arc::new(AssertionSigner::from_identity(&identity, &profiles)?),
+            statement: Arc::new(statement),
+        }),
+        None => None,
+    };
     Ok(Session {
         channel,
         caller: Caller {
-            signer: Arc::new(AssertionSigner::from_identity(&identity, &profiles)?),
-            statement: Arc::new(profile.statement()?),
+            asserted,
             clock,
             timeout: None,
         },
@@ -109,8 +115,9 @@ pub async fn connect_at(profile: &ClientProfile, clock: Arc<dyn Clock>) -> Resul
 /// The profile, its certificate or its key.
 pub fn assertion(profile: &ClientProfile) -> Result<String> {
     let signer = AssertionSigner::from_identity(&identity(profile)?, &profiles(profile)?)?;
-    let now = SystemClock.now();
-    Ok(signer.issue(profile.statement()?, now, ASSERTION_LIFETIME)?)
+    let statement = profile.statement()?;
+    let statement = statement.ok_or_else(|| Problem::new("the profile has no [person]"))?;
+    Ok(signer.issue(statement, SystemClock.now(), ASSERTION_LIFETIME)?)
 }
 
 fn profiles(profile: &ClientProfile) -> Result<Profiles> {
@@ -151,51 +158,55 @@ async fn dial(
 
 /// Says where the connection failed and why; keeps the cause, so that a refused certificate shows.
 fn connect_problem(address: &Address, error: tonic::transport::Error) -> anyhow::Error {
+    if crate::pki::tls::refusal_of(&error).is_some() {
+        return anyhow::Error::new(error).context(format!("cannot connect to {address}"));
+    }
     let mut deepest: &(dyn std::error::Error + 'static) = &error;
     while let Some(next) = deepest.source() {
         deepest = next;
     }
-    let text = format!("cannot connect to {address}: {deepest}");
-    if crate::pki::tls::refusal_of(&error).is_some() {
-        return anyhow::Error::new(error).context(text);
-    }
-    Problem::new(text)
+    Problem::new(format!("cannot connect to {address}: {deepest}"))
         .hint("is the node running, and `endpoint` of the profile right?")
         .into()
 }
 
-/// Signs every call for one person: `renkei-assertion`, `renkei-request-id`, `grpc-timeout`.
-#[derive(Clone)]
+/// Marks every call: `renkei-assertion` if a person acts, `renkei-request-id`, `grpc-timeout`.
+#[derive(Clone, Debug)]
 pub struct Caller {
-    signer: Arc<AssertionSigner>,
-    statement: Arc<Statement>,
+    asserted: Option<Asserted>,
     clock: Arc<dyn Clock>,
     timeout: Option<Duration>,
 }
 
-impl fmt::Debug for Caller {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller")
-            .field("signer", &self.signer)
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
+/// Who acts, and who vouches.
+#[derive(Clone, Debug)]
+struct Asserted {
+    signer: Arc<AssertionSigner>,
+    statement: Arc<Statement>,
+}
+
+impl Asserted {
+    /// A new assertion: each call has its own, since its nonce is taken once.
+    fn sign(&self, clock: &dyn Clock) -> Result<MetadataValue<Ascii>, Status> {
+        let statement = Statement::clone(&self.statement);
+        let token = self
+            .signer
+            .issue(statement, clock.now(), ASSERTION_LIFETIME)
+            .map_err(|error| Status::unauthenticated(format!("cannot sign: {error}")))?;
+        MetadataValue::try_from(token)
+            .map_err(|_| Status::unauthenticated("cannot sign: not ASCII"))
     }
 }
 
 impl Interceptor for Caller {
-    /// Each call has an assertion of its own, since its nonce is taken once.
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        let statement = Statement::clone(&self.statement);
-        let token = self
-            .signer
-            .issue(statement, self.clock.now(), ASSERTION_LIFETIME)
-            .map_err(|error| Status::unauthenticated(format!("cannot sign: {error}")))?;
-        let assertion = MetadataValue::try_from(token)
-            .map_err(|_| Status::unauthenticated("cannot sign: not ASCII"))?;
+        if let Some(asserted) = &self.asserted {
+            let assertion = asserted.sign(&*self.clock)?;
+            request.metadata_mut().insert(ASSERTION, assertion);
+        }
         let id = MetadataValue::try_from(Uuid::new_v4().to_string())
             .map_err(|_| Status::internal("request id is not ASCII"))?;
-        request.metadata_mut().insert("renkei-assertion", assertion);
-        request.metadata_mut().insert("renkei-request-id", id);
+        request.metadata_mut().insert(REQUEST_ID, id);
         if let Some(timeout) = self.timeout {
             request.set_timeout(timeout);
         }
@@ -241,9 +252,10 @@ impl Session {
         &self.community
     }
 
-    /// What the assertions say.
-    pub fn statement(&self) -> &Statement {
-        &self.caller.statement
+    /// What the assertions say; nothing if no person acts.
+    pub fn statement(&self) -> Option<&Statement> {
+        let asserted = self.caller.asserted.as_ref();
+        asserted.map(|asserted| &*asserted.statement)
     }
 
     /// The same connection with a deadline for every call.
@@ -252,12 +264,12 @@ impl Session {
         self
     }
 
-    /// The same connection for another person, purpose or relation.
+    /// The same connection for another person, purpose or relation; a system's stays as it is.
     pub fn acting(&self, change: impl FnOnce(&mut Statement)) -> Self {
-        let mut statement = Statement::clone(&self.caller.statement);
-        change(&mut statement);
         let mut session = self.clone();
-        session.caller.statement = Arc::new(statement);
+        if let Some(asserted) = &mut session.caller.asserted {
+            change(Arc::make_mut(&mut asserted.statement));
+        }
         session
     }
 }

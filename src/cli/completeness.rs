@@ -15,7 +15,10 @@ pub(crate) fn done(completeness: Option<&Completeness>) -> Done {
 /// Tells how complete an answer is; the regions are listed if it is not, or if `always`.
 pub(crate) fn show(text: &mut Text, completeness: Option<&Completeness>, always: bool) {
     let Some(completeness) = completeness else {
-        text.line("INCOMPLETE: the answer was cut off; nothing may be concluded from absence");
+        text.line(
+            "INCOMPLETE: the node does not say how complete this is; nothing may be concluded from \
+             absence",
+        );
         return;
     };
     text.line(headline(completeness));

@@ -19,7 +19,7 @@ const PROFILE_VARIABLE: &str = "RENKEI_AS";
 /// Which profile, and what differs from it.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct Connection {
-    /// Client profile: node, certificate and person [or the environment variable RENKEI_AS]
+    /// Client profile: node, certificate and person [default: the environment variable `RENKEI_AS`]
     #[arg(long = "as", value_name = "FILE", global = true, help_heading = HEADING)]
     profile: Option<PathBuf>,
     /// Purpose of use, in place of the profile's: TREAT, ETREAT, HOPERAT, …
@@ -54,16 +54,26 @@ impl Connection {
                 })?,
         };
         let mut profile = ClientProfile::load(&path)?;
-        let person = &mut profile.person;
-        for (value, flag) in [
-            (&mut person.purpose, &self.purpose),
-            (&mut person.role, &self.role),
-            (&mut person.relation, &self.relation),
-            (&mut person.subject, &self.subject),
-        ] {
-            if let Some(flag) = flag {
-                value.clone_from(flag);
+        let flags = [&self.purpose, &self.role, &self.relation, &self.subject];
+        match &mut profile.person {
+            Some(person) => {
+                let keys = [
+                    &mut person.purpose,
+                    &mut person.role,
+                    &mut person.relation,
+                    &mut person.subject,
+                ];
+                for (key, flag) in keys.into_iter().zip(flags) {
+                    if let Some(flag) = flag {
+                        key.clone_from(flag);
+                    }
+                }
             }
+            None if flags.iter().any(|flag| flag.is_some()) => {
+                let problem = Problem::new("the profile has no [person] to act otherwise");
+                return Err(problem.into());
+            }
+            None => {}
         }
         profile.statement()?;
         Ok(profile)

@@ -102,6 +102,8 @@ impl Failure {
             ..Self::default()
         };
         if let Some(refusal) = refusal {
+            // What lies between is the TLS library's way of carrying it.
+            failure.message = plain(&format!("{error}: {refusal}"));
             failure.reason = Some(refusal.rule().to_owned());
             failure.hint = Some("the node's certificate is not accepted: check `roots`, `crls`, `server_pin` and `endpoint` of the profile".to_owned());
         }
@@ -127,28 +129,27 @@ impl Failure {
 
     /// One line: what, which fields, why, what to do.
     pub(crate) fn line(&self) -> String {
-        let mut line = format!("error: {}", self.message);
+        let mut parts = vec![format!("error: {}", self.message)];
         for violation in &self.violations {
             let stated = format!("{}: {}", violation.field, violation.description);
             if !self.message.ends_with(&stated) {
-                line.push_str("; ");
-                line.push_str(&stated);
+                parts.push(stated);
             }
         }
         for problem in &self.registry_errors {
-            line.push_str(&format!("; {} {}", problem.code, problem.context));
-            if !problem.location.is_empty() {
-                line.push_str(&format!(" ({})", problem.location));
-            }
+            let location = match problem.location.as_str() {
+                "" => String::new(),
+                location => format!(" ({location})"),
+            };
+            parts.push(format!("{} {}{location}", problem.code, problem.context));
         }
-        if let Some(reason) = &self.reason {
-            line.push_str(&format!(" [{reason}]"));
-        } else if self.code != "CLIENT" {
-            line.push_str(&format!(" [{}]", self.code));
+        let mut line = parts.join("; ");
+        let local = self.code == "CLIENT";
+        if let Some(code) = self.reason.as_ref().or((!local).then_some(&self.code)) {
+            line = format!("{line} [{code}]");
         }
         if let Some(hint) = &self.hint {
-            line.push_str("; hint: ");
-            line.push_str(hint);
+            line = format!("{line}; hint: {hint}");
         }
         plain(&line)
     }
@@ -236,7 +237,7 @@ fn registry_errors(status: &Status) -> Vec<RegistryProblem> {
 fn hint(status: &Status, reason: Option<&str>, retry: Option<Duration>) -> Option<String> {
     let text = match (reason, status.code()) {
         (Some("UNREGISTERED_CERTIFICATE"), _) => {
-            "no active participant is registered for this certificate: the operator adds its pin with `renkei directory apply`"
+            "the operator registers its pin with `renkei directory apply`"
         }
         (Some("INVALID_ASSERTION"), _) => {
             "check `[person]` of the profile: `audience` must hold the node's homeCommunityId; and compare the clocks"
@@ -255,7 +256,8 @@ fn hint(status: &Status, reason: Option<&str>, retry: Option<Duration>) -> Optio
             "the certificate or the assertion is not accepted: try `renkei token` and `renkei pki check`"
         }
         (_, Code::Aborted) => "it changed meanwhile: read it again and repeat",
-        (_, Code::DeadlineExceeded) => "give more time with --timeout",
+        // The client library calls it cancelled when its own time is up.
+        (_, Code::DeadlineExceeded | Code::Cancelled) => "give more time with --timeout",
         (_, Code::Unavailable | Code::ResourceExhausted) => match retry {
             Some(after) => return Some(format!("try again in {} s", after.as_secs().max(1))),
             None => "is the node running? try again",
@@ -280,3 +282,6 @@ fn was_alerted(status: &Status) -> bool {
     }
     false
 }
+
+#[cfg(test)]
+mod tests;

@@ -4,16 +4,23 @@
 //! understood, 3 only a part was done (a region did not answer, some of several inputs failed).
 
 mod args;
+mod audit;
 mod bench;
 mod client;
 mod completeness;
 mod connection;
+mod consent;
 mod demo;
+mod directory;
+pub mod directory_file;
+mod document;
+mod emergency;
 mod failure;
 mod json;
 mod names;
 mod node;
 mod output;
+mod patient;
 pub mod pki;
 mod profile;
 mod serve;
@@ -31,10 +38,10 @@ use clap::{Parser, Subcommand};
 use serde_json::json;
 
 pub use self::client::{Caller, Service, Session, assertion, connect, connect_at};
-pub use self::profile::{ClientProfile, PersonProfile};
+pub use self::profile::{ClientProfile, DocumentProfile, PersonProfile};
 
 use self::failure::Failure;
-use self::output::{Done, Output};
+use self::output::{Done, Output, note};
 
 /// Exit status when only a part was done.
 const IN_PART: u8 = 3;
@@ -65,14 +72,27 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Serve(serve::Serve),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Examples:\n  renkei config example hub > hub.toml\n  renkei config check hub.toml"
+    )]
     Config(serve::ConfigCommand),
     Demo(demo::Demo),
-    #[command(subcommand)]
-    Bench(bench::Bench),
-    Node(node::Node),
+    /// The development PKI, and any certificate judged as the gateway would
+    #[command(after_help = "Examples:\n  \
+        renkei pki init\n  \
+        renkei pki check card.pem --usage person --trust certs-dev")]
     Pki(pki::PkiArgs),
+    Patient(patient::Patient),
+    Document(document::Document),
+    Emergency(emergency::Emergency),
+    Consent(consent::Consent),
+    Audit(audit::Audit),
+    Directory(directory::Directory),
+    Node(node::Node),
     Token(token::Token),
+    #[command(subcommand, after_help = "Example:\n  renkei bench rpc --json")]
+    Bench(bench::Bench),
 }
 
 impl Command {
@@ -81,10 +101,16 @@ impl Command {
             Self::Serve(command) => command.run(),
             Self::Config(command) => command.run(out),
             Self::Demo(command) => command.run(out),
-            Self::Bench(command) => command.run(out),
-            Self::Node(command) => client(command.run(out)),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
+            Self::Patient(command) => client(command.run(out)),
+            Self::Document(command) => client(command.run(out)),
+            Self::Emergency(command) => client(command.run(out)),
+            Self::Consent(command) => client(command.run(out)),
+            Self::Audit(command) => client(command.run(out)),
+            Self::Directory(command) => client(command.run(out)),
+            Self::Node(command) => client(command.run(out)),
             Self::Token(command) => command.run(out),
+            Self::Bench(command) => command.run(out),
         }
     }
 }
@@ -126,10 +152,12 @@ fn misused(error: &clap::Error) -> ExitCode {
     }
     let out = Output::new(std::env::args_os().any(|arg| arg == "--json"));
     let text = error.to_string();
-    let first = text.lines().next().unwrap_or_default();
+    let first = text.lines().take_while(|line| !line.is_empty());
+    let first: Vec<&str> = first.map(str::trim).collect();
+    let first = first.join(" ");
     let failure = Failure {
         code: "USAGE".to_owned(),
-        message: first.strip_prefix("error: ").unwrap_or(first).to_owned(),
+        message: first.strip_prefix("error: ").unwrap_or(&first).to_owned(),
         ..Failure::default()
     };
     drop(out.object(&json!({ "error": failure })));
@@ -143,7 +171,7 @@ fn report(error: &anyhow::Error, out: Output) {
         return;
     }
     let failure = Failure::of(error);
-    out.note(&failure.line());
+    note(&failure.line());
     drop(out.object(&json!({ "error": failure })));
 }
 

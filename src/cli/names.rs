@@ -51,6 +51,7 @@ named! {
     consent::ConsentModel: "CONSENT_MODEL_";
     consent::ConsentStatus: "CONSENT_STATUS_";
     consent::DataClass: "DATA_CLASS_";
+    directory::Capability: "CAPABILITY_";
     directory::BreakerState: "BREAKER_STATE_";
     directory::CommunityKind: "COMMUNITY_KIND_";
     directory::InstitutionKind: "INSTITUTION_KIND_";
@@ -147,6 +148,17 @@ pub(crate) fn dtm(text: &str) -> String {
     match (text.get(..4), text.get(4..6), text.get(6..8)) {
         (Some(year), Some(month), Some(day)) => format!("{year}-{month}-{day}"),
         _ => text.to_owned(),
+    }
+}
+
+/// A date of the medical record: as it is, or to the minute by the clock in Japan if it is a time.
+pub(crate) fn when(text: &str) -> String {
+    match text.parse::<Timestamp>() {
+        Ok(time) => JAPAN
+            .to_datetime(time)
+            .strftime("%Y-%m-%d %H:%M")
+            .to_string(),
+        Err(_) => text.to_owned(),
     }
 }
 
@@ -315,6 +327,8 @@ mod tests {
         assert_eq!(dtm("20260331230000"), "2026-04-01 08:00");
         assert_eq!(dtm("20260331"), "2026-03-31");
         assert_eq!(dtm("2026"), "2026");
+        assert_eq!(when("2026-03-31T23:00:00Z"), "2026-04-01 08:00");
+        assert_eq!(when("2026-03"), "2026-03");
     }
 
     #[test]

@@ -101,11 +101,8 @@ fn show_status(out: Output, status: &GetStatusResponse) -> Result<()> {
     out.answer(status, |text| {
         text.field("Takes calls", yes(status.serving));
         text.field("Takes writes", yes(status.writable));
-        let behind = status.ledger_sequence - status.index_sequence.min(status.ledger_sequence);
-        text.field(
-            "Ledger",
-            format!("{}, index {behind} behind", status.ledger_sequence),
-        );
+        text.field("Ledger", status.ledger_sequence.to_string());
+        text.field("Index", status.index_sequence.to_string());
         text.field(
             "Store",
             format!(

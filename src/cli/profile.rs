@@ -11,13 +11,19 @@
 //! server_pin = "9f86d0…"            # SHA-256 of the node's public key; optional
 //! community = "urn:oid:1.2.392.100495.20.9.1"   # homeCommunityId of the node
 //!
-//! [person]
+//! [person]                          # left out: a system calls, without an assertion
 //! subject = "dr-sato"
 //! role = "Medical Doctor"
 //! purpose = "TREAT"
 //! relation = "treating"
 //! institution = "1310000001"
 //! audience = ["urn:oid:1.2.392.100495.20.9.1"]  # may be left out: then `community` alone
+//!
+//! [document]                        # optional: the same for every document that is provided
+//! source_id = "1.2.392.200119.6.1"
+//! author_institution = "甲病院"
+//! facility = "1.2.392.100495.20.3.22|1|医科"
+//! practice = "1.2.392.200250.2.2.2|01|内科"
 //! ```
 //!
 //! Paths are relative to the profile's folder.
@@ -35,7 +41,7 @@ use crate::types::{
 };
 
 /// Where to connect, with which certificate, and on whose behalf. See the module for the file.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ClientProfile {
     /// The node's gRPC interface, `https://host:port`.
@@ -55,20 +61,24 @@ pub struct ClientProfile {
     /// Accept the test policies in place of the HPKI ones: development only.
     #[serde(default)]
     pub test_profile: bool,
-    /// SHA-256 of the node's SubjectPublicKeyInfo, 64 hex digits: no other key is accepted.
+    /// SHA-256 of the node's public key (`SubjectPublicKeyInfo`), 64 hex digits: no other key is accepted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_pin: Option<String>,
     /// homeCommunityId of the node, `urn:oid:`.
     pub community: String,
-    /// Who acts.
-    pub person: PersonProfile,
+    /// Who acts; nobody for a system that calls as the institution alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub person: Option<PersonProfile>,
+    /// What is the same for every document that is provided.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub document: Option<DocumentProfile>,
     /// The folder that relative paths start at; set by [`ClientProfile::load`].
     #[serde(skip)]
     pub folder: PathBuf,
 }
 
 /// Who acts, as the assertion will say.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PersonProfile {
     /// The institution's id of the person; never a name.
@@ -84,6 +94,25 @@ pub struct PersonProfile {
     /// homeCommunityIds of the communities that may take the assertion; none means `community`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audience: Vec<String>,
+}
+
+/// Metadata that is the same for every document of an institution; the flags of `document provide`
+/// go before it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DocumentProfile {
+    /// OID of the source (sourceId).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub source_id: Option<String>,
+    /// Name of the institution (authorInstitution).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub author_institution: Option<String>,
+    /// healthcareFacilityTypeCode, `SYSTEM|CODE|DISPLAY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub facility: Option<String>,
+    /// practiceSettingCode, `SYSTEM|CODE|DISPLAY`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub practice: Option<String>,
 }
 
 impl ClientProfile {
@@ -149,13 +178,15 @@ impl ClientProfile {
         pin.map_err(|error| anyhow!("server_pin: {error}"))
     }
 
-    /// What the person's assertion will say.
+    /// What the person's assertion will say; nothing if no person acts.
     ///
     /// # Errors
     /// Names the key at fault.
-    pub fn statement(&self) -> Result<Statement> {
-        let person = &self.person;
+    pub fn statement(&self) -> Result<Option<Statement>> {
         let community = community("community", &self.community)?;
+        let Some(person) = &self.person else {
+            return Ok(None);
+        };
         let audience = person
             .audience
             .iter()
@@ -170,7 +201,7 @@ impl ClientProfile {
             .institution
             .parse()
             .map_err(|error| anyhow!("person.institution {:?}: {error}", person.institution))?;
-        Ok(Statement {
+        Ok(Some(Statement {
             subject: person.subject.clone(),
             role: person.role.clone(),
             purpose: purpose(&person.purpose)?,
@@ -180,7 +211,7 @@ impl ClientProfile {
                 true => vec![community],
                 false => audience,
             },
-        })
+        }))
     }
 }
 
@@ -247,7 +278,7 @@ institution = "1310000001"
     #[test]
     fn a_profile_is_read_and_written() {
         let profile = ClientProfile::parse(PROFILE).unwrap();
-        let statement = profile.statement().unwrap();
+        let statement = profile.statement().unwrap().unwrap();
         assert_eq!(statement.purpose, PurposeOfUse::Treatment);
         assert_eq!(statement.audience, ["urn:oid:1.2.3".parse().unwrap()]);
 
@@ -291,6 +322,13 @@ institution = "1310000001"
             let shown = format!("{error:#}");
             assert!(shown.contains(named), "{shown} should name {named}");
         }
+    }
+
+    #[test]
+    fn a_system_has_no_person() {
+        let (system, _) = PROFILE.split_once("[person]").unwrap();
+        let profile = ClientProfile::parse(system).unwrap();
+        assert_eq!(profile.statement().unwrap(), None);
     }
 
     #[test]

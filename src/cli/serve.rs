@@ -1,6 +1,6 @@
 //! `renkei serve` and `renkei config`: running a node.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::output::{Done, Output};
 use crate::config::{Config, ExampleRole, example};
+use crate::wire::pb::directory::ApplyDirectoryRequest;
 
 /// Run a node
 ///
@@ -30,7 +31,8 @@ impl Serve {
         let config = Config::load(&self.config)
             .with_context(|| format!("configuration {}", self.config.display()))?;
         crate::server::log(&config.log);
-        let directory = None;
+        let directory = config.directory.file.as_deref().map(read_directory);
+        let directory = directory.transpose()?;
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()
@@ -38,6 +40,13 @@ impl Serve {
         runtime.block_on(crate::server::serve(config, directory))?;
         Ok(Done::All)
     }
+}
+
+/// The directory that a configuration names.
+fn read_directory(path: &Path) -> Result<ApplyDirectoryRequest> {
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read the directory {}", path.display()))?;
+    super::directory_file::parse(&text).with_context(|| format!("directory {}", path.display()))
 }
 
 /// Examples of configurations, and checking one

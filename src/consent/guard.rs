@@ -1,26 +1,27 @@
 //! The one way to a permit: gathers what a decision rests on, decides, notes the refusal.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::access::{Action, Call, Facts, Grant, Permit, decide};
+use crate::access::{Action, Call, Facts, Grant, Permit, Sensitivity, decide};
 use crate::clock::Clock;
 use crate::config::ConsentDefault;
 use crate::error::Result;
-use crate::types::{Confidentiality, HomeCommunityId, PatientIdentifier};
+use crate::types::{HomeCommunityId, PatientIdentifier};
 
 use super::Consents;
 
 /// What a call is about, as far as the decision asks.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct About<'a> {
-    /// The patient: every identifier of the person known here.
+    /// The patient; the guard adds every other identifier of the person known here.
     pub patients: &'a [PatientIdentifier],
     /// A break-glass grant found for the call.
     pub grant: Option<&'a Grant>,
     /// The question is only passed on; others disclose.
     pub relaying: bool,
-    /// Class and confidentiality of the document.
-    pub document: Option<(&'a str, Confidentiality)>,
+    /// The document.
+    pub document: Option<Sensitivity<'a>>,
 }
 
 /// Decides calls at this node.
@@ -29,7 +30,15 @@ pub struct Guard {
     consents: Arc<Consents>,
     clock: Arc<dyn Clock>,
     home: HomeCommunityId,
+    parent: Option<HomeCommunityId>,
+    persons: Arc<dyn Persons>,
     default: ConsentDefault,
+}
+
+/// Who is who: a wish recorded under one of a person's identifiers holds for all of them.
+pub trait Persons: Debug + Send + Sync {
+    /// Every identifier known here of the person this one belongs to, this one included.
+    fn identifiers_of(&self, patient: &PatientIdentifier) -> Vec<PatientIdentifier>;
 }
 
 impl Guard {
@@ -38,12 +47,16 @@ impl Guard {
         consents: Arc<Consents>,
         clock: Arc<dyn Clock>,
         home: HomeCommunityId,
+        parent: Option<HomeCommunityId>,
+        persons: Arc<dyn Persons>,
         default: ConsentDefault,
     ) -> Self {
         Self {
             consents,
             clock,
             home,
+            parent,
+            persons,
             default,
         }
     }
@@ -62,11 +75,19 @@ impl Guard {
     /// The uniform [`crate::error::Reason::NotPermitted`], whatever the reason (which goes to the
     /// audit); the store, if the consents cannot be read: no answer is no permit.
     pub fn authorize_for(&self, call: &Call, action: Action, about: About<'_>) -> Result<Permit> {
-        let directives = self.consents.directives(about.patients)?;
+        let mut patients: Vec<PatientIdentifier> = about
+            .patients
+            .iter()
+            .flat_map(|patient| self.persons.identifiers_of(patient))
+            .collect();
+        patients.sort();
+        patients.dedup();
+        let directives = self.consents.directives(&patients)?;
         let decision = decide(&Facts {
             caller: call.caller(),
             action,
             home: &self.home,
+            parent: self.parent.as_ref(),
             directives: &directives,
             opt_out_network: self.default == ConsentDefault::OptOut,
             grant: about.grant,

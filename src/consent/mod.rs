@@ -5,7 +5,7 @@
 mod guard;
 mod service;
 
-pub use guard::{About, Guard};
+pub use guard::{About, Guard, Persons};
 pub use service::Consents;
 
 use crate::store::Schema;

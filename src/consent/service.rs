@@ -71,8 +71,7 @@ impl Consents {
             .to_vec()
     }
 
-    /// Records a consent. An id given by another node is kept, so that both speak of the same one;
-    /// recording it again replaces it. `attach` gives rows to commit with it.
+    /// Records a consent. `attach` gives rows to commit with it.
     ///
     /// # Errors
     /// A malformed consent, or one that says more than this version can honour; the store.
@@ -84,20 +83,44 @@ impl Consents {
         request: &pb::RecordConsentRequest,
         attach: impl FnOnce(&pb::Consent) -> Vec<Write>,
     ) -> Result<pb::Consent> {
-        debug_assert!(matches!(
-            permit.action(),
-            Action::RecordConsent | Action::Exchange
-        ));
+        permit.require(&[Action::RecordConsent])?;
         let now = self.clock.now();
         let mut consent = request
             .consent
             .clone()
             .ok_or_else(|| Error::missing("consent"))?;
-        if consent.consent_id.is_empty() {
-            consent.consent_id = uuid::Uuid::now_v7().to_string();
+        directive(&consent)?;
+        if self.list(patient, true)?.len() >= MAX_CONSENTS {
+            let message = "the patient has as many consents as can be evaluated; withdraw some";
+            return Err(Error::new(Reason::WrongState, message));
         }
-        if consent.consent_id.len() > 64 {
-            let message = "is longer than 64 bytes";
+        // Who recorded it, when, and its state are this node's to say.
+        consent.consent_id = uuid::Uuid::now_v7().to_string();
+        consent.status = pb::ConsentStatus::Active.into();
+        consent.withdrawn = None;
+        consent.recorded = Some(crate::wire::timestamp(now));
+        consent.recorded_by = recorded_by(call);
+        let expect = Some(Expect::Absent);
+        let key = &request.idempotency_key;
+        self.put(call, patient, consent, key, request, expect, attach)
+            .await
+    }
+
+    /// Takes over a consent that another node recorded: with its id, its state, its dates. The same
+    /// one may come again, in any of its states; a withdrawal is never undone by an older state.
+    ///
+    /// # Errors
+    /// A malformed consent; [`Reason::ForeignDomain`] if the id is another patient's; the store.
+    pub async fn take(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        patient: &PatientIdentifier,
+        mut consent: pb::Consent,
+    ) -> Result<pb::Consent> {
+        permit.require(&[Action::Exchange])?;
+        if consent.consent_id.is_empty() || consent.consent_id.len() > 64 {
+            let message = "must be 1 to 64 bytes";
             return Err(Error::field(
                 Reason::InvalidField,
                 "consent.consent_id",
@@ -105,22 +128,34 @@ impl Consents {
             ));
         }
         directive(&consent)?;
-        if consent.status() == pb::ConsentStatus::Unspecified {
-            consent.status = pb::ConsentStatus::Active.into();
+        let known = self
+            .store
+            .get::<ConsentRow>(consent.consent_id.as_bytes())?;
+        let expect = match &known {
+            Some(known) if known.row.patient != self.tag(patient) => {
+                let message = "is the id of another patient's consent";
+                return Err(Error::field(
+                    Reason::ForeignDomain,
+                    "consent.consent_id",
+                    message,
+                ));
+            }
+            Some(known) => Expect::Version(known.version),
+            None => Expect::Absent,
+        };
+        if let Some(before) = known.and_then(|known| known.row.consent)
+            && !is_active(&before)
+        {
+            consent.status = before.status;
+            consent.withdrawn = before.withdrawn;
         }
-        if consent.recorded.is_none() {
-            consent.recorded = Some(crate::wire::timestamp(now));
-            consent.recorded_by = recorded_by(call);
-        }
-        self.put(
-            call,
-            patient,
-            consent,
-            &request.idempotency_key,
-            request,
-            None,
-            attach,
-        )
+        let request = pb::RecordConsentRequest {
+            consent: Some(consent.clone()),
+            ..Default::default()
+        };
+        self.put(call, patient, consent, "", &request, Some(expect), |_| {
+            Vec::new()
+        })
         .await
     }
 
@@ -136,7 +171,7 @@ impl Consents {
         request: &pb::WithdrawConsentRequest,
         attach: impl FnOnce(&pb::Consent) -> Vec<Write>,
     ) -> Result<pb::Consent> {
-        debug_assert_eq!(permit.action(), Action::RecordConsent);
+        permit.require(&[Action::RecordConsent])?;
         let known = self.row(&request.consent_id)?;
         let mut consent = known.row.consent.clone().unwrap_or_default();
         let now = self.clock.now();
@@ -305,9 +340,6 @@ fn directive(consent: &pb::Consent) -> Result<Directive> {
         pb::ConsentEffect::Deny => Stance::Deny,
         pb::ConsentEffect::Unspecified => return Err(Error::missing("consent.effect")),
     };
-    let time = |time: &Option<prost_types::Timestamp>| -> Option<Timestamp> {
-        time.as_ref().and_then(crate::wire::from_timestamp)
-    };
     let emergency = match stance {
         Stance::Permit => consent.emergency_preconsent == Some(true),
         Stance::Deny => consent.emergency_preconsent == Some(false),
@@ -324,9 +356,19 @@ fn directive(consent: &pb::Consent) -> Result<Directive> {
             .iter()
             .map(|code| code.code.clone())
             .collect(),
-        from: time(&consent.valid_from),
-        until: time(&consent.valid_to),
+        from: time(consent.valid_from.as_ref(), "valid_from")?,
+        until: time(consent.valid_to.as_ref(), "valid_to")?,
         emergency,
+    })
+}
+
+/// A bound of validity. One that cannot be read would mean "for ever", so it is refused.
+fn time(time: Option<&prost_types::Timestamp>, field: &str) -> Result<Option<Timestamp>> {
+    let Some(time) = time else { return Ok(None) };
+    let read = crate::wire::from_timestamp(time);
+    read.map(Some).ok_or_else(|| {
+        let field = format!("consent.{field}");
+        Error::field(Reason::InvalidField, field, "is not a time")
     })
 }
 

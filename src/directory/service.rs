@@ -160,7 +160,7 @@ impl Directory {
         request: pb::ApplyDirectoryRequest,
         now: jiff::Timestamp,
     ) -> Result<pb::ApplyDirectoryResponse> {
-        debug_assert_eq!(permit.action(), Action::ApplyDirectory);
+        permit.require(&[Action::ApplyDirectory])?;
         let idempotency = call.idempotency(&self.store, &request.idempotency_key, &request, now)?;
         let _one = self.changing.lock().await;
         let before = self.read()?;

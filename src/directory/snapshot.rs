@@ -128,7 +128,9 @@ impl Snapshot {
         let code: InstitutionCode = parse("institution_id", &institution.institution_id)?;
         let community: HomeCommunityId =
             parse("home_community_id", &institution.home_community_id)?;
-        if institution.status() != pb::MemberStatus::Active {
+        // Who belongs to a community that does not take part does not either.
+        let taking_part = self.peers.contains_key(&community);
+        if institution.status() != pb::MemberStatus::Active || !taking_part {
             return Ok(());
         }
         let roles = institution
@@ -165,13 +167,10 @@ impl Snapshot {
                 let message = "a certificate is registered for two members";
                 return Err(Error::field(Reason::InvalidField, "certificates", message));
             }
-            let time = |time: &Option<prost_types::Timestamp>| {
-                time.as_ref().and_then(crate::wire::from_timestamp)
-            };
             let registered = Registered {
                 participant: Arc::clone(participant),
-                from: time(&certificate.not_before),
-                until: time(&certificate.not_after),
+                from: time(certificate.not_before.as_ref())?,
+                until: time(certificate.not_after.as_ref())?,
             };
             self.certificates.insert(pin, registered);
             pins.push(pin);
@@ -276,6 +275,19 @@ fn kind(kind: pb::InstitutionKind) -> Result<ParticipantKind> {
             "is not a kind of institution taken here",
         )),
     }
+}
+
+/// A bound of a certificate's use. One that cannot be read would mean "for ever".
+fn time(time: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>> {
+    let Some(time) = time else { return Ok(None) };
+    let read = crate::wire::from_timestamp(time);
+    read.map(Some).ok_or_else(|| {
+        Error::field(
+            Reason::InvalidField,
+            "certificates",
+            "has a bound that is no time",
+        )
+    })
 }
 
 fn parse<T>(field: &'static str, text: &str) -> Result<T>

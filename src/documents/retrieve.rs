@@ -26,10 +26,7 @@ impl Documents {
     /// # Errors
     /// [`Reason::UnknownDocument`] if its bytes are not here.
     pub fn stream(&self, permit: &Permit, found: &Found, request_index: u32) -> Result<Parts> {
-        debug_assert!(matches!(
-            permit.action(),
-            Action::ReadDocument | Action::ReadSummary
-        ));
+        permit.require(&[Action::ReadDocument, Action::ReadSummary])?;
         let id = BlobId::from_slice(&found.blob)
             .ok_or_else(|| Error::new(Reason::UnknownDocument, "the document is not here"))?;
         let mut reader = self.store.blobs().reader(&id)?;
@@ -86,7 +83,7 @@ impl Documents {
     /// # Errors
     /// [`Reason::MessageTooLarge`] if it is larger; [`Reason::UnknownDocument`]; the store.
     pub fn content(&self, permit: &Permit, found: &Found, limit: u64) -> Result<Vec<u8>> {
-        debug_assert_eq!(permit.action(), Action::ReadSummary);
+        permit.require(&[Action::ReadSummary])?;
         let id = BlobId::from_slice(&found.blob)
             .ok_or_else(|| Error::new(Reason::UnknownDocument, "the document is not here"))?;
         let mut reader = self.store.blobs().reader(&id)?;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::access::{Action, Call, Permit};
+use crate::access::{Action, Call, Permit, Sensitivity};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
@@ -13,6 +13,7 @@ use crate::store::{Expect, Idempotency, Store, Versioned, Write};
 use crate::types::{
     DocumentUniqueId, EntryUuid, HomeCommunityId, PatientIdentifier, RepositoryUniqueId,
 };
+use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 
 use super::filter;
@@ -46,14 +47,27 @@ pub struct Found {
 }
 
 impl Found {
-    /// Class code and confidentiality, for the decision.
-    pub fn sensitivity(&self) -> (&str, crate::types::Confidentiality) {
-        let class = self
-            .entry
-            .class_code
-            .as_ref()
-            .map_or("", |code| code.code.as_str());
-        (class, confidentiality_of(&self.entry))
+    /// Whether it is flagged UNDELIVERED (未提供): never given to another community.
+    pub fn is_undelivered(&self) -> bool {
+        self.entry
+            .national_flags
+            .contains(&i32::from(cpb::NationalFlag::Undelivered))
+    }
+
+    /// Whether `permit` lets it out.
+    pub fn is_covered(&self, permit: &Permit) -> bool {
+        permit.covers(&self.sensitivity()) && !(permit.leaves_community() && self.is_undelivered())
+    }
+
+    /// What a decision asks of it.
+    pub fn sensitivity(&self) -> Sensitivity<'_> {
+        Sensitivity {
+            codes: [
+                code(self.entry.class_code.as_ref()),
+                code(self.entry.type_code.as_ref()),
+            ],
+            confidentiality: confidentiality_of(&self.entry),
+        }
     }
 }
 
@@ -133,7 +147,7 @@ impl Documents {
         idempotency: Option<Idempotency>,
         attach: Vec<Write>,
     ) -> Result<pb::RegistrationResult> {
-        debug_assert_eq!(permit.action(), Action::SubmitDocuments);
+        permit.require(&[Action::SubmitDocuments])?;
         let now = self.clock.now();
         let patient = self.patient_tag(&submission.patient);
         let mut writes = attach;
@@ -235,10 +249,7 @@ impl Documents {
             let Some(found) = found(versioned) else {
                 continue;
             };
-            let (class, confidentiality) = found.sensitivity();
-            if permit.covers(class, confidentiality)
-                && filter::matches(&found.entry, sequence, filter)
-            {
+            if found.is_covered(permit) && filter::matches(&found.entry, sequence, filter) {
                 page.entries.push(found.entry);
             }
         }
@@ -296,6 +307,10 @@ impl Documents {
             .get::<EntryRow>(&unique.row.entry)?
             .and_then(found))
     }
+}
+
+fn code(code: Option<&cpb::CodedValue>) -> &str {
+    code.map_or("", |code| code.code.as_str())
 }
 
 fn found(versioned: Versioned<EntryRow>) -> Option<Found> {

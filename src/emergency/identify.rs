@@ -30,9 +30,18 @@ pub struct Candidates {
     references: Mutex<References>,
 }
 
+/// A candidate as it was shown: to whom, how certain, until when it may be used.
+#[derive(Clone, Debug)]
+struct Shown {
+    linkage: LinkageId,
+    grade: ipb::MatchGrade,
+    to: String,
+    until: Timestamp,
+}
+
 #[derive(Debug, Default)]
 struct References {
-    by_reference: HashMap<String, (LinkageId, String, Timestamp)>,
+    by_reference: HashMap<String, Shown>,
     order: VecDeque<String>,
 }
 
@@ -56,7 +65,7 @@ impl Candidates {
         call: &Call,
         request: &pb::IdentifyPatientRequest,
     ) -> Result<pb::IdentifyPatientResponse> {
-        debug_assert_eq!(permit.action(), Action::IdentifyEmergency);
+        permit.require(&[Action::IdentifyEmergency])?;
         use pb::identify_patient_request::Subject;
         let subject = request
             .subject
@@ -147,6 +156,7 @@ impl Candidates {
     }
 
     fn candidate(&self, call: &Call, found: ipb::MatchCandidate) -> pb::EmergencyCandidate {
+        let grade = found.grade();
         let person = found.person.unwrap_or_default();
         let demographics = person.demographics.unwrap_or_default();
         let municipality = demographics
@@ -157,7 +167,7 @@ impl Candidates {
         let reference = person
             .linkage_id
             .parse::<LinkageId>()
-            .map(|linkage| self.remember(call, linkage))
+            .map(|linkage| self.remember(call, linkage, grade))
             .unwrap_or_default();
         pb::EmergencyCandidate {
             candidate_ref: reference,
@@ -174,7 +184,7 @@ impl Candidates {
         }
     }
 
-    fn remember(&self, call: &Call, linkage: LinkageId) -> String {
+    fn remember(&self, call: &Call, linkage: LinkageId, grade: ipb::MatchGrade) -> String {
         let reference = uuid::Uuid::new_v4().to_string();
         let mut references = self
             .references
@@ -186,17 +196,26 @@ impl Candidates {
             references.by_reference.remove(&oldest);
         }
         let expires = self.clock.now().saturating_add(REFERENCE_MINUTES.minutes());
-        let value = (linkage, owner(call), expires.unwrap_or(Timestamp::MAX));
+        let value = Shown {
+            linkage,
+            grade,
+            to: owner(call),
+            until: expires.unwrap_or(Timestamp::MAX),
+        };
         references.by_reference.insert(reference.clone(), value);
         references.order.push_back(reference.clone());
         reference
     }
 
-    /// The person a reference, linkage id or patient identifier names.
+    /// The person a reference, linkage id or patient identifier names, and how certain that is.
     ///
     /// # Errors
     /// [`Reason::UnknownPatient`], also for a reference given to another institution or too old.
-    pub fn resolve(&self, call: &Call, patient: Option<&pb::PatientRef>) -> Result<LinkageId> {
+    pub fn resolve(
+        &self,
+        call: &Call,
+        patient: Option<&pb::PatientRef>,
+    ) -> Result<(LinkageId, ipb::MatchGrade)> {
         use pb::patient_ref::Subject;
         let unknown = || {
             Error::field(
@@ -207,20 +226,24 @@ impl Candidates {
         };
         let subject = patient.and_then(|patient| patient.subject.as_ref());
         match subject.ok_or_else(|| Error::missing("patient"))? {
-            Subject::LinkageId(id) => id.parse().map_err(|_| unknown()),
+            Subject::LinkageId(id) => {
+                let linkage = id.parse().map_err(|_| unknown())?;
+                Ok((linkage, ipb::MatchGrade::Certain))
+            }
             Subject::PatientId(id) => {
                 let identifier = identifier(Some(id), "patient.patient_id")?;
-                self.identity.linkage(&identifier).ok_or_else(unknown)
+                let linkage = self.identity.linkage(&identifier).ok_or_else(unknown)?;
+                Ok((linkage, ipb::MatchGrade::Certain))
             }
             Subject::CandidateRef(reference) => {
                 let references = self
                     .references
                     .lock()
                     .unwrap_or_else(PoisonError::into_inner);
-                let known = references.by_reference.get(reference);
-                known
-                    .filter(|(_, to, until)| *to == owner(call) && self.clock.now() < *until)
-                    .map(|(linkage, ..)| *linkage)
+                let shown = references.by_reference.get(reference);
+                shown
+                    .filter(|shown| shown.to == owner(call) && self.clock.now() < shown.until)
+                    .map(|shown| (shown.linkage, shown.grade))
                     .ok_or_else(unknown)
             }
         }

@@ -12,7 +12,7 @@ use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
 use crate::federation::peers::{Peers, relayed};
 use crate::identity::{Identity, identifier, identifier_message};
 use crate::store::Store;
-use crate::types::{LinkageId, PartialDate, PatientIdentifier};
+use crate::types::{Confidentiality, LinkageId, PartialDate, PatientIdentifier};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::emergency as pb;
@@ -105,7 +105,7 @@ impl Emergency {
                 true,
                 format!("read in part: {not_taken} entries not understood"),
             ),
-            Outcome::NotUnderstood(reason) => (false, reason.to_string()),
+            Outcome::NotUnderstood(reason) => (false, reason.code().to_owned()),
         };
         response.documents.push(listed(entry, used, reason));
         Ok(())
@@ -133,7 +133,14 @@ impl Emergency {
             content: &content,
             as_of: self.clock.now(),
         });
-        response.items.extend(extracted.items);
+        // Items inside a document can be more confidential than the document.
+        for item in extracted.items {
+            if confidentiality(&item) <= permit.ceiling() {
+                response.items.push(item);
+            } else {
+                response.partly_withheld = true;
+            }
+        }
         response.absences.extend(extracted.absences);
         Ok((extracted.outcome, extracted.not_taken))
     }
@@ -153,7 +160,7 @@ impl Emergency {
     pub async fn summary(
         &self,
         call: &Arc<Call>,
-        linkage: LinkageId,
+        (linkage, grade): (LinkageId, ipb::MatchGrade),
         grant_id: &str,
     ) -> Result<pb::GetSummaryResponse> {
         let patients = self.patients(linkage)?;
@@ -173,7 +180,7 @@ impl Emergency {
         });
         let mut statuses = Vec::new();
         let mut parts = Vec::new();
-        let mut unreachable = Vec::new();
+        let (mut unreachable, mut withheld) = (Vec::new(), Vec::new());
         let mut partly_withheld = false;
         while let Some(answer) = asked.next().await {
             match answer.value {
@@ -185,6 +192,9 @@ impl Emergency {
                         absences: said.absences,
                         documents: said.documents,
                     });
+                }
+                None if answer.status.state() == cpb::RegionState::RefusedByPolicy => {
+                    withheld.push(answer.status.home_community_id.clone());
                 }
                 None => unreachable.push(answer.status.home_community_id.clone()),
             }
@@ -198,12 +208,17 @@ impl Emergency {
         let now = self.clock.now();
         let merged = merge(parts, now);
         let mut absences = merged.absences;
-        if !unreachable.is_empty() {
-            absences.push(pb::AbsenceStatement {
-                reason: pb::AbsenceReason::Unreachable.into(),
-                home_community_ids: unreachable,
-                ..pb::AbsenceStatement::default()
-            });
+        for (reason, home_community_ids) in [
+            (pb::AbsenceReason::Unreachable, unreachable),
+            (pb::AbsenceReason::Withheld, withheld),
+        ] {
+            if !home_community_ids.is_empty() {
+                absences.push(pb::AbsenceStatement {
+                    reason: reason.into(),
+                    home_community_ids,
+                    ..pb::AbsenceStatement::default()
+                });
+            }
         }
         call.note(|record| record.items = u32::try_from(merged.items.len()).unwrap_or(u32::MAX));
         let summary = pb::EmergencySummary {
@@ -214,7 +229,7 @@ impl Emergency {
             items: merged.items,
             absences,
             documents: merged.documents,
-            identity_grade: ipb::MatchGrade::Certain.into(),
+            identity_grade: grade.into(),
             partly_withheld,
             ..pb::EmergencySummary::default()
         };
@@ -254,6 +269,19 @@ impl Emergency {
             languages: demographics.languages,
             deceased: demographics.deceased,
         })
+    }
+}
+
+/// What an item asks of its reader.
+fn confidentiality(item: &pb::SummaryItem) -> Confidentiality {
+    match item.confidentiality() {
+        cpb::Confidentiality::Restricted => Confidentiality::Restricted,
+        cpb::Confidentiality::VeryRestricted => Confidentiality::VeryRestricted,
+        cpb::Confidentiality::Unspecified
+        | cpb::Confidentiality::Unrestricted
+        | cpb::Confidentiality::Low
+        | cpb::Confidentiality::Moderate
+        | cpb::Confidentiality::Normal => Confidentiality::Normal,
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! | table | key | secondary keys |
 //! |---|---|---|
-//! | `grant` | grant id | 1: when it was opened, grant id |
+//! | `grant` | grant id | 1: institution, newest first |
 
 use crate::store::{IndexKey, KeyBuilder, Row, TableId};
 use crate::wire::pb::emergency as pb;
@@ -28,11 +28,19 @@ pub(crate) struct GrantRow {
     /// Closed before its end.
     #[prost(bool, tag = "6")]
     pub(crate) closed: bool,
+    /// 10-digit code of the institution.
+    #[prost(string, tag = "7")]
+    pub(crate) institution: String,
 }
 
 impl GrantRow {
-    /// Secondary key: in the order of opening.
-    pub(crate) const BY_TIME: u8 = 1;
+    /// Secondary key: an institution's grants, newest first.
+    pub(crate) const BY_INSTITUTION: u8 = 1;
+
+    /// The prefix of an institution's grants.
+    pub(crate) fn of_institution(code: &str) -> Vec<u8> {
+        KeyBuilder::new().text(code).build()
+    }
 }
 
 impl Row for GrantRow {
@@ -44,7 +52,11 @@ impl Row for GrantRow {
     }
 
     fn index(&self) -> Vec<IndexKey> {
-        let key = KeyBuilder::new().i64(self.opened_ms).text(&self.id).build();
-        vec![IndexKey::new(Self::BY_TIME, key)]
+        let opened = u64::try_from(self.opened_ms).unwrap_or(0);
+        let key = KeyBuilder::new()
+            .text(&self.institution)
+            .u64_descending(opened)
+            .build();
+        vec![IndexKey::new(Self::BY_INSTITUTION, key)]
     }
 }

@@ -1,6 +1,7 @@
 //! Asking several communities at once, each within the time that is left, and saying of each how it
 //! went (INV-6).
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -71,6 +72,7 @@ impl From<crate::error::Error> for Failure {
 pub struct Asked<T> {
     skipped: Vec<Answer<T>>,
     set: JoinSet<Answer<T>>,
+    peers: HashMap<tokio::task::Id, Arc<Peer>>,
 }
 
 impl<T: 'static> Asked<T> {
@@ -79,12 +81,17 @@ impl<T: 'static> Asked<T> {
         if let Some(answer) = self.skipped.pop() {
             return Some(answer);
         }
-        // A task can only fail by a panic, which is a fault here: the calls themselves never panic
-        // on what a region says.
-        loop {
-            match self.set.join_next().await? {
-                Ok(answer) => return Some(answer),
-                Err(error) => tracing::error!(%error, "a region's call panicked"),
+        match self.set.join_next_with_id().await? {
+            Ok((_, answer)) => Some(answer),
+            Err(error) => {
+                // A fault here, but the region was asked and gave nothing: that is said (INV-6).
+                tracing::error!(%error, "a region's call panicked");
+                let peer = self.peers.get(&error.id())?;
+                let status = status(peer, cpb::RegionState::Malformed, None);
+                Some(Answer {
+                    status,
+                    value: None,
+                })
             }
         }
     }
@@ -102,9 +109,19 @@ where
     let mut asked = Asked {
         skipped: Vec::new(),
         set: JoinSet::new(),
+        peers: HashMap::new(),
     };
     for target in targets {
         let peer = Arc::clone(&target.peer);
+        if peer.endpoint.is_none() {
+            // Known to hold something, and not (any more) a community that can be asked.
+            let status = status(&peer, cpb::RegionState::Unreachable, None);
+            asked.skipped.push(Answer {
+                status,
+                value: None,
+            });
+            continue;
+        }
         if budget.is_zero() {
             let status = status(&peer, cpb::RegionState::SkippedBudget, None);
             asked.skipped.push(Answer {
@@ -114,11 +131,13 @@ where
             continue;
         }
         let answer = ask_one(target, budget);
-        asked.set.spawn(async move {
+        let named = Arc::clone(&peer);
+        let task = asked.set.spawn(async move {
             let started = Instant::now();
             let result = tokio::time::timeout(budget, answer).await;
             finish(&peer, started.elapsed(), result.ok())
         });
+        asked.peers.insert(task.id(), named);
     }
     asked
 }

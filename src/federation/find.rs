@@ -139,16 +139,20 @@ impl Federation {
                         .home_community_ids
                         .contains(&holding.home_community_id)
             });
-            let Some(peer) = directory.peer(&home).filter(|_| named) else {
+            if !named {
                 continue;
-            };
+            }
+            let peer = directory
+                .peer(&home)
+                .cloned()
+                .unwrap_or_else(|| absent(&home));
             let patient = identifier(holding.patient_id.as_ref(), "holding.patient_id")?;
             match targets.iter_mut().find(|target| target.peer.home == home) {
                 Some(target) if target.patients.contains(&patient) => {}
                 Some(target) => target.patients.push(patient),
                 None => {
                     targets.push(Target {
-                        peer: Arc::clone(peer),
+                        peer,
                         patients: vec![patient],
                     });
                 }
@@ -156,6 +160,16 @@ impl Federation {
         }
         Ok(targets)
     }
+}
+
+/// A holder that the directory does not name (any more): it is asked nothing, and named as a gap.
+fn absent(home: &crate::types::HomeCommunityId) -> Arc<crate::directory::Peer> {
+    Arc::new(crate::directory::Peer {
+        home: home.clone(),
+        name: String::new(),
+        endpoint: None,
+        pins: Vec::new(),
+    })
 }
 
 async fn send(sender: &mpsc::Sender<Result<FindResponse>>, part: FindPart) {

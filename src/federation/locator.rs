@@ -47,7 +47,7 @@ impl Locator {
         notices: &[(PatientIdentifier, pb::HoldingNotice)],
         request: &pb::NotifyHoldingsRequest,
     ) -> Result<pb::NotifyHoldingsResponse> {
-        debug_assert_eq!(permit.action(), Action::Exchange);
+        permit.require(&[Action::Exchange])?;
         let now = self.clock.now();
         let mut writes = Vec::new();
         for (patient, notice) in notices {

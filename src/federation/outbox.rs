@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
@@ -19,6 +20,10 @@ use super::tables::{OutboxRow, UndeliveredRow};
 
 /// Items in one delivery.
 const BATCH: usize = 32;
+/// Bytes in one delivery: well below what the parent takes in one message.
+const BATCH_BYTES: usize = 1024 * 1024;
+/// Items counted at most for an operator.
+const MAX_COUNT: usize = 10_000;
 /// A delivery that takes longer is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// First wait after a failure; doubles up to [`MAX_WAIT`].
@@ -128,7 +133,7 @@ impl Outbox {
     /// # Errors
     /// The store.
     pub fn len(&self) -> Result<usize> {
-        Ok(self.store.range::<OutboxRow>(&[], None, 100_000)?.len())
+        Ok(self.store.range::<OutboxRow>(&[], None, MAX_COUNT)?.len())
     }
 
     /// Whether nothing waits.
@@ -182,31 +187,48 @@ impl Outbox {
             return Ok(false);
         };
         let kind = first.notice.is_some();
+        let mut bytes = 0;
         let batch: Vec<&OutboxRow> = items
             .iter()
-            .take_while(|item| item.notice.is_some() == kind)
+            .take_while(|item| {
+                bytes += item.encoded_len();
+                item.number == first.number || item.notice.is_some() == kind && bytes <= BATCH_BYTES
+            })
             .collect();
         let channel = peers.channel(&*peers.peer(parent)?)?;
         let mut client = RespondingGatewayServiceClient::new(channel);
-        let failures = if kind {
-            deliver_notices(&mut client, &batch).await?
-        } else {
-            deliver_holdings(&mut client, &batch).await?
-        };
-        self.settle(&batch, failures).await?;
+        match send(&mut client, &batch).await {
+            Ok(settled) => self.settle(&batch, &settled).await?,
+            Err(status) if is_final(&status) => {
+                // One of them is at fault: each by itself, so that it blocks nobody else.
+                for item in &batch {
+                    let one = std::slice::from_ref(item);
+                    let settled = match send(&mut client, one).await {
+                        Ok(settled) => settled,
+                        Err(status) if is_final(&status) => {
+                            vec![(item.number, Some(format!("{:?}", status.code())))]
+                        }
+                        Err(status) => return Err(unavailable(status)),
+                    };
+                    self.settle(one, &settled).await?;
+                }
+            }
+            Err(status) => return Err(unavailable(status)),
+        }
         Ok(true)
     }
 
-    /// Takes delivered items out of the queue and puts refused ones aside.
-    async fn settle(&self, batch: &[&OutboxRow], failures: Vec<(String, String)>) -> Result<()> {
+    /// Takes what was accepted out of the queue and puts aside what was refused for good. What the
+    /// parent said nothing of stays.
+    async fn settle(&self, batch: &[&OutboxRow], settled: &[Settled]) -> Result<()> {
         let mut writes = Vec::new();
         for item in batch {
+            let Some((_, refused)) = settled.iter().find(|(number, _)| *number == item.number)
+            else {
+                continue;
+            };
             writes.push(Write::delete::<OutboxRow>(item.key()));
-            let id = item.notice.as_ref().map(|notice| notice.notice_id.as_str());
-            let refused = failures
-                .iter()
-                .find(|(failed, _)| Some(failed.as_str()) == id);
-            if let Some((_, reason)) = refused {
+            if let Some(reason) = refused {
                 tracing::error!(reason, "the parent refused a notice for good");
                 let row = UndeliveredRow {
                     item: Some((*item).clone()),
@@ -214,6 +236,10 @@ impl Outbox {
                 };
                 writes.push(Write::put(&row));
             }
+        }
+        if writes.is_empty() {
+            let message = "the parent settled nothing of what it was sent";
+            return Err(Error::new(Reason::CommunityUnavailable, message));
         }
         let outcome = self
             .store
@@ -225,63 +251,82 @@ impl Outbox {
         tracing::debug!(?outcome, "told the parent");
         Ok(())
     }
+
+    /// How many items the parent refused for good; an operator must look at them.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn undelivered(&self) -> Result<usize> {
+        Ok(self
+            .store
+            .range::<UndeliveredRow>(&[], None, MAX_COUNT)?
+            .len())
+    }
 }
 
 type Client = RespondingGatewayServiceClient<tonic::transport::Channel>;
 
-/// Delivers notices; gives those refused for good, with the reason.
-async fn deliver_notices(
+/// An item's number, and why it was refused for good if it was.
+type Settled = (u64, Option<String>);
+
+/// Whether a refusal is of the content: trying again cannot succeed.
+fn is_final(status: &tonic::Status) -> bool {
+    use tonic_types::StatusExt as _;
+    let foreign = || {
+        let details = status.get_error_details();
+        let info = details.error_info();
+        info.is_some_and(|info| info.reason == Reason::ForeignDomain.name())
+    };
+    match status.code() {
+        tonic::Code::InvalidArgument | tonic::Code::OutOfRange => true,
+        tonic::Code::PermissionDenied => foreign(),
+        _ => false,
+    }
+}
+
+/// Sends items of one kind; says which are settled.
+async fn send(
     client: &mut Client,
     batch: &[&OutboxRow],
-) -> Result<Vec<(String, String)>> {
+) -> std::result::Result<Vec<Settled>, tonic::Status> {
     let notices: Vec<pb::Notice> = batch
         .iter()
         .filter_map(|item| item.notice.clone())
         .collect();
+    if notices.is_empty() {
+        let request = pb::NotifyHoldingsRequest {
+            notices: batch
+                .iter()
+                .filter_map(|item| item.holding.clone())
+                .collect(),
+            ..pb::NotifyHoldingsRequest::default()
+        };
+        // No idempotency key is needed: of one patient's holdings the newest notice wins.
+        client.notify_holdings(own(request, TIMEOUT)).await?;
+        return Ok(batch.iter().map(|item| (item.number, None)).collect());
+    }
     let request = pb::DeliverNoticesRequest {
         notices,
         idempotency_key: String::new(),
     };
     let response = client
         .deliver_notices(own(request, TIMEOUT))
-        .await
-        .map_err(unavailable)?;
-    let mut refused = Vec::new();
-    for result in response.into_inner().results {
-        if !result.accepted && result.retryable {
-            return Err(Error::new(
-                Reason::CommunityUnavailable,
-                "the parent asks to try again",
-            ));
-        }
-        if !result.accepted {
-            refused.push((result.notice_id, result.reason));
+        .await?
+        .into_inner();
+    let mut settled = Vec::new();
+    for result in response.results {
+        let item = batch.iter().find(|item| {
+            item.notice
+                .as_ref()
+                .is_some_and(|notice| notice.notice_id == result.notice_id)
+        });
+        match item {
+            Some(item) if result.accepted => settled.push((item.number, None)),
+            Some(item) if !result.retryable => settled.push((item.number, Some(result.reason))),
+            Some(_) | None => {}
         }
     }
-    Ok(refused)
-}
-
-async fn deliver_holdings(
-    client: &mut Client,
-    batch: &[&OutboxRow],
-) -> Result<Vec<(String, String)>> {
-    let notices = batch
-        .iter()
-        .filter_map(|item| item.holding.clone())
-        .collect();
-    // Bound to the very items: a retry may hold more of them. Repeats are harmless, newest wins.
-    let ends = batch.first().zip(batch.last());
-    let key = ends.map(|(first, last)| format!("holdings-{:x}-{:x}", first.number, last.number));
-    let request = pb::NotifyHoldingsRequest {
-        notices,
-        idempotency_key: key.unwrap_or_default(),
-        ..pb::NotifyHoldingsRequest::default()
-    };
-    client
-        .notify_holdings(own(request, TIMEOUT))
-        .await
-        .map_err(unavailable)?;
-    Ok(Vec::new())
+    Ok(settled)
 }
 
 fn unavailable(status: tonic::Status) -> Error {

@@ -10,7 +10,8 @@ use tokio_stream::StreamExt as _;
 
 use crate::access::Call;
 use crate::error::{Error, Reason, Result};
-use crate::types::HomeCommunityId;
+use crate::identity::identifier_message;
+use crate::types::{HomeCommunityId, PatientIdentifier};
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGatewayServiceClient;
@@ -36,19 +37,17 @@ impl Federation {
         self: &Arc<Self>,
         call: &Arc<Call>,
         request: pb::InitiatingGatewayServiceRetrieveDocumentsRequest,
+        patients: &[PatientIdentifier],
     ) -> Result<Stream<RetrieveResponse>> {
         let home = community(&request.documents)?;
-        let ceiling = self.stream_ceiling;
         let (sender, receiver) = mpsc::channel(QUEUE);
         let idle = self.stream_idle;
+        let checked = Checked::new(&request.documents);
         if let Some(parent) = &self.parent {
             let channel = self.peers.channel(&*self.peers.peer(parent)?)?;
             let mut client = InitiatingGatewayServiceClient::new(channel);
-            let outgoing = relayed(call, request, ceiling);
-            let response = client
-                .retrieve_documents(outgoing)
-                .await
-                .map_err(super::peer_error)?;
+            let outgoing = relayed(call, request, self.stream_ceiling);
+            let response = first(idle, client.retrieve_documents(outgoing)).await?;
             let parts = response.into_inner().map(|message| {
                 use pb::initiating_gateway_service_retrieve_documents_response::Part;
                 message.map(|message| match message.part {
@@ -56,24 +55,65 @@ impl Federation {
                     _ => None,
                 })
             });
-            self.tasks.spawn(pass_on(parts, sender, idle));
+            self.tasks.spawn(pass_on(parts, sender, idle, checked));
         } else {
-            let peer = self.peers.peer(&home)?;
-            let mut client = RespondingGatewayServiceClient::new(self.peers.channel(&peer)?);
-            let request = pb::RespondingGatewayServiceRetrieveDocumentsRequest {
-                documents: request.documents,
-                patient_id: None,
-            };
-            let response = client
-                .retrieve_documents(relayed(call, request, ceiling))
-                .await
-                .map_err(super::peer_error)?;
+            let response = self.from_region(call, &home, request, patients).await?;
             let parts = response
                 .into_inner()
                 .map(|message| message.map(|part| part.document));
-            self.tasks.spawn(pass_on(parts, sender, idle));
+            self.tasks.spawn(pass_on(parts, sender, idle, checked));
         }
         Ok(Stream::new(receiver).asked(1))
+    }
+
+    /// Asks the region, by each of the patient's identifiers there until one is the documents'.
+    async fn from_region(
+        &self,
+        call: &Call,
+        home: &HomeCommunityId,
+        request: pb::InitiatingGatewayServiceRetrieveDocumentsRequest,
+        patients: &[PatientIdentifier],
+    ) -> Result<RegionResponse> {
+        let peer = self.peers.peer(home)?;
+        let directory = self.directory.snapshot();
+        let mut client = RespondingGatewayServiceClient::new(self.peers.channel(&peer)?);
+        let mut refusal = None;
+        for patient in patients
+            .iter()
+            .filter(|id| directory.owner(&id.authority) == Some(home))
+        {
+            let request = pb::RespondingGatewayServiceRetrieveDocumentsRequest {
+                documents: request.documents.clone(),
+                patient_id: Some(identifier_message(patient)),
+            };
+            let outgoing = relayed(call, request, self.stream_ceiling);
+            match first(self.stream_idle, client.retrieve_documents(outgoing)).await {
+                Err(error) if error.reason() == Reason::UnknownDocument => refusal = Some(error),
+                answered => return answered,
+            }
+        }
+        Err(refusal.unwrap_or_else(|| {
+            let field = "documents[0].document.document_unique_id";
+            let message = "no such document, or none that may be read";
+            Error::field(Reason::UnknownDocument, field, message)
+        }))
+    }
+}
+
+type RegionResponse =
+    tonic::Response<tonic::Streaming<pb::RespondingGatewayServiceRetrieveDocumentsResponse>>;
+
+/// The beginning of an answer, or a community that is unavailable.
+async fn first<T>(
+    idle: Duration,
+    answer: impl Future<Output = Result<T, tonic::Status>>,
+) -> Result<T> {
+    match tokio::time::timeout(idle, answer).await {
+        Ok(answer) => answer.map_err(super::peer_error),
+        Err(_) => {
+            let message = "the community did not answer in time";
+            Err(Error::new(Reason::CommunityUnavailable, message))
+        }
     }
 }
 
@@ -106,20 +146,85 @@ fn community(documents: &[dpb::DocumentRequest]) -> Result<HomeCommunityId> {
     home.ok_or_else(|| Error::missing("documents"))
 }
 
-/// Passes parts on while counting and hashing; what does not agree with its trailer is reported.
+/// What a stream of documents must be: for each document asked for, in order, its header, its
+/// chunks, and a trailer that agrees with them.
+struct Checked {
+    wanted: Vec<String>,
+    at: usize,
+    open: Option<(digest::Context, u64)>,
+}
+
+impl Checked {
+    fn new(documents: &[dpb::DocumentRequest]) -> Self {
+        let unique_id = |wanted: &dpb::DocumentRequest| {
+            let document = wanted.document.as_ref();
+            document
+                .map(|document| document.document_unique_id.clone())
+                .unwrap_or_default()
+        };
+        Self {
+            wanted: documents.iter().map(unique_id).collect(),
+            at: 0,
+            open: None,
+        }
+    }
+
+    /// Takes the next part; `false` if it cannot come here.
+    fn part(&mut self, part: &dpb::RetrievedPart) -> bool {
+        use dpb::retrieved_part::Part;
+        match (&part.part, &mut self.open) {
+            (Some(Part::Header(header)), open @ None) => {
+                let named = header
+                    .document
+                    .as_ref()
+                    .map(|document| &document.document_unique_id);
+                *open = Some((digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY), 0));
+                named.is_some() && named == self.wanted.get(self.at)
+            }
+            (Some(Part::Chunk(chunk)), Some((sum, size))) => {
+                sum.update(chunk);
+                *size = size.saturating_add(chunk.len() as u64);
+                true
+            }
+            (Some(Part::Trailer(trailer)), open @ Some(_)) => {
+                self.at += 1;
+                open.take().is_some_and(|(sum, size)| {
+                    let hash = crate::audit::hex(sum.finish().as_ref());
+                    size == trailer.size && hash.eq_ignore_ascii_case(&trailer.hash)
+                })
+            }
+            (Some(Part::Failure(_)), None) => {
+                self.at += 1;
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether everything asked for has come.
+    fn is_whole(&self) -> bool {
+        self.open.is_none() && self.at == self.wanted.len()
+    }
+}
+
+/// Passes parts on while counting and hashing; what does not hold together ends the stream with an
+/// error, so that nobody takes it for a document.
 async fn pass_on(
     mut parts: impl tokio_stream::Stream<Item = Result<Option<dpb::RetrievedPart>, tonic::Status>>
     + Unpin
     + Send,
     sender: mpsc::Sender<Result<RetrieveResponse>>,
     idle: Duration,
+    mut checked: Checked,
 ) {
-    use dpb::retrieved_part::Part;
-    let mut sum = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-    let mut size = 0_u64;
+    let integrity = || {
+        let message = "the answer is not the documents asked for, with their hash and size";
+        Error::new(Reason::IntegrityFailure, message)
+    };
     loop {
         let part = match tokio::time::timeout(idle, parts.next()).await {
-            Ok(None) => return,
+            Ok(None) if checked.is_whole() => return,
+            Ok(None) => return end(&sender, integrity()).await,
             Ok(Some(Ok(Some(part)))) => part,
             Ok(Some(Ok(None))) => continue,
             Ok(Some(Err(status))) => {
@@ -130,30 +235,17 @@ async fn pass_on(
                 return end(&sender, Error::new(Reason::CommunityUnavailable, message)).await;
             }
         };
-        match &part.part {
-            Some(Part::Header(_)) => {
-                sum = digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY);
-                size = 0;
-            }
-            Some(Part::Chunk(chunk)) => {
-                sum.update(chunk);
-                size = size.saturating_add(chunk.len() as u64);
-            }
-            Some(Part::Trailer(trailer)) => {
-                let hash = crate::audit::hex(sum.clone().finish().as_ref());
-                if size != trailer.size || !hash.eq_ignore_ascii_case(&trailer.hash) {
-                    let message = "the bytes do not have the hash and size of the document";
-                    return end(&sender, Error::new(Reason::IntegrityFailure, message)).await;
-                }
-            }
-            Some(Part::Failure(_)) | None => {}
+        if !checked.part(&part) {
+            return end(&sender, integrity()).await;
         }
         let response = RetrieveResponse {
             part: Some(
                 pb::initiating_gateway_service_retrieve_documents_response::Part::Document(part),
             ),
         };
-        if sender.send(Ok(response)).await.is_err() {
+        // A caller who takes nothing for too long is gone.
+        let sent = tokio::time::timeout(idle, sender.send(Ok(response))).await;
+        if !matches!(sent, Ok(Ok(()))) {
             return;
         }
     }
@@ -163,5 +255,69 @@ async fn end(sender: &mpsc::Sender<Result<RetrieveResponse>>, error: Error) {
     tracing::warn!(reason = error.reason().name(), "a retrieve ended early");
     if sender.send(Err(error)).await.is_err() {
         tracing::debug!("the caller left before the end of the document");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::pb::common as cpb;
+    use dpb::retrieved_part::Part;
+
+    fn reference(unique_id: &str) -> Option<cpb::DocumentRef> {
+        Some(cpb::DocumentRef {
+            document_unique_id: unique_id.into(),
+            ..Default::default()
+        })
+    }
+
+    fn header(unique_id: &str) -> Part {
+        let document = reference(unique_id);
+        Part::Header(dpb::RetrievedHeader {
+            document,
+            ..Default::default()
+        })
+    }
+
+    fn trailer(bytes: &[u8]) -> Part {
+        let sum = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
+        Part::Trailer(dpb::RetrievedTrailer {
+            size: bytes.len() as u64,
+            hash: crate::audit::hex(sum.as_ref()),
+            ..Default::default()
+        })
+    }
+
+    fn holds(parts: Vec<Part>) -> bool {
+        let wanted = dpb::DocumentRequest {
+            document: reference("1.2"),
+            range: None,
+        };
+        let mut checked = Checked::new(&[wanted]);
+        let all = parts
+            .into_iter()
+            .all(|part| checked.part(&dpb::RetrievedPart { part: Some(part) }));
+        all && checked.is_whole()
+    }
+
+    #[test]
+    fn only_the_documents_asked_for_whole_and_unchanged() {
+        let chunk = || Part::Chunk(b"abc".to_vec().into());
+        assert!(holds(vec![header("1.2"), chunk(), trailer(b"abc")]));
+        assert!(
+            !holds(vec![header("1.3"), chunk(), trailer(b"abc")]),
+            "another document"
+        );
+        assert!(
+            !holds(vec![header("1.2"), chunk(), trailer(b"abd")]),
+            "other bytes"
+        );
+        assert!(!holds(vec![header("1.2"), chunk()]), "no trailer");
+        assert!(!holds(vec![chunk(), trailer(b"abc")]), "no header");
+        assert!(!holds(vec![]), "nothing");
+        assert!(
+            !holds(vec![header("1.2"), header("1.2"), trailer(b"")]),
+            "two headers"
+        );
     }
 }

@@ -75,6 +75,25 @@ pub struct Traits {
     pub placeholder_given: bool,
 }
 
+impl Traits {
+    /// How many kinds of item are known: family name, given name, birth date, sex, telephone,
+    /// address. A policy with its branch is as good as two.
+    pub fn items(&self) -> usize {
+        let names = || self.kanji.iter().chain(&self.kana).chain(&self.romaji);
+        let policies = self
+            .policies
+            .iter()
+            .map(|policy| 1 + usize::from(policy.branch.is_some()));
+        usize::from(names().any(|name| !name.family.is_empty()))
+            + usize::from(names().any(|name| !name.given.is_empty()))
+            + usize::from(self.birth.is_some())
+            + usize::from(self.sex.is_some())
+            + usize::from(!self.phones.is_empty())
+            + usize::from(!self.addresses.is_empty())
+            + policies.max().unwrap_or(0)
+    }
+}
+
 /// Why two records are taken for one person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Proof {

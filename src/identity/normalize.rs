@@ -153,6 +153,8 @@ pub fn kanji_agree(a: &str, b: &str) -> bool {
     a == b
         || (a.contains('●') || b.contains('●'))
             && a.chars().count() == b.chars().count()
+            && a.chars().any(|c| c != '●')
+            && b.chars().any(|c| c != '●')
             && a.chars()
                 .zip(b.chars())
                 .all(|(x, y)| x == y || x == '●' || y == '●')

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::access::{Action, Call, Permit};
 use crate::clock::Clock;
+use crate::consent::Persons;
 use crate::error::{Error, Reason, Result};
 use crate::store::{Expect, Idempotency, Store, Versioned, Write};
 use crate::types::{LinkageId, PatientIdentifier};
@@ -29,6 +30,18 @@ pub struct Identity {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     search: Arc<Search>,
+}
+
+/// A record matching can see before it is committed.
+struct Reservation {
+    search: Arc<Search>,
+    tag: PatientTag,
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.search.forget_pending(&self.tag);
+    }
 }
 
 /// What the matcher made of a record.
@@ -81,7 +94,7 @@ impl Identity {
         idempotency: Option<Idempotency>,
         attach: &(dyn Fn() -> Vec<Write> + Sync),
     ) -> Result<pb::FeedPatientResponse> {
-        debug_assert_eq!(permit.action(), Action::AssertIdentity);
+        permit.require(&[Action::AssertIdentity])?;
         let demographics = patient
             .demographics
             .as_ref()
@@ -129,9 +142,14 @@ impl Identity {
             .map(|known| known.row.not_same.clone())
             .unwrap_or_default();
         let placement = match &known {
-            Some(known) if unchanged => Placement {
+            // A withdrawn record is not matched again.
+            Some(known) if unchanged || patient.inactive => Placement {
                 linkage: linkage_of(&known.row)?,
-                outcome: pb::FeedOutcome::Unchanged,
+                outcome: if unchanged {
+                    pb::FeedOutcome::Unchanged
+                } else {
+                    pb::FeedOutcome::Withdrawn
+                },
                 evidence: known.row.evidence.clone(),
                 reviews: Vec::new(),
             },
@@ -172,10 +190,15 @@ impl Identity {
             review_task_ids,
             ..pb::FeedPatientResponse::default()
         };
+        // Forgotten again unless the commit shows it, also if this call is dropped.
+        let _reservation = Reservation {
+            search: Arc::clone(&self.search),
+            tag,
+        };
         let committed = call
             .commit(&self.store, now, writes, idempotency, response)
             .await;
-        let mut response = committed.inspect_err(|_| self.search.forget_pending(&tag))?;
+        let mut response = committed?;
         response.version = self
             .store
             .get::<PatientRow>(&tag)?
@@ -365,10 +388,12 @@ impl Identity {
     /// there is is too common; the store.
     pub fn search(&self, wanted: &pb::Demographics) -> Result<Vec<pb::MatchCandidate>> {
         let traits = traits::traits(wanted);
-        let plans = plans(&traits);
-        if plans.is_empty() {
-            return Err(Error::missing("criteria"));
+        // One item alone, such as a birth date, would list people rather than find one.
+        if traits.items() < 2 {
+            let message = "needs two items at least, such as a name and a birth date";
+            return Err(Error::field(Reason::MissingField, "criteria", message));
         }
+        let plans = plans(&traits);
         let best = self.rank(&traits, &plans)?;
         let mut found = Vec::new();
         for (linkage, comparison) in best {
@@ -453,6 +478,23 @@ impl Identity {
             version: versioned.version.0,
             ..pb::ReviewTask::default()
         })
+    }
+}
+
+impl Persons for Identity {
+    fn identifiers_of(&self, patient: &PatientIdentifier) -> Vec<PatientIdentifier> {
+        let index = self.search.read();
+        let linkage = index.linkage(&self.tag(patient));
+        let mut all: Vec<_> = linkage
+            .map(|linkage| index.identifiers(linkage))
+            .unwrap_or_default()
+            .into_iter()
+            .map(|(identifier, _)| identifier)
+            .collect();
+        if !all.contains(patient) {
+            all.push(patient.clone());
+        }
+        all
     }
 }
 

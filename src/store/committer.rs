@@ -5,7 +5,7 @@
 use std::any::Any;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError};
+use std::sync::mpsc::{Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -117,21 +117,21 @@ impl Committer {
             Ok(other) => return Gathered::Other(other),
             Err(_) => return Gathered::Gone,
         };
-        let deadline = Instant::now() + self.limits.wait.min(self.last_sync / 2);
+        let mut pause = Some(self.limits.wait.min(self.last_sync / 2));
         let mut bytes = first.commit.size();
         let mut group = vec![first];
         while group.len() < self.limits.commits && bytes < self.limits.bytes {
             let next = match self.requests.try_recv() {
                 Ok(request) => request,
                 Err(TryRecvError::Disconnected) => break,
-                Err(TryRecvError::Empty) if group.len() >= self.last_group => break,
-                Err(TryRecvError::Empty) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    match self.requests.recv_timeout(left) {
-                        Ok(request) => request,
-                        Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => break,
+                Err(TryRecvError::Empty) => match pause.take() {
+                    // One sleep, not a wait for each commit: a sender wakes nobody meanwhile.
+                    Some(pause) if group.len() < self.last_group => {
+                        std::thread::sleep(pause);
+                        continue;
                     }
-                }
+                    _ => break,
+                },
             };
             match next {
                 Request::Commit(waiting) => {

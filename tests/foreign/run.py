@@ -120,27 +120,27 @@ class Node:
 
 
 def directory(gateway_pin: str, hospital_pin: str) -> dict:
-    """Who takes part: this community and one hospital in it. An ApplyDirectoryRequest as JSON."""
+    """Who takes part: this community and one hospital in it."""
     return {
-        "communities": [
+        "community": [
             {
                 "home_community_id": HOME,
-                "name": {"ja": "外部接続試験地域", "en": "Foreign client test region"},
-                "kind": "COMMUNITY_KIND_REGION",
-                "assigning_authorities": [{"oid": oid} for oid in AUTHORITIES],
-                "gateway_certificates": [{"spki_sha256": gateway_pin}],
-                "repository_unique_ids": [REPOSITORY],
-                "status": "MEMBER_STATUS_ACTIVE",
+                "name_ja": "外部接続試験地域",
+                "name_en": "Foreign client test region",
+                "kind": "region",
+                "assigning_authorities": AUTHORITIES,
+                "gateway_pins": [gateway_pin],
+                "repositories": [REPOSITORY],
             }
         ],
-        "institutions": [
+        "institution": [
             {
                 "institution_id": INSTITUTION,
-                "name": {"ja": "外部接続試験病院", "en": "Foreign Client Test Hospital"},
+                "name_ja": "外部接続試験病院",
+                "name_en": "Foreign Client Test Hospital",
                 "home_community_id": HOME,
-                "kind": "INSTITUTION_KIND_HOSPITAL",
-                "certificates": [{"spki_sha256": hospital_pin}],
-                "status": "MEMBER_STATUS_ACTIVE",
+                "kind": "hospital",
+                "pins": [hospital_pin],
             }
         ],
     }
@@ -185,23 +185,28 @@ def write_config(renkei: Renkei, gateway) -> Path:
 def write_profile(renkei: Renkei, hospital, endpoint: str) -> Path:
     """The physician for whom the hospital vouches, as `renkei token` takes it."""
     path = renkei.folder / "physician.toml"
-    profile = {
-        "connection": {
-            "endpoint": f"https://{endpoint}",
-            "certificate": str(hospital.certificate),
-            "key": str(hospital.key),
-            "roots": [str(renkei.root)],
-        },
-        "assertion": {
-            "institution": INSTITUTION,
-            "subject": "D0001",
-            "role": "Medical Doctor",
-            "purpose": "TREAT",
-            "relation": "treating",
-            "audience": [HOME],
-        },
+    crls = renkei.pki / "crls"
+    connection = {
+        "endpoint": f"https://{endpoint}",
+        "certificate": str(hospital.certificate),
+        "key": str(hospital.key),
+        "roots": [str(renkei.root)],
+        "intermediates": [str(renkei.pki / "issuing.cert.pem")],
+        "crls": [str(crls)],
+        "test_profile": True,
+        "community": HOME,
     }
-    path.write_text(toml(profile), encoding="utf-8")
+    person = {
+        "institution": INSTITUTION,
+        "subject": "D0001",
+        "role": "Medical Doctor",
+        "purpose": "TREAT",
+        "relation": "treating",
+        "audience": [HOME],
+    }
+    top = "".join(f"{key} = {json.dumps(value)}\n" for key, value in connection.items())
+    profile = {"person": person}
+    path.write_text(top + toml(profile), encoding="utf-8")
     return path
 
 

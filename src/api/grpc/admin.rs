@@ -29,7 +29,7 @@ async fn info(
     _: pb::GetNodeInfoRequest,
 ) -> Result<pb::GetNodeInfoResponse> {
     let permit = gateway.guard.authorize(&call, Action::Operate)?;
-    debug_assert_eq!(permit.action(), Action::Operate);
+    permit.require(&[Action::Operate])?;
     let now = gateway.clock.now();
     let uptime = now.duration_since(gateway.started);
     let parent = gateway.federation.parent.as_ref();
@@ -73,7 +73,7 @@ async fn node_status(
     _: pb::GetStatusRequest,
 ) -> Result<pb::GetStatusResponse> {
     let permit = gateway.guard.authorize(&call, Action::Operate)?;
-    debug_assert_eq!(permit.action(), Action::Operate);
+    permit.require(&[Action::Operate])?;
     let stats = gateway.store.stats();
     let mut alarms = Vec::new();
     if stats.poisoned {
@@ -81,6 +81,15 @@ async fn node_status(
             code: "STORE_STOPPED".to_owned(),
             severity: pb::Severity::Error.into(),
             message: "a disk write failed; nothing is acknowledged until a restart".to_owned(),
+            since: None,
+        });
+    }
+    let undelivered = gateway.federation.outbox.undelivered()?;
+    if undelivered > 0 {
+        alarms.push(pb::Alarm {
+            code: "UNDELIVERED".to_owned(),
+            severity: pb::Severity::Error.into(),
+            message: format!("the parent refused {undelivered} notices for good"),
             since: None,
         });
     }

@@ -78,14 +78,7 @@ pub(super) async fn take(
     consent: pb::Consent,
 ) -> Result<pb::Consent> {
     let patient = patient(gateway, call, &consent)?;
-    let request = pb::RecordConsentRequest {
-        consent: Some(consent),
-        ..Default::default()
-    };
-    gateway
-        .consents
-        .record(permit, call, &patient, &request, |_| Vec::new())
-        .await
+    gateway.consents.take(permit, call, &patient, consent).await
 }
 
 async fn withdraw(
@@ -95,7 +88,7 @@ async fn withdraw(
 ) -> Result<pb::WithdrawConsentResponse> {
     let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
     let known = gateway.consents.get(&request.consent_id)?;
-    let patient = patient(&gateway, &call, &known).map_err(|_| not_found())?;
+    let patient = patient(&gateway, &call, &known).map_err(hide_foreign)?;
     let outbox = &gateway.federation.outbox;
     let forward = |consent: &pb::Consent| outbox.notice(Content::Consent(consent.clone()));
     let consent = gateway
@@ -105,6 +98,14 @@ async fn withdraw(
     Ok(pb::WithdrawConsentResponse {
         consent: Some(consent),
     })
+}
+
+/// A consent of another community's patient is not here, as far as the caller may know.
+fn hide_foreign(error: Error) -> Error {
+    match error.reason() {
+        Reason::ForeignDomain | Reason::UnknownAuthority | Reason::UnknownPatient => not_found(),
+        _ => error,
+    }
 }
 
 fn not_found() -> Error {
@@ -117,9 +118,9 @@ async fn get(
     request: pb::GetConsentRequest,
 ) -> Result<pb::GetConsentResponse> {
     let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
-    debug_assert_eq!(permit.action(), Action::ReadConsent);
+    permit.require(&[Action::ReadConsent])?;
     let consent = gateway.consents.get(&request.consent_id)?;
-    let patient = patient(&gateway, &call, &consent).map_err(|_| not_found())?;
+    let patient = patient(&gateway, &call, &consent).map_err(hide_foreign)?;
     let tag = gateway.identity.tag(&patient);
     call.note(|record| {
         record.patient = Some(tag.to_vec());
@@ -137,7 +138,7 @@ async fn list(
 ) -> Result<pb::ListConsentsResponse> {
     use pb::list_consents_request::Patient;
     let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
-    debug_assert_eq!(permit.action(), Action::ReadConsent);
+    permit.require(&[Action::ReadConsent])?;
     let id = match request
         .patient
         .as_ref()

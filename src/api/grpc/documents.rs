@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::{Action, Call};
+use crate::access::{Action, Call, Permit};
 use crate::config::Capability;
 use crate::consent::About;
-use crate::documents::{Found, Parts};
+use crate::documents::Found;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
@@ -265,7 +265,7 @@ fn readable(
     call: &Call,
     found: Option<Found>,
     grant: Option<&crate::access::Grant>,
-) -> Result<Option<(Found, crate::access::Permit)>> {
+) -> Result<Option<(Found, Permit)>> {
     let Some(found) = found else { return Ok(None) };
     let patient = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
     let tag = gateway.identity.tag(&patient);
@@ -283,17 +283,20 @@ fn readable(
         .guard
         .authorize_for(call, Action::ReadDocument, about)
     {
-        Ok(permit) => Ok(Some((found, permit))),
+        Ok(permit) if found.is_covered(&permit) => Ok(Some((found, permit))),
+        Ok(_) => Ok(None),
         Err(error) if error.reason() == Reason::NotPermitted => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-/// Opens the documents of a retrieve and streams them one after the other.
+/// Judges every document of a retrieve, then streams them one after the other, one open at a time.
+/// With `patient`, they must be that patient's.
 pub(super) fn retrieve_local<T: Send + 'static>(
-    gateway: &Gateway,
+    gateway: &Arc<Gateway>,
     call: &Call,
     documents: &[pb::DocumentRequest],
+    patient: Option<&PatientIdentifier>,
     wrap: fn(pb::RetrievedPart) -> T,
 ) -> Result<Stream<T>> {
     gateway.serves(Capability::Repository)?;
@@ -301,18 +304,50 @@ pub(super) fn retrieve_local<T: Send + 'static>(
         let message = format!("must name between 1 and {MAX_DOCUMENTS} documents");
         return Err(Error::field(Reason::InvalidField, "documents", message));
     }
-    let mut opened = Vec::new();
+    let slot = Arc::clone(&gateway.streams).try_acquire_owned();
+    let slot = slot.map_err(|_| Error::new(Reason::Overloaded, "too many documents at once"))?;
+    let mut judged: Vec<(Found, Permit)> = Vec::new();
     for (index, wanted) in documents.iter().enumerate() {
         let within = |error: Error| error.within(&format!("documents[{index}].document"));
-        opened.push(open(gateway, call, index, wanted).map_err(within)?);
+        let (found, permit) = judge(gateway, call, wanted).map_err(within)?;
+        let named = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
+        let first = judged
+            .first()
+            .and_then(|(first, _)| first.entry.patient_id.as_ref());
+        let first = first
+            .map(|id| identifier(Some(id), "patient_id"))
+            .transpose()?;
+        if patient.is_some_and(|patient| *patient != named) {
+            return Err(within(unknown_document()));
+        }
+        // The audit of a call names one patient.
+        if first.is_some_and(|first| first != named) {
+            let message = "documents of several patients need a call each";
+            return Err(within(Error::new(Reason::InvalidField, message)));
+        }
+        judged.push((found, permit));
     }
-    call.note(|record| record.items = u32::try_from(opened.len()).unwrap_or(u32::MAX));
+    call.note(|record| record.items = u32::try_from(judged.len()).unwrap_or(u32::MAX));
     let (sender, receiver) = mpsc::channel(4);
+    let serving = Arc::clone(gateway);
     gateway.tasks.spawn(async move {
-        for mut parts in opened {
+        let _slot = slot;
+        let idle = serving.federation.stream_idle;
+        for (index, (found, permit)) in judged.iter().enumerate() {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            let mut parts = match serving.documents.stream(permit, found, index) {
+                Ok(parts) => parts,
+                Err(error) => {
+                    let told = sender.send(Err(error)).await.is_ok();
+                    tracing::error!(told, "a document could not be opened");
+                    return;
+                }
+            };
             while let Some(part) = parts.recv().await {
                 let stop = part.is_err();
-                if sender.send(part.map(wrap)).await.is_err() || stop {
+                // A reader who takes nothing for too long is gone.
+                let sent = tokio::time::timeout(idle, sender.send(part.map(wrap))).await;
+                if stop || !matches!(sent, Ok(Ok(()))) {
                     return;
                 }
             }
@@ -321,16 +356,14 @@ pub(super) fn retrieve_local<T: Send + 'static>(
     Ok(Stream { receiver, asked: 0 })
 }
 
-fn open(
-    gateway: &Gateway,
-    call: &Call,
-    index: usize,
-    wanted: &pb::DocumentRequest,
-) -> Result<Parts> {
-    let document = wanted
-        .document
-        .as_ref()
-        .ok_or_else(|| Error::missing("document_unique_id"))?;
+fn unknown_document() -> Error {
+    let message = "no such document, or none that may be read";
+    Error::field(Reason::UnknownDocument, "document_unique_id", message)
+}
+
+fn judge(gateway: &Gateway, call: &Call, wanted: &pb::DocumentRequest) -> Result<(Found, Permit)> {
+    let document = wanted.document.as_ref();
+    let document = document.ok_or_else(|| Error::missing("document_unique_id"))?;
     if !document.home_community_id.is_empty() {
         let home: crate::types::HomeCommunityId =
             parse("home_community_id", &document.home_community_id)?;
@@ -359,17 +392,7 @@ fn open(
     }
     let id = parse("document_unique_id", &document.document_unique_id)?;
     let found = gateway.documents.by_unique_id(&id)?;
-    let Some((found, permit)) = readable(gateway, call, found, None)? else {
-        let message = "no such document, or none that may be read";
-        return Err(Error::field(
-            Reason::UnknownDocument,
-            "document_unique_id",
-            message,
-        ));
-    };
-    gateway
-        .documents
-        .stream(&permit, &found, u32::try_from(index).unwrap_or(u32::MAX))
+    readable(gateway, call, found, None)?.ok_or_else(unknown_document)
 }
 
 async fn retrieve(
@@ -378,7 +401,7 @@ async fn retrieve(
     request: pb::RetrieveDocumentsRequest,
 ) -> Result<Stream<pb::RetrieveDocumentsResponse>> {
     let wrap = |part| pb::RetrieveDocumentsResponse { part: Some(part) };
-    retrieve_local(&gateway, &call, &request.documents, wrap)
+    retrieve_local(&gateway, &call, &request.documents, None, wrap)
 }
 
 #[tonic::async_trait]

@@ -79,6 +79,7 @@ impl Door {
             Err(error) => return Err(self.refuse(method, error).await),
         };
         let message = request.into_inner();
+        let running = Arc::clone(&call);
         let task = gateway.tasks.clone().spawn(async move {
             let _admitted = permit;
             let answer = handler(Arc::clone(&gateway), Arc::clone(&call), message);
@@ -92,7 +93,10 @@ impl Door {
             Ok(Ok(answer)) => Ok(Response::new(answer)),
             Ok(Err(error)) => Err(status(&error)),
             Err(error) => {
-                tracing::error!(rpc = method, %error, "a handler failed");
+                tracing::error!(rpc = method, "a handler panicked");
+                running.note(|record| record.failure = Some(Reason::Internal.name()));
+                let told = audit(&self.gateway, &running, Outcome::Error).await;
+                told.map_err(|error| status(&error))?;
                 Err(status(&Error::internal(error)))
             }
         }
@@ -230,6 +234,15 @@ async fn close<A>(gateway: &Gateway, call: &Call, answer: Result<A>) -> Result<A
             }
         }
     };
+    audit(gateway, call, outcome).await?;
+    answer
+}
+
+/// Makes a call's audit event durable, unless it is on its way already.
+///
+/// # Errors
+/// [`Reason::StoreUnavailable`].
+pub(super) async fn audit(gateway: &Gateway, call: &Call, outcome: Outcome) -> Result<()> {
     if let Some(event) = call.closing_event(outcome, gateway.clock.now()) {
         let commit = Commit {
             audit: vec![event],
@@ -237,7 +250,7 @@ async fn close<A>(gateway: &Gateway, call: &Call, answer: Result<A>) -> Result<A
         };
         let _committed = gateway.store.commit(commit).await?;
     }
-    answer
+    Ok(())
 }
 
 /// One line for what an operator should know of: faults, not refusals.

@@ -44,10 +44,8 @@ async fn open(
 ) -> Result<pb::OpenBreakGlassResponse> {
     gateway.serves(Capability::Emergency)?;
     let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
-    let linkage = gateway
-        .emergency
-        .candidates
-        .resolve(&call, request.patient.as_ref())?;
+    let candidates = &gateway.emergency.candidates;
+    let (linkage, _) = candidates.resolve(&call, request.patient.as_ref())?;
     about(&gateway, &call, linkage)?;
     gateway
         .emergency
@@ -98,11 +96,19 @@ async fn summary(
         let message = "is not done by this version";
         return Err(Error::field(Reason::NotImplemented, field, message));
     }
-    let linkage = gateway
-        .emergency
-        .candidates
-        .resolve(&call, request.patient.as_ref())?;
-    let patients = about(&gateway, &call, linkage)?;
+    // May the caller ask at all? Before anything says whether the patient is known (INV-3).
+    let relaying = About {
+        relaying: true,
+        ..About::default()
+    };
+    gateway
+        .guard
+        .authorize_for(&call, Action::ReadSummary, relaying)?
+        .require(&[Action::ReadSummary])?;
+    let candidates = &gateway.emergency.candidates;
+    let resolved = candidates.resolve(&call, request.patient.as_ref());
+    let (linkage, grade) = resolved.map_err(as_refused)?;
+    let patients = about(&gateway, &call, linkage).map_err(as_refused)?;
     let grant = if request.grant_id.is_empty() {
         None
     } else {
@@ -121,8 +127,16 @@ async fn summary(
     debug_assert_eq!(permit.under_grant(), grant.is_some());
     gateway
         .emergency
-        .summary(&call, linkage, &request.grant_id)
+        .summary(&call, (linkage, grade), &request.grant_id)
         .await
+}
+
+/// Where clinical data is asked for, an unknown patient is not told from a refusal (INV-3).
+fn as_refused(error: Error) -> Error {
+    match error.reason() {
+        Reason::UnknownPatient => Error::not_permitted(),
+        _ => error,
+    }
 }
 
 /// The institution whose notices a caller may see: its own.

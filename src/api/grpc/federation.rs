@@ -57,6 +57,8 @@ async fn find(
     request: pb::InitiatingGatewayServiceFindDocumentsRequest,
 ) -> Result<Stream<pb::InitiatingGatewayServiceFindDocumentsResponse>> {
     gateway.serves(Capability::Federation)?;
+    // May the caller ask at all? Before anything says whether the patient is known (INV-3).
+    authorize_asking(&gateway, &call, Action::FindDocuments, &[])?;
     let patients = if gateway.federation.parent.is_none() {
         let query = request
             .query
@@ -66,15 +68,26 @@ async fn find(
             Some(dpb::stored_query::Query::FindDocuments(find)) => find.patient_id.as_ref(),
             _ => None,
         };
-        gateway.federation.patients(&request.linkage_id, patient)?
+        gateway
+            .federation
+            .patients(&request.linkage_id, patient)
+            .map_err(as_refused)?
     } else {
         Vec::new()
     };
     about(&gateway, &call, &patients);
     authorize_asking(&gateway, &call, Action::FindDocuments, &patients)?;
     let stream = gateway.federation.find_documents(&call, request).await?;
-    call.note(|record| record.regions = Some((stream.asked, stream.asked)));
+    call.note(|record| record.regions = Some((stream.asked, 0)));
     Ok(stream)
+}
+
+/// Where clinical data is asked for, an unknown patient is not told from a refusal (INV-3).
+fn as_refused(error: Error) -> Error {
+    match error.reason() {
+        Reason::UnknownPatient => Error::not_permitted(),
+        _ => error,
+    }
 }
 
 /// The asking side's decision: what this node knows of the patient's wishes counts, what it does
@@ -115,6 +128,8 @@ async fn retrieve(
             .collect();
     });
     authorize_asking(&gateway, &call, Action::ReadDocument, &[])?;
+    let patient = identifier(request.patient_id.as_ref(), "patient_id")?;
+    about(&gateway, &call, std::slice::from_ref(&patient));
     let here = gateway.home.to_string();
     let local = request.documents.iter().all(|wanted| {
         wanted
@@ -128,9 +143,20 @@ async fn retrieve(
                 pb::initiating_gateway_service_retrieve_documents_response::Part::Document(part),
             ),
         };
-        return retrieve_local(&gateway, &call, &request.documents, wrap);
+        return retrieve_local(&gateway, &call, &request.documents, None, wrap);
     }
-    gateway.federation.retrieve_documents(&call, request).await
+    let patients = if gateway.federation.parent.is_none() {
+        let known = gateway.federation.patients("", request.patient_id.as_ref());
+        known.map_err(as_refused)?
+    } else {
+        Vec::new()
+    };
+    // A denial known here holds for documents of every region.
+    authorize_asking(&gateway, &call, Action::ReadDocument, &patients)?;
+    gateway
+        .federation
+        .retrieve_documents(&call, request, &patients)
+        .await
 }
 
 async fn locate(
@@ -140,6 +166,8 @@ async fn locate(
 ) -> Result<pb::LocateHoldingsResponse> {
     use pb::locate_holdings_request::Patient;
     gateway.serves(Capability::Identity)?;
+    // May the caller ask at all? Before anything says whether the patient is known (INV-3).
+    authorize_asking(&gateway, &call, Action::FindDocuments, &[])?;
     let (linkage, id) = match request
         .patient
         .as_ref()
@@ -148,9 +176,19 @@ async fn locate(
         Patient::LinkageId(linkage) => (linkage.clone(), None),
         Patient::PatientId(id) => (String::new(), Some(id)),
     };
-    let patients = gateway.federation.patients(&linkage, id)?;
+    let patients = gateway
+        .federation
+        .patients(&linkage, id)
+        .map_err(as_refused)?;
     about(&gateway, &call, &patients);
-    authorize_asking(&gateway, &call, Action::FindDocuments, &patients)?;
+    let asked = About {
+        patients: &patients,
+        ..About::default()
+    };
+    let permit = gateway
+        .guard
+        .authorize_for(&call, Action::FindDocuments, asked)?;
+    permit.require(&[Action::FindDocuments])?;
     let holdings = gateway.federation.locator.holdings(&patients)?;
     call.note(|record| record.items = u32::try_from(holdings.len()).unwrap_or(u32::MAX));
     Ok(pb::LocateHoldingsResponse {
@@ -238,6 +276,14 @@ async fn respond_find(
     } else {
         request.limit.min(MAX_ROWS)
     };
+    if find.exclude.is_some() {
+        let message = "exclusion is not done by this version";
+        return Err(Error::field(
+            Reason::NotImplemented,
+            "query.find_documents.exclude",
+            message,
+        ));
+    }
     let filter = find.filter.clone().unwrap_or_default();
     let mut entries = Vec::new();
     let mut token = String::new();
@@ -291,10 +337,14 @@ async fn respond_retrieve(
     call: Arc<Call>,
     request: pb::RespondingGatewayServiceRetrieveDocumentsRequest,
 ) -> Result<Stream<pb::RespondingGatewayServiceRetrieveDocumentsResponse>> {
+    let patient = request.patient_id.as_ref();
+    let patient = patient
+        .map(|id| identifier(Some(id), "patient_id"))
+        .transpose()?;
     let wrap = |part| pb::RespondingGatewayServiceRetrieveDocumentsResponse {
         document: Some(part),
     };
-    retrieve_local(&gateway, &call, &request.documents, wrap)
+    retrieve_local(&gateway, &call, &request.documents, patient.as_ref(), wrap)
 }
 
 async fn summary_items(
@@ -391,16 +441,17 @@ async fn deliver(
         // Each notice is a change with its own audit event, under the call's identity.
         let one = call.for_part();
         let result = take(&gateway, &one, &permit, notice.content).await;
+        // Only what is wrong with the notice itself is final; anything else may pass: the operator
+        // has yet to register a domain, the store is full, the node is busy.
         let retryable = result.as_ref().err().is_some_and(|error| {
-            matches!(
-                error.kind(),
-                ErrorKind::Unavailable | ErrorKind::Exhausted | ErrorKind::Precondition
-            )
+            error.kind() != ErrorKind::Invalid && error.reason() != Reason::ForeignDomain
         });
         let (accepted, reason) = match result {
             Ok(()) => (true, String::new()),
             Err(error) => {
                 tracing::warn!(reason = error.reason().name(), "a notice was not taken");
+                one.note(|record| record.failure = Some(error.reason().name()));
+                super::door::audit(&gateway, &one, crate::audit::Outcome::Error).await?;
                 (false, error.reason().name().to_owned())
             }
         };
@@ -454,7 +505,7 @@ async fn ping(
     _: pb::PingRequest,
 ) -> Result<pb::PingResponse> {
     let permit = gateway.guard.authorize(&call, Action::ReadDirectory)?;
-    debug_assert_eq!(permit.action(), Action::ReadDirectory);
+    permit.require(&[Action::ReadDirectory])?;
     Ok(pb::PingResponse {
         home_community_id: gateway.home.to_string(),
         version: env!("CARGO_PKG_VERSION").to_owned(),

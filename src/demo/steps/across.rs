@@ -234,7 +234,7 @@ pub(crate) async fn find_and_retrieve(network: &Network) -> Checked {
     let institution = network.institution(record)?;
     let physician = network.physician(1, institution)?;
     let patient = messages::patient_id(institution, &record.local_id);
-    let merged = find(&physician, patient).await?;
+    let merged = find(&physician, patient.clone()).await?;
     let held = network.sample.documents_of(truth).count();
     ensure(merged.completeness.complete, || {
         "the answer is not complete".into()
@@ -257,7 +257,7 @@ pub(crate) async fn find_and_retrieve(network: &Network) -> Checked {
         .iter()
         .find(|entry| entry.home_community_id == home);
     let foreign = foreign.context("nothing of region 0 was found")?;
-    let bytes = retrieve(&physician, foreign).await?;
+    let bytes = retrieve(&physician, &patient, foreign).await?;
     let sample = network.sample.documents_of(truth);
     let original = sample
         .into_iter()
@@ -280,7 +280,11 @@ pub(crate) async fn find_and_retrieve(network: &Network) -> Checked {
 }
 
 /// Reads a document and compares its hash.
-pub(super) async fn retrieve(caller: &Caller, entry: &dpb::DocumentEntry) -> Result<Vec<u8>> {
+pub(super) async fn retrieve(
+    caller: &Caller,
+    patient: &cpb::Identifier,
+    entry: &dpb::DocumentEntry,
+) -> Result<Vec<u8>> {
     use dpb::retrieved_part::Part;
     use fpb::initiating_gateway_service_retrieve_documents_response::Part as Outer;
     let request = fpb::InitiatingGatewayServiceRetrieveDocumentsRequest {
@@ -288,6 +292,7 @@ pub(super) async fn retrieve(caller: &Caller, entry: &dpb::DocumentEntry) -> Res
             document: Some(crate::documents::document_ref(entry)),
             range: None,
         }],
+        patient_id: Some(patient.clone()),
     };
     let mut client = InitiatingGatewayServiceClient::new(caller.channel.clone());
     let mut stream = client

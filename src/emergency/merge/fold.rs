@@ -47,7 +47,9 @@ struct Cluster {
 pub(super) fn fold(mut items: Vec<SummaryItem>, now: Timestamp) -> (Vec<SummaryItem>, usize) {
     items.sort_by_cached_key(|item| {
         let start = Span::of(&item.start).or_else(|| newest(&item.sources));
-        (item.section, start, item.encode_to_vec())
+        // The most closely coded first: the others then find whether they are of one or of many.
+        let keys = Reverse(keys(item).len());
+        (item.section, keys, start, item.encode_to_vec())
     });
     items.dedup();
     let mut clusters: Vec<Cluster> = Vec::new();
@@ -69,13 +71,7 @@ pub(super) fn fold(mut items: Vec<SummaryItem>, now: Timestamp) -> (Vec<SummaryI
             .collect();
         candidates.sort_unstable();
         candidates.dedup();
-        let fits = |at: &usize| {
-            clusters
-                .get(*at)
-                .is_some_and(|cluster| cluster.takes(&item, &keys))
-        };
-        let at = candidates.into_iter().take(MAX_CANDIDATES).find(fits);
-        let at = at.unwrap_or(clusters.len());
+        let at = choose(&clusters, &candidates, &item, &keys).unwrap_or(clusters.len());
         match clusters.get_mut(at) {
             Some(cluster) => cluster.add(item, keys),
             None => clusters.push(Cluster::new(item, keys)),
@@ -94,6 +90,33 @@ pub(super) fn fold(mut items: Vec<SummaryItem>, now: Timestamp) -> (Vec<SummaryI
         clusters.into_iter().flat_map(Cluster::into_items).collect(),
         aged_out,
     )
+}
+
+/// The cluster that `item` belongs to: one of just its codes, or the only one that fits. What is
+/// coded so coarsely that it may be one of several stands for itself.
+fn choose(
+    clusters: &[Cluster],
+    candidates: &[usize],
+    item: &SummaryItem,
+    keys: &Keys,
+) -> Option<usize> {
+    let mut fitting = candidates
+        .iter()
+        .take(MAX_CANDIDATES)
+        .filter_map(|at| Some((*at, clusters.get(*at)?)))
+        .filter(|(_, cluster)| cluster.takes(item, keys));
+    let (first, of_first) = fitting.next()?;
+    let mut differ = false;
+    if of_first.keys == *keys {
+        return Some(first);
+    }
+    for (at, cluster) in fitting {
+        if cluster.keys == *keys {
+            return Some(at);
+        }
+        differ |= !do_not_differ(&cluster.keys, &of_first.keys);
+    }
+    (!differ).then_some(first)
 }
 
 impl Cluster {
@@ -118,7 +141,8 @@ impl Cluster {
             return false;
         }
         if self.rule.former_values.is_some() {
-            return true;
+            let refuted = |certainty| certainty == Certainty::Refuted;
+            return refuted(self.certainty) == refuted(Certainty::of(item));
         }
         self.course == Course::of(item)
             && self.certainty == Certainty::of(item)
@@ -135,10 +159,13 @@ impl Cluster {
         };
         match self.rule.section {
             SummarySection::Medication => {
-                let last = self.end.map(|span| span.latest.date());
-                let next = start.map(|span| span.earliest.date());
-                last.zip(next)
-                    .is_none_or(|(last, next)| next <= last.saturating_add(REFILL_GAP_DAYS.days()))
+                let near = |last: Option<Span>, next: Option<Span>| {
+                    last.zip(next).is_none_or(|(last, next)| {
+                        let refill = last.latest.date().saturating_add(REFILL_GAP_DAYS.days());
+                        next.earliest.date() <= refill
+                    })
+                };
+                near(self.end, start) && near(end_of(item), self.start)
             }
             SummarySection::BloodType => true,
             // What goes on is one, whenever it is said to have begun.
@@ -160,7 +187,8 @@ impl Cluster {
         self.criticality = self.criticality.max(item.criticality());
         let (start, end) = (Span::of(&item.start), end_of(&item));
         if self.rule.section == SummarySection::Medication {
-            // They come in order of start; any of them may end the latest.
+            let first = self.start.into_iter().chain(start).min();
+            self.start = first;
             self.end = self.end.max(end);
         } else {
             let both = |one: Option<Span>, other: Option<Span>| match (one, other) {

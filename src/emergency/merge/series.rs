@@ -90,7 +90,10 @@ impl Point {
         // Final, if one says so.
         let unconfirmed = i32::from(VerificationStatus::Unconfirmed);
         let status = self.items.iter().map(|item| item.verification_status);
-        let settled = status.filter(|status| *status != unconfirmed).max();
+        let confirmed = i32::from(VerificationStatus::Confirmed);
+        let settled = status
+            .filter(|status| *status != unconfirmed)
+            .max_by_key(|status| (*status == confirmed, Reverse(*status)));
         // The most precise date and value stand for all.
         let longest = |item: &&SummaryItem| (item.start.len(), item.encode_to_vec());
         let precise = self

@@ -5,6 +5,7 @@ mod clinical;
 mod document;
 mod hostile;
 mod sample;
+mod values;
 
 use crate::wire::pb::common::CodedValue;
 use crate::wire::pb::documents::{Author, DocumentEntry, MetadataOrganization};

@@ -145,7 +145,11 @@ proptest! {
     }
 
     #[test]
-    fn a_summary_folds_into_itself(parts in prop::collection::vec(any_part(), 0..5)) {
+    fn a_summary_folds_into_itself(mut parts in prop::collection::vec(any_part(), 0..5)) {
+        // Whether something without a date is old cannot be told after it was folded with what has one.
+        for source in parts.iter_mut().flat_map(|part| &mut part.items).flat_map(|item| &mut item.sources) {
+            source.recorded = "2026-03-15".to_owned();
+        }
         let once = merge(parts, now());
         let again = Part {
             items: once.items.clone(),

@@ -1,0 +1,309 @@
+//! `renkei directory`: who is in the network, where, and how they are.
+
+mod show;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, Subcommand};
+
+use crate::cli::client::Session;
+use crate::cli::connection::Connection;
+use crate::cli::directory_file;
+use crate::cli::failure::Problem;
+use crate::cli::idempotency_key;
+use crate::cli::names::{elapsed, join, label, time};
+use crate::cli::output::{Done, Output, Table, Text};
+use crate::wire::pb::directory::{
+    ApplyDirectoryRequest, ApplyDirectoryResponse, BilingualName, BreakerState,
+    GetRegionStatusRequest, MemberStatus, RegionHealth, SuspendInstitutionRequest,
+};
+
+/// The directory: communities, institutions, and how every region is
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    renkei directory join --as operator.toml east.toml\n  \
+    renkei directory status --as operator.toml --probe")]
+pub(crate) struct Directory {
+    #[command(flatten)]
+    connection: Connection,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const APPLY_HELP: &str = "\
+Examples:
+  renkei directory apply --as operator.toml --check network.toml
+  renkei directory apply --as operator.toml network.toml
+
+The file is TOML, or JSON with the same keys; unknown keys are refused:
+  [[community]]
+  home_community_id = \"urn:oid:2.999.1.1\"
+  name_ja = \"東部地域医療ネットワーク\"
+  name_en = \"East Regional Network\"
+  kind = \"region\"                       # hub, region, hosted
+  endpoint = \"https://east.example.jp:7443\"
+  gateway_pins = [\"9f86d0…\"]            # SHA-256 of the public key, as `renkei pki show` prints it
+  assigning_authorities = [\"1.2.392.100495.20.3.51.11310000001\"]
+  repositories = [\"2.999.3.1\"]
+
+  [[institution]]
+  institution_id = \"1310000001\"
+  name_ja = \"東病院\"
+  home_community_id = \"urn:oid:2.999.1.1\"
+  kind = \"hospital\"
+  emergency = true
+  pins = [\"2c26b4…\"]
+  roles = []                            # none: every role
+  purposes = []                         # none: every purpose";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Add, change or retire members, all or nothing, as a file says
+    #[command(after_help = APPLY_HELP)]
+    Apply {
+        /// The file: TOML or JSON
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+        /// Only check; change nothing
+        #[arg(long)]
+        check: bool,
+        /// Apply only if the directory's version is still this
+        #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
+        expected_version: u64,
+    },
+    /// Take a region in: check its file, apply it, and ask whether its gateway answers
+    #[command(
+        after_help = "Example:\n  renkei directory join --as operator.toml east.toml\n\n\
+        Exit status 3 if it was taken in, but does not answer yet. The file is that of `apply`."
+    )]
+    Join {
+        /// The file: TOML or JSON
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Show communities and institutions
+    #[command(after_help = "Examples:\n  \
+        renkei directory show --as operator.toml\n  \
+        renkei directory show --as operator.toml --community urn:oid:2.999.1.1 --text 病院")]
+    Show(show::Show),
+    /// Tell how every region is; exit status 3 if one does not answer
+    #[command(after_help = "Example:\n  renkei directory status --as operator.toml --probe")]
+    Status {
+        /// Ask them now; without it, what was last seen
+        #[arg(long)]
+        probe: bool,
+        /// Only this community (homeCommunityId); repeat for several
+        #[arg(long = "community", value_name = "OID")]
+        communities: Vec<String>,
+    },
+    /// Suspend an institution at once: every call refused, connections cut
+    #[command(after_help = "Example:\n  \
+        renkei directory suspend --as operator.toml 1310000001 --because 'key stolen'")]
+    Suspend(Suspend),
+    /// Let a suspended institution in again
+    #[command(after_help = "Example:\n  \
+        renkei directory reinstate --as operator.toml 1310000001 --because 'new certificate'")]
+    Reinstate(Suspend),
+}
+
+#[derive(Args, Debug)]
+struct Suspend {
+    /// Code of the institution
+    #[arg(value_name = "INSTITUTION")]
+    institution: String,
+    /// Why
+    #[arg(long, value_name = "TEXT")]
+    because: String,
+}
+
+impl Directory {
+    pub(crate) async fn run(self, out: Output) -> Result<Done> {
+        let session = self.connection.open().await?;
+        match self.command {
+            Command::Apply {
+                file,
+                check,
+                expected_version,
+            } => {
+                let request = ApplyDirectoryRequest {
+                    validate_only: check,
+                    expected_version,
+                    ..read(&file)?
+                };
+                let answer = apply(&session, request).await?;
+                out.answer(&answer, |text| show_applied(text, &answer, check))?;
+                Ok(Done::All)
+            }
+            Command::Join { file } => join_network(&session, &file, out).await,
+            Command::Show(show) => show.run(session, out).await,
+            Command::Status { probe, communities } => {
+                status(&session, communities, probe, out).await
+            }
+            Command::Suspend(one) => one.run(false, session, out).await,
+            Command::Reinstate(one) => one.run(true, session, out).await,
+        }
+    }
+}
+
+fn read(file: &Path) -> Result<ApplyDirectoryRequest> {
+    let at = || file.display().to_string();
+    let text = std::fs::read_to_string(file).with_context(at)?;
+    let request = directory_file::parse(&text).with_context(at)?;
+    Ok(ApplyDirectoryRequest {
+        idempotency_key: idempotency_key(),
+        ..request
+    })
+}
+
+async fn apply(
+    session: &Session,
+    request: ApplyDirectoryRequest,
+) -> Result<ApplyDirectoryResponse> {
+    let answer = session.directory().apply_directory(request).await?;
+    Ok(answer.into_inner())
+}
+
+fn show_applied(text: &mut Text, answer: &ApplyDirectoryResponse, check: bool) {
+    let done = if check { "would be taken" } else { "in force" };
+    text.field("Directory", format!("version {}, {done}", answer.version));
+    for warning in &answer.warnings {
+        text.field("Warning", warning);
+    }
+}
+
+async fn join_network(session: &Session, file: &Path, out: Output) -> Result<Done> {
+    let request = read(file)?;
+    let joining: Vec<String> = request
+        .communities
+        .iter()
+        .map(|one| one.home_community_id.clone())
+        .collect();
+    if joining.is_empty() {
+        return Err(Problem::new(format!("{}: has no [[community]]", file.display())).into());
+    }
+    let check = ApplyDirectoryRequest {
+        validate_only: true,
+        idempotency_key: idempotency_key(),
+        ..request.clone()
+    };
+    apply(session, check).await?;
+    let answer = apply(session, request).await?;
+    out.answer(&answer, |text| show_applied(text, &answer, false))?;
+    status(session, joining, true, out).await
+}
+
+async fn status(
+    session: &Session,
+    home_community_ids: Vec<String>,
+    probe: bool,
+    out: Output,
+) -> Result<Done> {
+    let request = GetRegionStatusRequest {
+        home_community_ids,
+        probe,
+    };
+    let answer = session
+        .directory()
+        .get_region_status(request)
+        .await?
+        .into_inner();
+    let absent = |one: &&RegionHealth| !one.reachable && !one.planned_absence;
+    let missing = answer.regions.iter().filter(absent).count();
+    out.answer(&answer, |text| {
+        text.table(&health(&answer.regions));
+        text.line(format!(
+            "{} regions, {missing} do not answer",
+            answer.regions.len()
+        ));
+    })?;
+    Ok(if missing == 0 {
+        Done::All
+    } else {
+        Done::InPart
+    })
+}
+
+fn health(regions: &[RegionHealth]) -> Table {
+    let mut table = Table::new([
+        "Region",
+        "Community",
+        "Answers",
+        "Breaker",
+        "Last seen",
+        "p50",
+        "p99",
+        "Calls 5 min",
+        "Failed",
+        "Waiting",
+        "Directory",
+        "Certificate to",
+        "Version",
+        "Last failure",
+    ]);
+    for region in regions {
+        let answers = match (region.reachable, region.planned_absence) {
+            (true, _) => "yes",
+            (false, true) => "away as planned",
+            (false, false) => "NO",
+        };
+        let waiting = match region.queued_notices {
+            0 => String::new(),
+            count => join(
+                [
+                    &count.to_string(),
+                    &elapsed(region.oldest_notice_age.as_ref()),
+                ],
+                ", ",
+            ),
+        };
+        table.row([
+            name(region.name.as_ref()),
+            region.home_community_id.clone(),
+            answers.to_owned(),
+            label::<BreakerState>(region.breaker),
+            time(region.last_seen.as_ref()),
+            elapsed(region.latency_p50.as_ref()),
+            elapsed(region.latency_p99.as_ref()),
+            region.recent_calls.to_string(),
+            region.recent_failures.to_string(),
+            waiting,
+            region.directory_version.to_string(),
+            time(region.certificate_expires.as_ref()),
+            region.software_version.clone(),
+            region.last_failure_reason.clone(),
+        ]);
+    }
+    table
+}
+
+/// The Japanese name.
+fn name(name: Option<&BilingualName>) -> String {
+    name.map(|name| name.ja.clone()).unwrap_or_default()
+}
+
+impl Suspend {
+    async fn run(self, reinstate: bool, session: Session, out: Output) -> Result<Done> {
+        let request = SuspendInstitutionRequest {
+            institution_id: self.institution,
+            reinstate,
+            reason: self.because,
+            idempotency_key: idempotency_key(),
+        };
+        let answer = session
+            .directory()
+            .suspend_institution(request)
+            .await?
+            .into_inner();
+        out.answer(&answer, |text| {
+            let now = answer
+                .institution
+                .as_ref()
+                .map(|one| label::<MemberStatus>(one.status));
+            text.field("Status", now.unwrap_or_default());
+            text.field("Connections cut", answer.connections_closed.to_string());
+            text.field("Directory", format!("version {}", answer.version));
+        })?;
+        Ok(Done::All)
+    }
+}

@@ -1,0 +1,93 @@
+//! Directory files, right and wrong.
+
+use super::*;
+
+const FILE: &str = r#"
+[[community]]
+home_community_id = "urn:oid:2.999.1.1"
+name_ja = "東部"
+kind = "region"
+endpoint = "https://east.example.jp:7443"
+gateway_pins = ["aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"]
+assigning_authorities = ["1.2.392.1", { oid = "1.2.392.2", name = "西病院" }]
+repositories = ["2.999.3.1"]
+capabilities = ["find_documents"]
+
+[[institution]]
+institution_id = "1310000001"
+name_ja = "東病院"
+home_community_id = "urn:oid:2.999.1.1"
+kind = "visiting-nursing"
+purposes = ["treatment"]
+"#;
+
+#[test]
+fn a_file_becomes_a_request() {
+    let request = parse(FILE).unwrap();
+    let community = &request.communities[0];
+    assert_eq!(community.kind(), pb::CommunityKind::Region);
+    assert_eq!(community.endpoints[0].address, "east.example.jp:7443");
+    assert_eq!(community.assigning_authorities[1].name, "西病院");
+    let institution = &request.institutions[0];
+    assert_eq!(institution.kind(), pb::InstitutionKind::VisitingNursing);
+    assert_eq!(
+        institution.allowed_purposes,
+        [i32::from(PurposeOfUse::Treatment)]
+    );
+}
+
+#[test]
+fn json_says_the_same() {
+    let json = r#"{"institution": [{"institution_id": "1310000001", "name_ja": "東病院",
+            "home_community_id": "urn:oid:2.999.1.1", "kind": "hospital"}]}"#;
+    assert_eq!(parse(json).unwrap().institutions.len(), 1);
+    assert!(parse("{}").unwrap_err().to_string().contains("nothing"));
+}
+
+#[test]
+fn the_entry_at_fault_is_named() {
+    for (from, to, named) in [
+        (
+            "\"region\"",
+            "\"planet\"",
+            "community 1 (urn:oid:2.999.1.1): kind: \"planet\"",
+        ),
+        (
+            "https://east",
+            "http://east",
+            "community 1 (urn:oid:2.999.1.1): endpoint",
+        ),
+        ("\"aaaa", "\"zz", "gateway_pins"),
+        (
+            "\"1.2.392.1\"",
+            "\"1..2\"",
+            "assigning_authorities: \"1..2\"",
+        ),
+        ("1310000001", "131", "institution 1 (131): institution_id"),
+        (
+            "[\"treatment\"]",
+            "[\"fun\"]",
+            "institution 1 (1310000001): purposes",
+        ),
+        (
+            "repositories",
+            "repository",
+            "line 9: unknown field `repository`",
+        ),
+        (
+            "name_ja = \"東部\"",
+            "name_ja = \" \"",
+            "name_ja: is required",
+        ),
+    ] {
+        let text = FILE.replacen(from, to, 1);
+        let error = parse(&text).unwrap_err().to_string();
+        assert!(error.contains(named), "{error} should name {named}");
+    }
+    let twice = format!("{FILE}{FILE}");
+    let error = parse(&twice).unwrap_err().to_string();
+    assert!(
+        error.contains("community 2 (urn:oid:2.999.1.1): stands twice"),
+        "{error}"
+    );
+}
