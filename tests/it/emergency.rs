@@ -7,13 +7,14 @@ use prost::Message as _;
 use renkei::clock::{Clock, ManualClock, SystemClock};
 use renkei::demo::actor::Caller;
 use renkei::demo::messages;
-use renkei::demo::sample::SampleRecord;
+use renkei::demo::sample::{SampleRecord, Sex};
 use renkei::demo::world::Actor;
 use renkei::error::Reason;
 use renkei::types::PurposeOfUse;
 use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::emergency as pb;
 use renkei::wire::pb::emergency::emergency_service_client::EmergencyServiceClient;
+use renkei::wire::pb::identity as ipb;
 use tonic::Status;
 
 use crate::support::calls::{feed, identifiers, opt_out};
@@ -333,10 +334,15 @@ async fn candidates_are_few_and_tell_little() {
 
     let hospital = &network.emergency_hospitals(0)[0].code;
     let doctor = network.acting(At::Hub, &emergency_physician("E-1", hospital));
+    let gender = match record.sex {
+        Sex::Female => ipb::AdministrativeGender::Female,
+        Sex::Male => ipb::AdministrativeGender::Male,
+    };
     let request = pb::IdentifyPatientRequest {
         subject: Some(pb::identify_patient_request::Subject::FourItems(
             pb::FourItems {
                 birth_date: "1951-03-09".to_owned(),
+                administrative_gender: gender.into(),
                 ..Default::default()
             },
         )),

@@ -1,7 +1,6 @@
 //! Bad input and refused callers: each gets the documented gRPC code, reason and field.
 
 use jiff::SignedDuration;
-use renkei::api::grpc::status::catalogue;
 use renkei::demo::actor::Caller;
 use renkei::demo::messages;
 use renkei::demo::sample::{SampleDocument, SampleInstitution, SampleRecord};
@@ -60,13 +59,9 @@ impl Table {
     }
 }
 
-/// `docs/errors.md`. While that file is missing (a unit test says so), the text it is made of.
 fn documentation() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
-    std::fs::read_to_string(path).unwrap_or_else(|error| {
-        eprintln!("docs/errors.md: {error}; the catalogue in the code is taken instead");
-        catalogue()
-    })
+    std::fs::read_to_string(path).unwrap()
 }
 
 /// A patient who is known, with a document that is registered.
@@ -246,6 +241,18 @@ async fn identities() {
     let field = "idempotency_key";
     table.case("key too long", Reason::InvalidField, field, got.await);
 
+    let doctor = known.physician();
+    let mut client = IdentityServiceClient::new(doctor.channel.clone());
+    let criteria = ipb::PatientCriteria {
+        birth_date: "1951-03-09".into(),
+        ..Default::default()
+    };
+    let request = doctor.request(ipb::SearchPatientsRequest {
+        criteria: Some(criteria),
+        ..Default::default()
+    });
+    let got = client.search_patients(request).await;
+    table.case("one item", Reason::MissingField, "criteria", got);
     let mut client = IdentityServiceClient::new(known.system.channel.clone());
     let request = known.system.request(ipb::MergePatientsRequest::default());
     let got = client.merge_patients(request).await;
@@ -366,12 +373,12 @@ async fn queries_and_retrieves() {
 
     let mut wanted = known.reference();
     wanted.home_community_id = "urn:oid:2.999.1.99".into();
-    let got = retrieve(&doctor, wanted).await;
+    let got = retrieve(&doctor, patient.clone(), wanted).await;
     let field = "home_community_id";
     table.case("unknown community", Reason::UnknownCommunity, field, got);
     let mut wanted = known.reference();
     wanted.home_community_id = "2.999.1.1".into();
-    let got = retrieve(&doctor, wanted).await;
+    let got = retrieve(&doctor, patient.clone(), wanted).await;
     let field = "documents[0].document.home_community_id";
     table.case("malformed community", Reason::InvalidField, field, got);
     let mut wanted = known.reference();
@@ -567,7 +574,7 @@ async fn roles_not_served() {
     table.case("repository", not_served, "-", got);
     let doctor = network.acting(HERE, &physician(&institution.code));
     let wanted = cpb::DocumentRef::default();
-    let got = retrieve(&doctor, wanted).await;
+    let got = retrieve(&doctor, network.patient(record), wanted).await;
     table.case("federation", not_served, "-", got);
     table.check();
     network.stop().await;

@@ -216,12 +216,21 @@ async fn a_large_document_comes_through_the_hub_unchanged() {
     network.provide(&large).await;
     network.settled().await;
     let (doctor, patient) = treating(&network, truth, 1, PersonRole::Physician);
-    let merged = find(&doctor, patient).await.unwrap();
+    let merged = find(&doctor, patient.clone()).await.unwrap();
     assert_eq!(merged.entries.len(), 1);
-    let (bytes, trailer) = retrieve_entry(&doctor, &merged.entries[0]).await.unwrap();
+    let (bytes, trailer) = retrieve_entry(&doctor, &patient, &merged.entries[0])
+        .await
+        .unwrap();
     assert!(bytes == large.content, "the bytes differ");
     assert_eq!(trailer.size, size as u64);
     assert_eq!(trailer.hash, merged.entries[0].hash);
+
+    // Under the name of another patient it is not to be had.
+    let other = network.sample.scenario.opted_out;
+    network.feed_person(other).await;
+    let other = network.patient(network.record(other, 1));
+    let stolen = retrieve_entry(&doctor, &other, &merged.entries[0]).await;
+    refused(stolen, Reason::UnknownDocument);
     network.stop().await;
 }
 
@@ -244,18 +253,18 @@ async fn a_very_restricted_document_is_not_for_a_nurse() {
     let mut entries = all.entries.iter();
     let entry = entries.find(|entry| entry.unique_id == secret.unique_id);
     let entry = entry.unwrap();
-    let (bytes, _) = retrieve_entry(&doctor, entry).await.unwrap();
+    let (bytes, _) = retrieve_entry(&doctor, &patient, entry).await.unwrap();
     assert!(bytes == secret.content);
 
     let (nurse, _) = treating(&network, truth, 1, PersonRole::Nurse);
-    let some = find(&nurse, patient).await.unwrap();
+    let some = find(&nurse, patient.clone()).await.unwrap();
     let listed: Vec<_> = some.entries.iter().map(|entry| &entry.unique_id).collect();
     assert_eq!(listed, [&open.unique_id]);
     assert!(
         some.completeness.complete,
         "and nothing tells that there is more"
     );
-    let hidden = retrieve_entry(&nurse, entry).await;
+    let hidden = retrieve_entry(&nurse, &patient, entry).await;
     refused(hidden, Reason::UnknownDocument);
 
     // The same in the own region, where no hub is between.

@@ -179,9 +179,10 @@ pub(crate) async fn find(caller: &Caller, patient: cpb::Identifier) -> Result<Me
     Ok(merged)
 }
 
-/// Reads a document across regions.
+/// Reads a document of a patient across regions.
 pub(crate) async fn retrieve(
     caller: &Caller,
+    patient: cpb::Identifier,
     document: cpb::DocumentRef,
 ) -> Result<(Vec<u8>, dpb::RetrievedTrailer), Status> {
     use dpb::retrieved_part::Part;
@@ -191,6 +192,7 @@ pub(crate) async fn retrieve(
             document: Some(document),
             range: None,
         }],
+        patient_id: Some(patient),
     };
     let mut client = InitiatingGatewayServiceClient::new(caller.channel.clone());
     let response = client.retrieve_documents(caller.request(request)).await?;
@@ -209,12 +211,13 @@ pub(crate) async fn retrieve(
     Ok((bytes, trailer.expect("a document ends with a trailer")))
 }
 
-/// Reads the document of an entry across regions.
+/// Reads the document of an entry across regions; the patient by the caller's own identifier.
 pub(crate) async fn retrieve_entry(
     caller: &Caller,
+    patient: &cpb::Identifier,
     entry: &dpb::DocumentEntry,
 ) -> Result<(Vec<u8>, dpb::RetrievedTrailer), Status> {
-    retrieve(caller, document_ref(entry)).await
+    retrieve(caller, patient.clone(), document_ref(entry)).await
 }
 
 /// Records that a patient does not want to be seen by other communities.
