@@ -368,10 +368,16 @@ async fn candidates_are_few_and_tell_little() {
         assert!(!told(&record.local_id) && !told(&record.phone) && !told(&record.number));
     }
 
-    // A reference is for the institution it was given to.
-    let reference = found.candidates[0].candidate_ref.clone();
+    let reference = &found.candidates[0].candidate_ref;
+    a_reference_is_for_who_got_it(&network, reference, hospital).await;
+    network.stop().await;
+}
+
+/// Another institution can do nothing with it.
+async fn a_reference_is_for_who_got_it(network: &Network, reference: &str, hospital: &str) {
+    let doctor = network.acting(At::Hub, &emergency_physician("E-1", hospital));
     let patient = Some(pb::PatientRef {
-        subject: Some(pb::patient_ref::Subject::CandidateRef(reference)),
+        subject: Some(pb::patient_ref::Subject::CandidateRef(reference.to_owned())),
     });
     let ask = async |caller: &Caller| {
         let request = pb::GetSummaryRequest {
@@ -387,5 +393,4 @@ async fn candidates_are_few_and_tell_little() {
         let other = network.acting(At::Hub, &emergency_physician("E-1", other));
         refused(ask(&other).await, Reason::UnknownPatient);
     }
-    network.stop().await;
 }
