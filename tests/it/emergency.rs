@@ -389,5 +389,6 @@ async fn a_reference_is_for_who_got_it(network: &Network, reference: &str, hospi
     ask(&doctor).await.expect("the own reference is understood");
     let other = &network.emergency_hospitals(1)[0].code;
     let other = network.acting(At::Hub, &emergency_physician("E-1", other));
-    refused(ask(&other).await, Reason::UnknownPatient);
+    // The same words as for a patient who is not there (INV-3).
+    refused(ask(&other).await, Reason::NotPermitted);
 }
