@@ -275,6 +275,7 @@ impl Bench {
                     // Somebody new each time: no policy, telephone or name in common.
                     demographics.coverages.clear();
                     demographics.telecoms.clear();
+                    demographics.addresses.clear();
                     demographics.birth_date = birth_date(number);
                     for name in &mut demographics.names {
                         name.family = format!("{}{number}", name.family);

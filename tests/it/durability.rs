@@ -34,7 +34,7 @@ impl Moments {
         let chosen = std::env::vars().find(|(name, _)| name == "RENKEI_TEST_SEED");
         let seed = match chosen {
             Some((_, value)) => value.parse().unwrap(),
-            None => SystemClock.now().as_nanosecond().unsigned_abs() as u64 | 1,
+            None => SystemClock.now().as_microsecond().unsigned_abs() | 1,
         };
         println!("RENKEI_TEST_SEED={seed}");
         Self(seed)
@@ -165,7 +165,6 @@ impl Node {
         let mut client = IdentityServiceClient::new(doctor.channel.clone());
         let request = ipb::GetPatientRequest {
             subject: Some(Subject::Identifier(id)),
-            ..Default::default()
         };
         match client.get_patient(doctor.request(request)).await {
             Ok(answer) => {

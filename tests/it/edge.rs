@@ -82,7 +82,7 @@ async fn certificates_that_get_no_connection() {
             let person = IssueRequest::new(Kind::Person, "person", "Taro Yamada");
             let person = person.role("Medical Doctor");
             let issued = world.pki().issue(&person).unwrap();
-            made.push(("usage", issued.identity().unwrap()));
+            made.push(("policy-not-accepted", issued.identity().unwrap()));
         })
         .await;
     no_connection(&network, "none", &network.anonymous(HERE)).await;

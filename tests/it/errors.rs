@@ -1,7 +1,6 @@
 //! Bad input and refused callers: each gets the documented gRPC code, reason and field.
 
 use jiff::SignedDuration;
-use renkei::api::grpc::status::catalogue;
 use renkei::demo::actor::Caller;
 use renkei::demo::messages;
 use renkei::demo::sample::{SampleDocument, SampleInstitution, SampleRecord};
@@ -34,6 +33,7 @@ struct Table {
 }
 
 impl Table {
+    #[expect(clippy::needless_pass_by_value, reason = "cases are handed over")]
     fn case<T>(&mut self, name: &str, reason: Reason, field: &str, got: Result<T, Status>) {
         self.cases += 1;
         let expected = documented(reason, field);
@@ -59,13 +59,9 @@ impl Table {
     }
 }
 
-/// `docs/errors.md`. While that file is missing (a unit test says so), the text it is made of.
 fn documentation() -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
-    std::fs::read_to_string(path).unwrap_or_else(|error| {
-        eprintln!("docs/errors.md: {error}; the catalogue in the code is taken instead");
-        catalogue()
-    })
+    std::fs::read_to_string(path).unwrap()
 }
 
 /// A patient who is known, with a document that is registered.
@@ -245,6 +241,18 @@ async fn identities() {
     let field = "idempotency_key";
     table.case("key too long", Reason::InvalidField, field, got.await);
 
+    let doctor = known.physician();
+    let mut client = IdentityServiceClient::new(doctor.channel.clone());
+    let criteria = ipb::PatientCriteria {
+        birth_date: "1951-03-09".into(),
+        ..Default::default()
+    };
+    let request = doctor.request(ipb::SearchPatientsRequest {
+        criteria: Some(criteria),
+        ..Default::default()
+    });
+    let got = client.search_patients(request).await;
+    table.case("one item", Reason::MissingField, "criteria", got);
     let mut client = IdentityServiceClient::new(known.system.channel.clone());
     let request = known.system.request(ipb::MergePatientsRequest::default());
     let got = client.merge_patients(request).await;
@@ -254,6 +262,7 @@ async fn identities() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "a table reads best whole")]
 async fn submissions() {
     let network = Setup::standalone().start().await;
     let known = Known::new(&network).await;
@@ -509,7 +518,7 @@ type Change = fn(&mut Claims);
 fn roles() -> [(&'static str, Change); 4] {
     [
         ("a clerk", |claims| {
-            claims.role = PersonRole::Clerk.code().into()
+            claims.role = PersonRole::Clerk.code().into();
         }),
         ("a steward", |claims| {
             claims.role = PersonRole::DataSteward.code().into();
@@ -519,7 +528,7 @@ fn roles() -> [(&'static str, Change); 4] {
             claims.purpose = PurposeOfUse::Research;
         }),
         ("without relation", |claims| {
-            claims.relation = Relation::None
+            claims.relation = Relation::None;
         }),
     ]
 }
@@ -565,7 +574,7 @@ async fn roles_not_served() {
     table.case("repository", not_served, "-", got);
     let doctor = network.acting(HERE, &physician(&institution.code));
     let wanted = cpb::DocumentRef::default();
-    let got = retrieve(&doctor, cpb::Identifier::default(), wanted).await;
+    let got = retrieve(&doctor, network.patient(record), wanted).await;
     table.case("federation", not_served, "-", got);
     table.check();
     network.stop().await;

@@ -8,11 +8,16 @@
     reason = "tests panic on failure"
 )]
 
+mod architecture;
+mod audit;
 mod demo;
 mod deploy;
 mod durability;
 mod edge;
+mod emergency;
 mod errors;
+mod federation;
 mod idempotency;
 mod proto_lint;
+mod shared;
 mod support;

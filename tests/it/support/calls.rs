@@ -179,7 +179,7 @@ pub(crate) async fn find(caller: &Caller, patient: cpb::Identifier) -> Result<Me
     Ok(merged)
 }
 
-/// Reads a patient's document across regions.
+/// Reads a document of a patient across regions.
 pub(crate) async fn retrieve(
     caller: &Caller,
     patient: cpb::Identifier,
@@ -211,13 +211,13 @@ pub(crate) async fn retrieve(
     Ok((bytes, trailer.expect("a document ends with a trailer")))
 }
 
-/// Reads the document of an entry across regions.
+/// Reads the document of an entry across regions; the patient by the caller's own identifier.
 pub(crate) async fn retrieve_entry(
     caller: &Caller,
+    patient: &cpb::Identifier,
     entry: &dpb::DocumentEntry,
 ) -> Result<(Vec<u8>, dpb::RetrievedTrailer), Status> {
-    let patient = entry.patient_id.clone().unwrap();
-    retrieve(caller, patient, document_ref(entry)).await
+    retrieve(caller, patient.clone(), document_ref(entry)).await
 }
 
 /// Records that a patient does not want to be seen by other communities.

@@ -91,7 +91,7 @@ impl Setup {
             overrides: self.overrides,
             trust,
             slots: BTreeMap::new(),
-            folder,
+            _folder: folder,
         };
         if self.standalone {
             network.open(At::Region(0), None).await;
@@ -134,7 +134,8 @@ pub(crate) struct Network {
     overrides: Vec<(String, String)>,
     trust: Arc<TrustHandle>,
     slots: BTreeMap<At, Slot>,
-    folder: TempDir,
+    /// Gone with the network.
+    _folder: TempDir,
 }
 
 struct Slot {
@@ -287,11 +288,6 @@ impl Network {
         self.slots[&at].running.as_ref().unwrap().stop.clone()
     }
 
-    /// The folder everything is in.
-    pub(crate) fn folder(&self) -> &std::path::Path {
-        self.folder.path()
-    }
-
     /// Stops one node cleanly.
     pub(crate) async fn stop_node(&mut self, at: At) {
         let slot = self.slots.get_mut(&at).unwrap();
@@ -308,11 +304,6 @@ impl Network {
 
     /// Stops every node cleanly, the regions first.
     pub(crate) async fn stop(mut self) {
-        self.stop_all().await;
-    }
-
-    /// As [`Network::stop`], and keeps the files.
-    pub(crate) async fn stop_all(&mut self) {
         let all: Vec<At> = self.slots.keys().copied().rev().collect();
         for at in all {
             if self.slots[&at].running.is_some() {
