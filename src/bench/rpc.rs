@@ -115,6 +115,7 @@ fn print(case: &str, in_flight: usize, sizes: (usize, usize), floor: &Run, real:
 }
 
 impl Bench {
+    #[expect(clippy::too_many_lines, reason = "one set-up, told in its order")]
     async fn start(settings: &RpcSettings) -> Result<Self> {
         let folder = Folder::new()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -233,6 +234,7 @@ impl Bench {
     }
 
     /// What is measured.
+    #[expect(clippy::too_many_lines, reason = "a table of cases")]
     fn cases(&self) -> Result<Vec<(String, Target)>> {
         let (record, institution) = self.somebody()?;
         let id = messages::patient_id(institution, &record.local_id);

@@ -157,6 +157,7 @@ impl Emergency {
     ///
     /// # Errors
     /// The store. A region that fails is a status, not an error.
+    #[expect(clippy::too_many_lines, reason = "one fan-out, told in its order")]
     pub async fn summary(
         &self,
         call: &Arc<Call>,

@@ -57,7 +57,7 @@ impl Federation {
             });
             self.tasks.spawn(pass_on(parts, sender, idle, checked));
         } else {
-            let response = self.from_region(call, &home, request, patients).await?;
+            let response = self.ask_region(call, &home, request, patients).await?;
             let parts = response
                 .into_inner()
                 .map(|message| message.map(|part| part.document));
@@ -67,7 +67,7 @@ impl Federation {
     }
 
     /// Asks the region, by each of the patient's identifiers there until one is the documents'.
-    async fn from_region(
+    async fn ask_region(
         &self,
         call: &Call,
         home: &HomeCommunityId,
@@ -108,13 +108,11 @@ async fn first<T>(
     idle: Duration,
     answer: impl Future<Output = Result<T, tonic::Status>>,
 ) -> Result<T> {
-    match tokio::time::timeout(idle, answer).await {
-        Ok(answer) => answer.map_err(super::peer_error),
-        Err(_) => {
-            let message = "the community did not answer in time";
-            Err(Error::new(Reason::CommunityUnavailable, message))
-        }
-    }
+    let answered = tokio::time::timeout(idle, answer).await.map_err(|_| {
+        let message = "the community did not answer in time";
+        Error::new(Reason::CommunityUnavailable, message)
+    })?;
+    answered.map_err(super::peer_error)
 }
 
 /// The one community all documents of a call are from.
@@ -264,6 +262,7 @@ mod tests {
     use crate::wire::pb::common as cpb;
     use dpb::retrieved_part::Part;
 
+    #[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
     fn reference(unique_id: &str) -> Option<cpb::DocumentRef> {
         Some(cpb::DocumentRef {
             document_unique_id: unique_id.into(),

@@ -119,6 +119,7 @@ impl Identity {
         ))
     }
 
+    #[expect(clippy::too_many_lines, reason = "one transaction, told in its order")]
     async fn try_feed(
         &self,
         call: &Call,

@@ -54,6 +54,19 @@ async fn search(
 ) -> Result<pb::SearchEventsResponse> {
     let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
     permit.require(&[Action::ReadAudit])?;
+    let unsupported = [
+        ("from", request.from.is_some()),
+        ("to", request.to.is_some()),
+        ("person_subject", !request.person_subject.is_empty()),
+        ("linkage_id", !request.linkage_id.is_empty()),
+        ("methods", !request.methods.is_empty()),
+        ("outcomes", !request.outcomes.is_empty()),
+        ("purposes", !request.purposes.is_empty()),
+    ];
+    if let Some((field, _)) = unsupported.into_iter().find(|(_, given)| *given) {
+        let message = "is not a condition this version searches by";
+        return Err(Error::field(Reason::NotImplemented, field, message));
+    }
     let from = if request.page_token.is_empty() {
         0
     } else {
@@ -99,6 +112,7 @@ async fn search(
 }
 
 /// "Who saw my record": every event about a patient of this community, at this node.
+#[expect(clippy::too_many_lines, reason = "what is refused, then one scan")]
 async fn report(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
@@ -107,6 +121,10 @@ async fn report(
     use pb::report_patient_access_request::Patient;
     let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
     permit.require(&[Action::ReadAudit])?;
+    if request.from.is_some() || request.to.is_some() {
+        let message = "this version reports from the first event to the last";
+        return Err(Error::field(Reason::NotImplemented, "from", message));
+    }
     if request.with_proofs {
         let message = "proofs are not made by this version";
         return Err(Error::field(Reason::NotImplemented, "with_proofs", message));

@@ -45,7 +45,8 @@ async fn open(
     gateway.serves(Capability::Emergency)?;
     let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
     let candidates = &gateway.emergency.candidates;
-    let (linkage, _) = candidates.resolve(&call, request.patient.as_ref())?;
+    let resolved = candidates.resolve(&call, request.patient.as_ref());
+    let (linkage, _) = resolved.map_err(as_refused)?;
     about(&gateway, &call, linkage)?;
     gateway
         .emergency
