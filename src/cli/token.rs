@@ -8,10 +8,10 @@ use super::client;
 use super::connection::Connection;
 use super::output::{Done, Output};
 
-/// Print a signed assertion of the profile's person, good for one call within five minutes
+/// Print a signed assertion of the profile's person, good for a few minutes
 #[derive(Args, Debug)]
 #[command(
-    long_about = "Print a signed assertion of the profile's person (compact JWS), good for one call within five \
+    long_about = "Print a signed assertion of the profile's person (compact JWS), good for a few \
         minutes. Other tools send it as gRPC metadata `renkei-assertion`, over a connection with the profile's \
         certificate.\n\n\
         A client profile is a TOML file; paths are relative to it:\n\n  \

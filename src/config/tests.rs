@@ -48,17 +48,17 @@ fn overrides_are_typed_and_checked() {
 fn values_are_checked() {
     for (from, to, key) in [
         (
-            "urn:oid:1.2.392.200119.6.9901",
+            "urn:oid:2.999.1.9901",
             "1.2.3",
             "node.home_community_id",
         ),
         (
-            "1.2.392.200119.6.51.9901",
+            "2.999.2.9901",
             "1.02",
             "identity.assigning_authorities",
         ),
         (
-            "\"1.2.392.200119.6.9901.1\"",
+            "\"2.999.1.9901.1\"",
             "\"x\"",
             "documents.repository_unique_id",
         ),

@@ -23,9 +23,9 @@ from types import SimpleNamespace
 import client
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-HOME = "urn:oid:1.2.392.200119.6.9901"
-AUTHORITIES = ["1.2.392.200119.6.51.9901", "1.2.392.200119.6.51.9911"]
-REPOSITORY = "1.2.392.200119.6.9901.1"
+HOME = "urn:oid:2.999.1.9901"
+AUTHORITIES = ["2.999.2.9901", "2.999.2.9911"]
+REPOSITORY = "2.999.1.9901.1"
 INSTITUTION = "1310000019"
 READY_SECONDS = 30
 STOP_SECONDS = 30

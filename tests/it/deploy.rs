@@ -42,7 +42,6 @@ fn settings() -> Vec<String> {
 }
 
 #[test]
-#[ignore = "most of [listen], two deadlines and directory.file are in no example yet"]
 fn every_setting_is_in_an_example() {
     let roles = [ExampleRole::Hub, ExampleRole::Region, ExampleRole::Hosted];
     let mut text: String = roles.into_iter().map(example).collect();

@@ -57,7 +57,8 @@ pub struct Claims {
     pub issued_at: Timestamp,
     /// `exp`, to the second.
     pub expires_at: Timestamp,
-    /// `jti`: a nonce, at least 16 characters; seen once.
+    /// `jti`: a nonce, at least 16 characters. The assertion may be used until it expires, by the institution
+    /// that signed it or a gateway that may speak for it.
     pub nonce: String,
 }
 
