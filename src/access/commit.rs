@@ -62,6 +62,26 @@ impl Call {
         }))
     }
 
+    /// The first answer to a request that was committed before under the same key: looked for before
+    /// a state is judged that the first commit has changed.
+    ///
+    /// # Errors
+    /// [`Reason::IdempotencyMismatch`]; the store.
+    pub fn repeated<R: Message + Default>(
+        &self,
+        store: &Store,
+        idempotency: Option<&Idempotency>,
+        now: Timestamp,
+    ) -> Result<Option<R>> {
+        let Some(idempotency) = idempotency else {
+            return Ok(None);
+        };
+        let receipt = store.receipt(idempotency, now.as_second())?;
+        receipt
+            .map(|receipt| R::decode(receipt).map_err(Error::internal))
+            .transpose()
+    }
+
     /// Commits `writes` with this call's success event, and gives the response to answer with: the
     /// one given, or, for a repeat, the first one.
     ///

@@ -47,16 +47,8 @@ fn overrides_are_typed_and_checked() {
 #[test]
 fn values_are_checked() {
     for (from, to, key) in [
-        (
-            "urn:oid:2.999.1.9901",
-            "1.2.3",
-            "node.home_community_id",
-        ),
-        (
-            "2.999.2.9901",
-            "1.02",
-            "identity.assigning_authorities",
-        ),
+        ("urn:oid:2.999.1.9901", "1.2.3", "node.home_community_id"),
+        ("2.999.2.9901", "1.02", "identity.assigning_authorities"),
         (
             "\"2.999.1.9901.1\"",
             "\"x\"",

@@ -159,10 +159,10 @@ impl Consents {
         .await
     }
 
-    /// Withdraws a consent: in force at once. Withdrawing twice is the same as once.
+    /// Withdraws a consent: in force at once.
     ///
     /// # Errors
-    /// [`Reason::NotFound`]; the store.
+    /// [`Reason::NotFound`]; [`Reason::WrongState`] if it is withdrawn already; the store.
     pub async fn withdraw(
         &self,
         permit: &Permit,
@@ -175,6 +175,15 @@ impl Consents {
         let known = self.row(&request.consent_id)?;
         let mut consent = known.row.consent.clone().unwrap_or_default();
         let now = self.clock.now();
+        let key = &request.idempotency_key;
+        let idempotency = call.idempotency(&self.store, key, request, now)?;
+        if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
+            return Ok(first);
+        }
+        if !is_active(&consent) {
+            let message = "the consent is withdrawn already";
+            return Err(Error::field(Reason::WrongState, "consent_id", message));
+        }
         consent.status = if request.entered_in_error {
             pb::ConsentStatus::EnteredInError.into()
         } else {

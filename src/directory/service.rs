@@ -163,6 +163,9 @@ impl Directory {
         permit.require(&[Action::ApplyDirectory])?;
         let idempotency = call.idempotency(&self.store, &request.idempotency_key, &request, now)?;
         let _one = self.changing.lock().await;
+        if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
+            return Ok(first);
+        }
         let before = self.read()?;
         if request.expected_version != 0 && request.expected_version != before.version {
             let message = "the directory changed since; read it again";

@@ -174,20 +174,23 @@ impl Grants {
         if !mine {
             return Err(Error::not_permitted());
         }
+        let now = self.clock.now();
+        call.note(|record| record.grant = Some(request.grant_id.clone()));
+        let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
+        if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
+            return Ok(first);
+        }
         if row.closed {
             return Err(Error::new(
                 Reason::WrongState,
                 "the grant is closed already",
             ));
         }
-        let now = self.clock.now();
         let closed = Some(crate::wire::timestamp(now));
         notice.ended = closed;
         notice.explanation.clone_from(&request.explanation);
         row.notice = Some(notice);
         row.closed = true;
-        call.note(|record| record.grant = Some(request.grant_id.clone()));
-        let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
         let writes = vec![Write::put(&row).expecting(Expect::Version(version))];
         let response = pb::CloseBreakGlassResponse { closed };
         call.commit(&self.store, now, writes, idempotency, response)

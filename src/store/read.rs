@@ -2,9 +2,12 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::Store;
-use super::commit::{Frame, Sequence, Versioned, decode};
+use super::commit::{Frame, Idempotency, Sequence, Versioned, decode};
 use super::error::StoreError;
+use super::idempotency::IdempotencyRow;
 use super::index::StoredRow;
 use super::ledger::reader::FrameIterator;
 use super::table::Row;
@@ -36,6 +39,30 @@ impl Store {
             .as_ref()
             .map(typed)
             .transpose()
+    }
+
+    /// The receipt kept under an idempotency key, if the same request was committed before: for a
+    /// change that depends on a state which that first commit has changed. [`Store::commit`] looks
+    /// again, so this is never what exactly-once rests on.
+    ///
+    /// # Errors
+    /// [`StoreError::IdempotencyMismatch`] if it was another request; as [`Store::get`].
+    pub fn receipt(
+        &self,
+        idempotency: &Idempotency,
+        now_unix_seconds: i64,
+    ) -> Result<Option<Bytes>, StoreError> {
+        let known = self.get::<IdempotencyRow>(idempotency.key.as_bytes())?;
+        let Some(known) = known
+            .map(|known| known.row)
+            .filter(|row| row.expires_unix_seconds > now_unix_seconds)
+        else {
+            return Ok(None);
+        };
+        if known.body_hash != idempotency.body_hash {
+            return Err(StoreError::IdempotencyMismatch);
+        }
+        Ok(Some(known.receipt))
     }
 
     /// Up to `limit` rows whose primary keys start with `prefix` and come after `after`, in key

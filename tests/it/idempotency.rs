@@ -232,7 +232,6 @@ async fn a_grant_is_opened_once() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "the state is looked at before the key: a repeated CloseBreakGlass gets WRONG_STATE"]
 async fn a_repeated_close_gets_the_same_answer() {
     let network = Setup::standalone().start().await;
     let (mut client, doctor, grant_id) = grant(&network).await;
@@ -251,7 +250,6 @@ async fn a_repeated_close_gets_the_same_answer() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "a consent that is withdrawn can be withdrawn again; docs/errors.md says WRONG_STATE"]
 async fn a_consent_is_withdrawn_once() {
     let network = Setup::standalone().start().await;
     let record = network.record(patient(&network), 0);
