@@ -1,6 +1,7 @@
 //! `bench rpc`: unary methods at 1, 16, 64 and 256 in flight, against a constant answer of the same
 //! size through the same edge.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
@@ -23,8 +24,12 @@ use crate::gateway::Gateway;
 use crate::server::Edge;
 use crate::store::Options;
 use crate::types::{PersonRole, PurposeOfUse, Relation};
+use crate::wire::pb::audit as apb;
+use crate::wire::pb::consent as npb;
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::documents::document_service_client::DocumentServiceClient;
+use crate::wire::pb::emergency as epb;
+use crate::wire::pb::federation as fpb;
 use crate::wire::pb::identity as ipb;
 use crate::wire::pb::identity::identity_service_client::IdentityServiceClient;
 
@@ -47,10 +52,24 @@ pub struct RpcSettings {
     pub json: bool,
 }
 
+/// For whom a method is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Who {
+    /// A treating physician.
+    Physician,
+    /// A physician of an emergency department.
+    Emergency,
+    /// The institution's privacy officer.
+    Officer,
+    /// The node's operator, without an assertion.
+    Operator,
+}
+
 /// The nodes under measurement, in this process, over real TLS and a real disk.
 struct Bench {
     _folder: Folder,
     callers: Vec<Caller>,
+    others: HashMap<Who, Vec<Caller>>,
     floor: Vec<Caller>,
     sample: Sample,
     stop: CancellationToken,
@@ -64,8 +83,9 @@ struct Bench {
 pub async fn rpc(settings: &RpcSettings) -> Result<()> {
     let bench = Bench::start(settings).await?;
     let numbers = Arc::new(AtomicU64::new(0));
-    for (case, target) in bench.cases()? {
-        let caller = bench.callers.first().context("no caller")?;
+    for (case, who, target) in bench.cases()? {
+        let callers = bench.others.get(&who).unwrap_or(&bench.callers);
+        let caller = callers.first().context("no caller")?;
         let answer = call(caller, &target, u64::MAX)
             .await
             .with_context(|| case.clone())?;
@@ -81,9 +101,9 @@ pub async fn rpc(settings: &RpcSettings) -> Result<()> {
         for in_flight in &settings.in_flight {
             let warm = settings.time / 4;
             run(&bench.floor, &floor, *in_flight, warm, &numbers).await?;
-            run(&bench.callers, &target, *in_flight, warm, &numbers).await?;
+            run(callers, &target, *in_flight, warm, &numbers).await?;
             let below = run(&bench.floor, &floor, *in_flight, settings.time, &numbers).await?;
-            let real = run(&bench.callers, &target, *in_flight, settings.time, &numbers).await?;
+            let real = run(callers, &target, *in_flight, settings.time, &numbers).await?;
             print(&case, *in_flight, sizes, &below, &real, settings.json);
         }
     }
@@ -162,6 +182,7 @@ impl Bench {
         let mut bench = Self {
             _folder: folder,
             callers: Vec::new(),
+            others: HashMap::new(),
             floor: Vec::new(),
             sample,
             stop,
@@ -169,27 +190,49 @@ impl Bench {
         };
         let (record, institution) = bench.somebody()?;
         tracing::debug!(region = record.region, "the bench's patient");
-        let person = Actor {
+        let hospital = bench.hospital()?.clone();
+        tracing::debug!(code = institution.code, "where the bench's patient is");
+        let physician = Actor {
             subject: "D-1001",
             role: PersonRole::Physician,
             purpose: PurposeOfUse::Treatment,
             relation: Relation::Treating,
-            institution: &institution.code,
+            institution: &hospital.code,
         };
-        let caller = world.identity(&format!("inst-{}", institution.code))?;
+        let emergency = Actor {
+            purpose: PurposeOfUse::Emergency,
+            relation: Relation::EmergencyPatient,
+            ..physician
+        };
+        let officer = Actor {
+            role: PersonRole::PrivacyOfficer,
+            purpose: PurposeOfUse::Operations,
+            relation: Relation::None,
+            ..physician
+        };
+        let staff = world.identity(&format!("inst-{}", hospital.code))?;
+        let operator = world.identity("operator")?;
         let home = node.home.parse()?;
-        let link = |address| Link {
-            address,
-            pin: node.pin,
-            identity: &caller,
-            trust: &trust,
-            clock: &clock,
+        let connect = |address: &str, identity, person: Option<&Actor<'_>>| {
+            let link = Link {
+                address,
+                pin: node.pin,
+                identity,
+                trust: &trust,
+                clock: &clock,
+            };
+            (0..CONNECTIONS)
+                .map(|_| Caller::new(&link, person, &home))
+                .collect::<Result<Vec<_>>>()
         };
-        let (mut callers, mut floor) = (Vec::new(), Vec::new());
-        for _ in 0..CONNECTIONS {
-            callers.push(Caller::new(&link(&address), Some(&person), &home)?);
-            floor.push(Caller::new(&link(&floor_address), Some(&person), &home)?);
-        }
+        let callers = connect(&address, &staff, Some(&physician))?;
+        let floor = connect(&floor_address, &staff, Some(&physician))?;
+        let others = HashMap::from([
+            (Who::Emergency, connect(&address, &staff, Some(&emergency))?),
+            (Who::Officer, connect(&address, &staff, Some(&officer))?),
+            (Who::Operator, connect(&address, &operator, None)?),
+        ]);
+        bench.others = others;
         bench.callers = callers;
         bench.floor = floor;
         bench.load(&node.repository).await?;
@@ -207,6 +250,16 @@ impl Bench {
             record,
             self.sample.institution(record).context("no institution")?,
         ))
+    }
+
+    /// The emergency hospital, from which everything is asked.
+    fn hospital(&self) -> Result<&SampleInstitution> {
+        let region = self.sample.regions.first().context("no region")?;
+        region
+            .institutions
+            .iter()
+            .find(|from| from.emergency)
+            .context("no emergency hospital")
     }
 
     async fn load(&self, repository: &str) -> Result<()> {
@@ -235,7 +288,7 @@ impl Bench {
 
     /// What is measured.
     #[expect(clippy::too_many_lines, reason = "a table of cases")]
-    fn cases(&self) -> Result<Vec<(String, Target)>> {
+    fn cases(&self) -> Result<Vec<(String, Who, Target)>> {
         let (record, institution) = self.somebody()?;
         let id = messages::patient_id(institution, &record.local_id);
         let query = ipb::QueryIdentifiersRequest {
@@ -286,30 +339,113 @@ impl Bench {
             }
             one.encode_to_vec().into()
         };
-        let identity = |name: &str, request: Bytes| {
-            target("renkei.identity.v1.IdentityService", name, request)
+        let one = |who, service: &str, method: &str, request: Bytes| {
+            let area = service.split('.').nth(1).unwrap_or_default();
+            Ok::<_, anyhow::Error>((
+                format!("{area}.{method}"),
+                who,
+                target(service, method, request)?,
+            ))
         };
+        let empty = Bytes::new;
+        let patient = || Some(id.clone());
+        let by_id = ipb::get_patient_request::Subject::Identifier(id.clone());
+        let get = ipb::GetPatientRequest {
+            subject: Some(by_id),
+        };
+        let matched = ipb::MatchPatientRequest {
+            patient: messages::feed(institution, record).patient,
+            ..Default::default()
+        };
+        let locate = fpb::LocateHoldingsRequest {
+            patient: Some(fpb::locate_holdings_request::Patient::PatientId(id.clone())),
+        };
+        let consents = npb::ListConsentsRequest {
+            patient: patient().map(npb::list_consents_request::Patient::PatientId),
+            ..Default::default()
+        };
+        let identify = epb::IdentifyPatientRequest {
+            subject: patient().map(epb::identify_patient_request::Subject::PatientId),
+            ..Default::default()
+        };
+        let person = epb::PatientRef {
+            subject: patient().map(epb::patient_ref::Subject::PatientId),
+        };
+        let summary = epb::GetSummaryRequest {
+            patient: Some(person.clone()),
+            ..Default::default()
+        };
+        let glass = epb::OpenBreakGlassRequest {
+            patient: Some(person),
+            reason: epb::BreakGlassReason::Unconscious.into(),
+            reason_text: "意識障害のため同意を得られない".to_owned(),
+            declares_consent_impossible: true,
+            ..Default::default()
+        };
+        let events = apb::SearchEventsRequest {
+            page_size: 10,
+            ..Default::default()
+        };
+        let area = |area: &str, service: &str| format!("renkei.{area}.v1.{service}Service");
+        let (identity, federation) = (
+            area("identity", "Identity"),
+            area("federation", "InitiatingGateway"),
+        );
+        let (emergency, directory) = (
+            area("emergency", "Emergency"),
+            area("directory", "Directory"),
+        );
+        let bytes = |message: &dyn Encode| message.bytes();
         Ok(vec![
-            (
-                "identity.QueryIdentifiers".into(),
-                identity("QueryIdentifiers", query.encode_to_vec().into())?,
-            ),
-            (
-                "identity.SearchPatients".into(),
-                identity("SearchPatients", search.encode_to_vec().into())?,
-            ),
-            (
-                "documents.QueryRegistry".into(),
-                target(
-                    "renkei.documents.v1.DocumentService",
-                    "QueryRegistry",
-                    find.encode_to_vec().into(),
-                )?,
-            ),
+            one(Who::Physician, &identity, "QueryIdentifiers", bytes(&query))?,
+            one(Who::Physician, &identity, "SearchPatients", bytes(&search))?,
+            one(Who::Physician, &identity, "MatchPatient", bytes(&matched))?,
+            one(Who::Physician, &identity, "GetPatient", bytes(&get))?,
+            one(
+                Who::Physician,
+                &area("documents", "Document"),
+                "QueryRegistry",
+                bytes(&find),
+            )?,
+            one(
+                Who::Physician,
+                &federation,
+                "LocateHoldings",
+                bytes(&locate),
+            )?,
+            one(
+                Who::Physician,
+                &area("consent", "Consent"),
+                "ListConsents",
+                bytes(&consents),
+            )?,
+            one(
+                Who::Emergency,
+                &emergency,
+                "IdentifyPatient",
+                bytes(&identify),
+            )?,
+            one(Who::Emergency, &emergency, "GetSummary", bytes(&summary))?,
+            one(Who::Emergency, &emergency, "OpenBreakGlass", bytes(&glass))?,
+            one(Who::Physician, &directory, "GetDirectory", empty())?,
+            one(Who::Physician, &directory, "ListInstitutions", empty())?,
+            one(
+                Who::Officer,
+                &area("audit", "Audit"),
+                "SearchEvents",
+                bytes(&events),
+            )?,
+            one(
+                Who::Operator,
+                &area("admin", "Admin"),
+                "GetNodeInfo",
+                empty(),
+            )?,
             (
                 "identity.FeedPatient".into(),
+                Who::Physician,
                 Target {
-                    path: path("renkei.identity.v1.IdentityService", "FeedPatient")?,
+                    path: path(&identity, "FeedPatient")?,
                     request: Arc::new(feeds),
                 },
             ),
@@ -318,12 +454,24 @@ impl Bench {
 
     async fn end(mut self) -> Result<()> {
         self.callers.clear();
+        self.others.clear();
         self.floor.clear();
         self.stop.cancel();
         while let Some(server) = self.servers.join_next().await {
             server.context("a server panicked")??;
         }
         Ok(())
+    }
+}
+
+/// A message as bytes, whatever it is.
+trait Encode {
+    fn bytes(&self) -> Bytes;
+}
+
+impl<M: prost::Message> Encode for M {
+    fn bytes(&self) -> Bytes {
+        self.encode_to_vec().into()
     }
 }
 
