@@ -333,7 +333,7 @@ impl Bench {
                     demographics.addresses.clear();
                     demographics.birth_date = birth_date(number);
                     for name in &mut demographics.names {
-                        name.family = format!("{}{number}", name.family);
+                        name.family = format!("{}{}", name.family, letters(number));
                     }
                 }
             }
@@ -462,6 +462,15 @@ impl Bench {
         }
         Ok(())
     }
+}
+
+/// A number in letters: in the alphabet, digits are no part of a name.
+fn letters(number: u64) -> String {
+    let digits = number.to_string();
+    digits
+        .chars()
+        .filter_map(|c| char::from_u32(u32::from(c) + u32::from(b'A' - b'0')))
+        .collect()
 }
 
 /// A message as bytes, whatever it is.

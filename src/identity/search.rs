@@ -195,10 +195,13 @@ fn linking_keys(traits: &Traits) -> Vec<u64> {
         if let (Some(birth), false) = (&birth, name.family.is_empty()) {
             keys.push(hash(20 + script, &[birth, &name.family]));
         }
-        if !name.family.is_empty() && !name.given.is_empty() {
-            keys.push(hash(30 + script, &[&name.family, &name.given]));
+        // A name alone is one fact: common ones have thousands of bearers. The year is the second.
+        if let Some(birth) = traits.birth {
+            let year = birth.year().to_string();
+            keys.push(hash(110 + script, &[&name.joined(), &year]));
+        } else {
+            keys.push(hash(100 + script, &[&name.joined()]));
         }
-        keys.push(hash(100 + script, &[&name.joined()]));
         for phone in &traits.phones {
             keys.push(hash(40 + script, &[phone, &name.given]));
         }
@@ -221,6 +224,7 @@ fn linking_keys(traits: &Traits) -> Vec<u64> {
 fn search_keys(traits: &Traits) -> Vec<u64> {
     let mut keys = Vec::new();
     for (script, name) in names(traits) {
+        keys.push(hash(100 + script, &[&name.joined()]));
         if !name.family.is_empty() {
             keys.push(hash(70 + script, &[&name.family]));
         }
@@ -243,6 +247,8 @@ fn search_keys(traits: &Traits) -> Vec<u64> {
 /// The keys a search goes by, the most telling first: each list is tried until one finds somebody.
 pub(crate) fn plans(traits: &Traits) -> Vec<Vec<u64>> {
     let mut plans = vec![linking_keys(traits)];
+    let whole = names(traits).map(|(script, name)| hash(100 + script, &[&name.joined()]));
+    plans.push(whole.collect());
     plans.push(
         traits
             .policies
