@@ -418,7 +418,7 @@ fn consent(facts: &Facts<'_>) -> Result<bool, Denial> {
     };
     let answer = evaluate(facts.directives, &question);
     if let Some(grant) = facts.grant {
-        if !grant.covers(caller, facts.now) || caller.purpose != PurposeOfUse::Emergency {
+        if !grant.covers(caller, facts.now) {
             return Err(Denial::Grant);
         }
         return match answer {
@@ -429,14 +429,10 @@ fn consent(facts: &Facts<'_>) -> Result<bool, Denial> {
         };
     }
     let own_community = caller.participant.community == *facts.home;
-    let emergency = matches!(
-        caller.purpose,
-        PurposeOfUse::Emergency | PurposeOfUse::Disaster
-    );
     match answer {
         Answer::Denied { .. } => Err(Denial::ConsentDenied),
         Answer::Permitted => Ok(false),
-        Answer::EmergencyOnly if emergency => Ok(false),
+        Answer::EmergencyOnly if caller.purpose == PurposeOfUse::Emergency => Ok(false),
         Answer::EmergencyOnly | Answer::Silent
             if own_community || facts.opt_out_network || facts.relaying =>
         {

@@ -1,6 +1,7 @@
 //! A record as the bytes in a ledger frame.
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use prost::Message as _;
 
@@ -42,7 +43,11 @@ pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes
         reason: record.failure.unwrap_or_default().to_owned(),
         internal_reason: record.denial.unwrap_or_default().to_owned(),
         purpose: purpose(who.purpose).into(),
-        patient_tag: record.patient.as_deref().map(hex).unwrap_or_default(),
+        patient_tag: record
+            .patient
+            .as_deref()
+            .map(|tag| HEXLOWER.encode(tag))
+            .unwrap_or_default(),
         object_tags: record.documents.clone(),
         emergency: who.purpose == PurposeOfUse::Emergency,
         grant_id: record.grant.clone().unwrap_or_default(),
@@ -115,17 +120,4 @@ pub fn purpose(purpose: PurposeOfUse) -> cpb::PurposeOfUse {
         PurposeOfUse::PublicHealth => cpb::PurposeOfUse::PublicHealth,
         PurposeOfUse::Disaster => cpb::PurposeOfUse::Disaster,
     }
-}
-
-/// Bytes as lower-case hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            if write!(text, "{byte:02x}").is_err() {
-                text.clear();
-            }
-            text
-        })
 }

@@ -5,6 +5,6 @@ mod event;
 mod read;
 mod record;
 
-pub use event::{hex, purpose};
+pub use event::purpose;
 pub use read::{Audit, Filter};
 pub use record::{Outcome, Record, Who};

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use prost::Message as _;
 
 use crate::error::{Error, Result};
 use crate::store::{Sequence, Store};
 use crate::types::HomeCommunityId;
 use crate::wire::pb::audit as pb;
-
-use super::event::hex;
 
 /// What events are wanted. Empty conditions hold for all.
 #[derive(Clone, Debug, Default)]
@@ -60,7 +59,11 @@ impl Audit {
     /// # Errors
     /// If the ledger cannot be read; a frame that fails its checks is an error, never skipped.
     pub fn events(&self, filter: &Filter, limit: usize) -> Result<Vec<pb::AuditEvent>> {
-        let patients: Vec<String> = filter.patients.iter().map(|tag| hex(tag)).collect();
+        let patients: Vec<String> = filter
+            .patients
+            .iter()
+            .map(|tag| HEXLOWER.encode(tag))
+            .collect();
         let mut found = Vec::new();
         for frame in self.store.read_frames(Sequence(filter.from)) {
             let frame = frame?;

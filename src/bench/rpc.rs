@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use prost::Message as _;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::demo::actor::{Caller, Link};
+use crate::demo::folder::Folder;
 use crate::demo::messages;
 use crate::demo::sample::{Sample, SampleConfig, SampleInstitution, SampleRecord};
 use crate::demo::world::{Actor, World};
@@ -137,7 +138,7 @@ fn print(case: &str, in_flight: usize, sizes: (usize, usize), floor: &Run, real:
 impl Bench {
     #[expect(clippy::too_many_lines, reason = "one set-up, told in its order")]
     async fn start(settings: &RpcSettings) -> Result<Self> {
-        let folder = Folder::new()?;
+        let folder = Folder::new("bench")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let config = SampleConfig {
             regions: 1,
@@ -145,7 +146,7 @@ impl Bench {
             ..SampleConfig::default()
         };
         let sample = Sample::generate(&config);
-        let world = World::create(&folder.0, &sample, Arc::clone(&clock))?;
+        let world = World::create(folder.path(), &sample, Arc::clone(&clock))?;
         let node = world.regions.first().context("no region")?.clone();
         let config = Config::parse(&world.standalone_config(&node, "127.0.0.1:0")?, [])?;
         let listener = TcpListener::bind(config.listen.address).await?;
@@ -503,27 +504,4 @@ fn target(service: &str, method: &str, request: Bytes) -> Result<Target> {
         path: path(service, method)?,
         request: Arc::new(move |_| request.clone()),
     })
-}
-
-/// A folder for the run, removed at its end.
-struct Folder(std::path::PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let name = format!("renkei-bench-{}", uuid::Uuid::new_v4().simple());
-        let path = std::env::temp_dir().join(name);
-        if path.exists() {
-            bail!("{} exists already", path.display());
-        }
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }

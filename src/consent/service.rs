@@ -63,14 +63,6 @@ impl Consents {
         Self { store, clock }
     }
 
-    fn tag(&self, patient: &PatientIdentifier) -> Vec<u8> {
-        self.store
-            .keys()
-            .tag("patient", patient.to_cx().as_bytes())
-            .as_bytes()
-            .to_vec()
-    }
-
     /// Records a consent. `attach` gives rows to commit with it.
     ///
     /// # Errors
@@ -132,7 +124,7 @@ impl Consents {
             .store
             .get::<ConsentRow>(consent.consent_id.as_bytes())?;
         let expect = match &known {
-            Some(known) if known.row.patient != self.tag(patient) => {
+            Some(known) if known.row.patient != self.store.keys().patient_tag(patient) => {
                 let message = "is the id of another patient's consent";
                 return Err(Error::field(
                     Reason::ForeignDomain,
@@ -219,7 +211,7 @@ impl Consents {
     ) -> Result<pb::Consent> {
         let now = self.clock.now();
         let idempotency = call.idempotency(&self.store, key, request, now)?;
-        let tag = self.tag(patient);
+        let tag = self.store.keys().patient_tag(patient).to_vec();
         call.note(|record| {
             record.patient = Some(tag.clone());
             record.items = 1;
@@ -258,7 +250,7 @@ impl Consents {
     /// # Errors
     /// The store; more consents than can be read at once.
     pub fn list(&self, patient: &PatientIdentifier, history: bool) -> Result<Vec<pb::Consent>> {
-        let prefix = self.tag(patient);
+        let prefix = self.store.keys().patient_tag(patient);
         let rows = self.store.by_index::<ConsentRow>(
             ConsentRow::BY_PATIENT,
             &prefix,

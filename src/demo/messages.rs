@@ -1,8 +1,8 @@
 //! The sample as messages: what a region's systems would send.
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 
-use crate::audit::hex;
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::identity as ipb;
@@ -188,7 +188,7 @@ fn entry(
         service_start_time: document.service_start.clone(),
         language_code: "ja-JP".to_owned(),
         mime_type: document.mime_type.to_owned(),
-        hash: hex(sha1.as_ref()),
+        hash: HEXLOWER.encode(sha1.as_ref()),
         size: Some(document.content.len() as u64),
         ..dpb::DocumentEntry::default()
     }

@@ -1,6 +1,7 @@
 //! `renkei demo`: the main job in one command, over real processes, sockets and files.
 
 pub mod actor;
+pub(crate) mod folder;
 pub mod messages;
 mod network;
 mod process;

@@ -1,14 +1,15 @@
 //! The demo, start to end.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 
 use crate::clock::{Clock, SystemClock};
 use crate::pki::dev::{DevPki, IssueRequest, Kind, Variant};
 use crate::types::{PersonRole, PurposeOfUse, Relation};
 
+use super::folder::Folder;
 use super::messages;
 use super::network::Network;
 use super::report::Report;
@@ -34,7 +35,7 @@ pub struct Settings {
 /// # Errors
 /// If the network cannot even be set up.
 pub async fn run(settings: &Settings) -> Result<bool> {
-    let folder = Folder::new()?;
+    let folder = Folder::new("demo")?;
     let mut report = Report::new(settings.json);
     let mut prepared = None;
     let step = report.step("development PKI and configurations", async {
@@ -248,31 +249,4 @@ async fn stop(network: Network) -> Result<()> {
         region.stop().await?;
     }
     network.hub.stop().await
-}
-
-/// A folder of the demo's own, removed at its end: two demos never meet.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new() -> Result<Self> {
-        let name = format!("renkei-demo-{}", uuid::Uuid::new_v4().simple());
-        let path = std::env::temp_dir().join(name);
-        if path.exists() {
-            bail!("{} exists already", path.display());
-        }
-        std::fs::create_dir(&path)?;
-        Ok(Self(path))
-    }
-
-    fn path(&self) -> &Path {
-        &self.0
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("cannot remove {}: {error}", self.0.display());
-        }
-    }
 }

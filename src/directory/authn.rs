@@ -117,7 +117,7 @@ impl Authenticator {
         let institution = &verified.claims.institution;
         if participant.kind != ParticipantKind::Gateway {
             return if participant.code.as_ref() == Some(institution) {
-                self.vouched(directory, participant, verified, now)?;
+                Self::vouched(directory, participant, verified, now)?;
                 Ok(Arc::clone(participant))
             } else {
                 Err(invalid("institution"))
@@ -135,18 +135,13 @@ impl Authenticator {
         if verified.signer.usage == Usage::Person {
             return Err(invalid("signer"));
         }
-        self.vouched(directory, originator, verified, now)?;
+        Self::vouched(directory, originator, verified, now)?;
         Ok(Arc::clone(originator))
     }
 
     /// An assertion signed by an institution must be signed by the one it names, with a
     /// certificate registered for it.
-    #[expect(
-        clippy::unused_self,
-        reason = "reads as one of the authenticator's rules"
-    )]
     fn vouched(
-        &self,
         directory: &Snapshot,
         institution: &Participant,
         verified: &VerifiedAssertion,

@@ -229,14 +229,14 @@ impl Directory {
         for pin in &self.presets.operators {
             snapshot.preset(
                 *pin,
-                self.preset(ParticipantKind::Operator, self.home.clone()),
+                Self::preset(ParticipantKind::Operator, self.home.clone()),
             );
         }
         if let Some(parent) = &self.presets.parent {
             for pin in &parent.pins {
                 snapshot.preset(
                     *pin,
-                    self.preset(ParticipantKind::Gateway, parent.home.clone()),
+                    Self::preset(ParticipantKind::Gateway, parent.home.clone()),
                 );
             }
             snapshot.preset_peer(parent.clone());
@@ -249,8 +249,7 @@ impl Directory {
         Ok(())
     }
 
-    #[expect(clippy::unused_self, reason = "reads as one of the directory's rules")]
-    fn preset(&self, kind: ParticipantKind, community: HomeCommunityId) -> Participant {
+    fn preset(kind: ParticipantKind, community: HomeCommunityId) -> Participant {
         Participant {
             code: None,
             kind,

@@ -1,13 +1,14 @@
-//! Provide and register (ITI-41): documents are stored as they arrive, then checked, then
-//! registered. Nothing is visible before all of it is durable.
+//! Provide and register (ITI-41): documents are written as they arrive, checked, then kept, then
+//! registered. Nothing is visible before all of it is durable; what is refused leaves nothing.
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::access::{Call, Permit};
 use crate::error::{Error, Reason, Result};
-use crate::store::{BlobInfo, BlobWriter, Idempotency, StoreError, Write};
+use crate::store::{BlobWriter, ClosedBlob, Idempotency, StoreError, Write};
 use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 
@@ -22,7 +23,7 @@ const QUEUE: usize = 4;
 pub struct Provision<'a> {
     documents: &'a Documents,
     submission: ValidSubmission,
-    blobs: Vec<Option<Vec<u8>>>,
+    blobs: Vec<Option<ClosedBlob>>,
     current: Option<Receiving>,
 }
 
@@ -30,8 +31,8 @@ pub struct Provision<'a> {
 struct Receiving {
     index: usize,
     received: u64,
-    chunks: mpsc::Sender<Bytes>,
-    writer: JoinHandle<Result<BlobInfo, StoreError>>,
+    chunks: mpsc::Sender<Option<Bytes>>,
+    writer: JoinHandle<Result<Option<ClosedBlob>, StoreError>>,
 }
 
 impl Documents {
@@ -114,13 +115,8 @@ impl Provision<'_> {
         if current.received > declared {
             return Err(mismatch(current.index, Reason::SizeMismatch));
         }
-        if current.chunks.send(bytes).await.is_err() {
-            return Err(self.close_current().await.err().unwrap_or_else(|| {
-                Error::new(
-                    Reason::StoreUnavailable,
-                    "the document could not be written",
-                )
-            }));
+        if current.chunks.send(Some(bytes)).await.is_err() {
+            return Err(self.close_current().await.err().unwrap_or_else(unwritten));
         }
         Ok(())
     }
@@ -135,8 +131,11 @@ impl Provision<'_> {
         else {
             return Ok(());
         };
-        drop(chunks);
-        let info = writer.await.map_err(Error::internal)??;
+        // A writer that is gone says why below.
+        let _told = chunks.send(None).await;
+        let written = writer.await.map_err(Error::internal)??;
+        let blob = written.ok_or_else(unwritten)?;
+        let info = blob.info();
         let Some(entry) = self.submission.entries.get_mut(index) else {
             return Ok(());
         };
@@ -146,16 +145,16 @@ impl Provision<'_> {
         if info.sha1 != entry.sha1 {
             return Err(mismatch(index, Reason::HashMismatch));
         }
-        let sha256 = crate::audit::hex(&info.sha256);
+        let sha256 = HEXLOWER.encode(&info.sha256);
         if !entry.entry.hash_sha256.is_empty()
             && !entry.entry.hash_sha256.eq_ignore_ascii_case(&sha256)
         {
             return Err(mismatch(index, Reason::HashMismatch));
         }
         entry.entry.hash_sha256 = sha256;
-        entry.entry.hash = crate::audit::hex(&info.sha1);
-        if let Some(blob) = self.blobs.get_mut(index) {
-            *blob = Some(info.id.as_bytes().to_vec());
+        entry.entry.hash = HEXLOWER.encode(&info.sha1);
+        if let Some(place) = self.blobs.get_mut(index) {
+            *place = Some(blob);
         }
         Ok(())
     }
@@ -182,7 +181,17 @@ impl Provision<'_> {
                 "its document did not come",
             ));
         }
-        let blobs: Vec<Vec<u8>> = self.blobs.into_iter().flatten().collect();
+        // Durable before the entries that name them (INV-1); what was refused above left nothing.
+        let closed = self.blobs;
+        let kept = tokio::task::spawn_blocking(move || {
+            let kept = closed.into_iter().flatten().map(ClosedBlob::keep);
+            kept.collect::<Result<Vec<_>, _>>()
+        });
+        let kept = kept.await.map_err(Error::internal)??;
+        let blobs: Vec<Vec<u8>> = kept
+            .iter()
+            .map(|info| info.id.as_bytes().to_vec())
+            .collect();
         self.documents
             .register(permit, call, self.submission, &blobs, idempotency, attach)
             .await
@@ -197,12 +206,50 @@ fn mismatch(index: usize, reason: Reason) -> Error {
     Error::field(reason, format!("entries[{index}].{field}"), message)
 }
 
+fn unwritten() -> Error {
+    Error::new(
+        Reason::StoreUnavailable,
+        "the document could not be written",
+    )
+}
+
+/// Writes chunks until their end is said (`None`). Chunks that just stop are a submission that
+/// broke off: there is then no document.
 fn write_all(
     mut writer: BlobWriter,
-    mut chunks: mpsc::Receiver<Bytes>,
-) -> Result<BlobInfo, StoreError> {
+    mut chunks: mpsc::Receiver<Option<Bytes>>,
+) -> Result<Option<ClosedBlob>, StoreError> {
     while let Some(chunk) = chunks.blocking_recv() {
-        writer.write(&chunk)?;
+        match chunk {
+            Some(bytes) => writer.write(&bytes)?,
+            None => return writer.close().map(Some),
+        }
     }
-    writer.finish()
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{Options, Schema, Store};
+
+    #[test]
+    fn a_submission_that_breaks_off_leaves_no_document() {
+        let folder = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(folder.path(), Schema::default(), Options::default()).unwrap();
+        let written = |parts: Vec<Option<Bytes>>| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            for part in parts {
+                sender.try_send(part).unwrap();
+            }
+            drop(sender);
+            write_all(store.blobs().writer().unwrap(), receiver).unwrap()
+        };
+        let half = || Some(Bytes::from_static(b"half"));
+        assert!(written(vec![half()]).is_none());
+        drop(written(vec![half(), None]).unwrap());
+        assert!(store.blobs().list().unwrap().is_empty());
+        let kept = written(vec![half(), None]).unwrap().keep().unwrap();
+        assert!(store.blobs().list().unwrap().contains(&kept.id));
+    }
 }

@@ -117,14 +117,6 @@ impl Documents {
         validate(submission, &self.rules)
     }
 
-    pub(super) fn patient_tag(&self, patient: &PatientIdentifier) -> Vec<u8> {
-        self.store
-            .keys()
-            .tag("patient", patient.to_cx().as_bytes())
-            .as_bytes()
-            .to_vec()
-    }
-
     fn unique_tag(&self, unique_id: &DocumentUniqueId) -> Vec<u8> {
         self.store
             .keys()
@@ -149,7 +141,7 @@ impl Documents {
     ) -> Result<pb::RegistrationResult> {
         permit.require(&[Action::SubmitDocuments])?;
         let now = self.clock.now();
-        let patient = self.patient_tag(&submission.patient);
+        let patient = self.store.keys().patient_tag(&submission.patient).to_vec();
         let mut writes = attach;
         let mut result = pb::RegistrationResult::default();
         for (index, valid) in submission.entries.iter().enumerate() {
@@ -222,7 +214,7 @@ impl Documents {
         page_token: &str,
     ) -> Result<Page> {
         filter::check(filter)?;
-        let prefix = self.patient_tag(patient);
+        let prefix = self.store.keys().patient_tag(patient);
         let after = self.resume(&prefix, page_token)?;
         let size = if page_size == 0 {
             PAGE_DEFAULT

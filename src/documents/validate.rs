@@ -1,5 +1,7 @@
 //! A submission checked against the metadata rules (ITI TF-3 §4.1–§4.3; JAHIS guide for Japan).
 
+use data_encoding::HEXLOWER_PERMISSIVE;
+
 use crate::error::{Error, Reason, Result};
 use crate::identity::identifier;
 use crate::types::{
@@ -185,7 +187,9 @@ fn integrity(entry: &pb::DocumentEntry, rules: &Rules) -> Result<([u8; 20], u64)
         let message = "the SHA-1 of the document is required";
         return Err(Error::field(Reason::MissingHash, "hash", message));
     }
-    let sha1 = hex(&entry.hash).ok_or_else(|| {
+    let sha1 = HEXLOWER_PERMISSIVE.decode(entry.hash.as_bytes());
+    let sha1 = sha1.ok().and_then(|sha1| sha1.try_into().ok());
+    let sha1 = sha1.ok_or_else(|| {
         Error::field(
             Reason::InvalidField,
             "hash",
@@ -371,15 +375,4 @@ fn assigned(given: &str) -> Result<EntryUuid> {
     } else {
         Ok(EntryUuid::random())
     }
-}
-
-fn hex(text: &str) -> Option<[u8; 20]> {
-    if text.len() != 40 || !text.is_ascii() {
-        return None;
-    }
-    let mut bytes = [0; 20];
-    for (index, byte) in bytes.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(text.get(index * 2..index * 2 + 2)?, 16).ok()?;
-    }
-    Some(bytes)
 }

@@ -17,6 +17,7 @@ mod tests;
 use std::cmp::Reverse;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use prost::Message;
 
@@ -153,8 +154,8 @@ fn identify(item: &mut SummaryItem) {
 /// 128 bits of SHA-256, in hex.
 fn hash(octets: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA256, octets);
-    let half: [u8; 16] = hash.as_ref().first_chunk().copied().unwrap_or_default();
-    format!("{:032x}", u128::from_be_bytes(half))
+    let (half, _) = hash.as_ref().split_at(16);
+    HEXLOWER.encode(half)
 }
 
 /// Place in the summary: priority, section, criticality, then the newest first.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::access::{Call, Permit};
 use crate::clock::Clock;
 use crate::documents::{Documents, Found, document_ref};
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::federation::Federation;
 use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
 use crate::federation::peers::{Peers, relayed};
@@ -25,8 +25,10 @@ use super::grants::Grants;
 use super::identify::Candidates;
 use super::merge::{Part, merge};
 
-/// Documents of one patient read for a summary, newest first.
+/// Documents read for one summary, newest first for each identifier.
 const MAX_DOCUMENTS: usize = 200;
+/// Identifiers of one person asked about in a call.
+const MAX_IDENTIFIERS: usize = 1_000;
 /// A document larger than this is listed, not read.
 const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
@@ -76,10 +78,13 @@ impl Emergency {
             ..fpb::GetSummaryItemsResponse::default()
         };
         for patient in patients {
+            let room = MAX_DOCUMENTS.saturating_sub(response.documents.len());
+            if room == 0 {
+                response.truncated = true;
+                break;
+            }
             let filter = dpb::DocumentFilter::default();
-            let page = self
-                .documents
-                .find(permit, patient, &filter, MAX_DOCUMENTS, "")?;
+            let page = self.documents.find(permit, patient, &filter, room, "")?;
             response.truncated |= !page.next.is_empty();
             for entry in &page.entries {
                 self.read(permit, entry, &mut response)?;
@@ -354,10 +359,14 @@ async fn region(
 /// The identifiers a responding node is asked about.
 ///
 /// # Errors
-/// None, or a malformed one.
+/// None, more than [`MAX_IDENTIFIERS`], or a malformed one.
 pub fn asked_patients(request: &fpb::GetSummaryItemsRequest) -> Result<Vec<PatientIdentifier>> {
     if request.patient_ids.is_empty() {
         return Err(Error::missing("patient_ids"));
+    }
+    if request.patient_ids.len() > MAX_IDENTIFIERS {
+        let message = format!("must name at most {MAX_IDENTIFIERS} identifiers");
+        return Err(Error::field(Reason::InvalidField, "patient_ids", message));
     }
     request
         .patient_ids

@@ -130,9 +130,8 @@ impl Federation {
             .iter()
             .filter(|held| wanted(held))
         {
-            let Ok(home) = holding.home_community_id.parse() else {
-                continue;
-            };
+            let home = holding.home_community_id.parse();
+            let home = home.map_err(Error::internal)?;
             let named = scope.is_none_or(|scope| {
                 scope.home_community_ids.is_empty()
                     || scope

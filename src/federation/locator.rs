@@ -27,14 +27,6 @@ impl Locator {
         Self { store, clock }
     }
 
-    fn tag(&self, patient: &PatientIdentifier) -> Vec<u8> {
-        self.store
-            .keys()
-            .tag("patient", patient.to_cx().as_bytes())
-            .as_bytes()
-            .to_vec()
-    }
-
     /// Takes over what a community says it holds. Older notices than known are passed over.
     ///
     /// # Errors
@@ -52,7 +44,7 @@ impl Locator {
         let mut writes = Vec::new();
         for (patient, notice) in notices {
             let row = HoldingRow {
-                patient: self.tag(patient),
+                patient: self.store.keys().patient_tag(patient).to_vec(),
                 home_community_id: home.to_string(),
                 notice: Some(notice.clone()),
                 confirmed_ms: now.as_millisecond(),
@@ -85,9 +77,11 @@ impl Locator {
     pub fn holdings(&self, patients: &[PatientIdentifier]) -> Result<Vec<pb::Holding>> {
         let mut holdings = Vec::new();
         for patient in patients {
-            let rows = self
-                .store
-                .range::<HoldingRow>(&self.tag(patient), None, MAX_HOLDERS)?;
+            let rows = self.store.range::<HoldingRow>(
+                &self.store.keys().patient_tag(patient),
+                None,
+                MAX_HOLDERS,
+            )?;
             for (_, row) in rows {
                 let row = row.row;
                 let Some(notice) = row.notice else { continue };

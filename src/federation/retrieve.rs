@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 
@@ -187,7 +188,7 @@ impl Checked {
             (Some(Part::Trailer(trailer)), open @ Some(_)) => {
                 self.at += 1;
                 open.take().is_some_and(|(sum, size)| {
-                    let hash = crate::audit::hex(sum.finish().as_ref());
+                    let hash = HEXLOWER.encode(sum.finish().as_ref());
                     size == trailer.size && hash.eq_ignore_ascii_case(&trailer.hash)
                 })
             }
@@ -282,7 +283,7 @@ mod tests {
         let sum = digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, bytes);
         Part::Trailer(dpb::RetrievedTrailer {
             size: bytes.len() as u64,
-            hash: crate::audit::hex(sum.as_ref()),
+            hash: HEXLOWER.encode(sum.as_ref()),
             ..Default::default()
         })
     }

@@ -72,15 +72,6 @@ impl Identity {
         })
     }
 
-    /// The keyed hash under which a patient identifier is known in this node's store and audit.
-    pub fn tag(&self, identifier: &PatientIdentifier) -> PatientTag {
-        *self
-            .store
-            .keys()
-            .tag("patient", identifier.to_cx().as_bytes())
-            .as_bytes()
-    }
-
     /// Adds or revises a record (ITI-8, ITI-44, ITI-104) and links it.
     ///
     /// # Errors
@@ -100,7 +91,7 @@ impl Identity {
             .as_ref()
             .ok_or_else(|| Error::missing("patient.demographics"))?;
         traits::check(demographics, "patient.demographics")?;
-        let tag = self.tag(identifier);
+        let tag = self.store.keys().patient_tag(identifier);
         call.note(|record| record.patient = Some(tag.to_vec()));
         for _ in 0..ATTEMPTS {
             let known = self.store.get::<PatientRow>(&tag)?;
@@ -327,7 +318,9 @@ impl Identity {
 
     /// The person an identifier belongs to.
     pub fn linkage(&self, identifier: &PatientIdentifier) -> Option<LinkageId> {
-        self.search.read().linkage(&self.tag(identifier))
+        self.search
+            .read()
+            .linkage(&self.store.keys().patient_tag(identifier))
     }
 
     /// A person's identifiers with their communities (ITI-9); none if the linkage id is nobody's.
@@ -338,7 +331,9 @@ impl Identity {
     }
 
     fn row(&self, identifier: &PatientIdentifier) -> Result<Option<PatientRow>> {
-        let versioned = self.store.get::<PatientRow>(&self.tag(identifier))?;
+        let versioned = self
+            .store
+            .get::<PatientRow>(&self.store.keys().patient_tag(identifier))?;
         let row = versioned.map(|versioned| versioned.row);
         Ok(row.filter(|row| {
             row.patient
@@ -485,7 +480,7 @@ impl Identity {
 impl Persons for Identity {
     fn identifiers_of(&self, patient: &PatientIdentifier) -> Vec<PatientIdentifier> {
         let index = self.search.read();
-        let linkage = index.linkage(&self.tag(patient));
+        let linkage = index.linkage(&self.store.keys().patient_tag(patient));
         let mut all: Vec<_> = linkage
             .map(|linkage| index.identifiers(linkage))
             .unwrap_or_default()

@@ -182,12 +182,3 @@ impl Certificate {
         self.issuer.der == self.subject.der
     }
 }
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ignored = write!(text, "{byte:02x}");
-        text
-    })
-}

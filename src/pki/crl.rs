@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use x509_parser::extensions::{DistributionPointName, IssuingDistributionPoint, ParsedExtension};
 use x509_parser::prelude::FromDer;
@@ -207,7 +208,7 @@ impl Crl {
                 .fold(0u64, |sum, octet| sum << 8 | u64::from(*octet));
             value.to_string()
         } else {
-            format!("0x{}", super::certificate::hex(&self.number))
+            format!("0x{}", HEXLOWER.encode(&self.number))
         }
     }
 

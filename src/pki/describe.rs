@@ -1,9 +1,10 @@
 //! What a certificate says of itself, unjudged; for `renkei pki show`.
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::certificate::{Certificate, DistinguishedName, hex};
+use super::certificate::{Certificate, DistinguishedName};
 use super::names::Name;
 use super::profile::Profiles;
 use super::refusal::Refusal;
@@ -95,13 +96,13 @@ pub fn describe(der: &CertificateDer<'_>, profiles: &Profiles) -> Result<Descrip
             .map(DistinguishedName::text)
             .collect(),
         issuer: certificate.issuer.text(),
-        serial: hex(&certificate.serial),
+        serial: HEXLOWER.encode(&certificate.serial),
         not_before: certificate.not_before,
         not_after: certificate.not_after,
         key: certificate.key.text(),
         signature_algorithm: certificate.signature_algorithm.0.to_string(),
         pin: CertificatePin::from_bytes(certificate.spki_sha256),
-        fingerprint: hex(&certificate.fingerprint),
+        fingerprint: HEXLOWER.encode(&certificate.fingerprint),
         authority: extensions
             .basic_constraints
             .is_some_and(|(authority, _)| authority),

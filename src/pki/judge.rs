@@ -1,10 +1,11 @@
 //! The judgement of a certificate: RFC 5280 path validation with policy processing, the profile,
 //! revocation. Pure: chain, trust store, usage and time in; verdict out.
 
+use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use rustls_pki_types::CertificateDer;
 
-use super::certificate::{Certificate, hex};
+use super::certificate::Certificate;
 use super::certified::{Certified, Remark, Subject};
 use super::path::{self, Revocation};
 use super::profile::{HcRole, Profile};
@@ -308,7 +309,7 @@ fn certify(
         profile: walk.profile.name().to_owned(),
         subject,
         issuer: leaf.issuer.text(),
-        serial: hex(&leaf.serial),
+        serial: HEXLOWER.encode(&leaf.serial),
         spki_sha256: CertificatePin::from_bytes(leaf.spki_sha256),
         fingerprint: leaf.fingerprint,
         policy: walk.policy,

@@ -117,29 +117,3 @@ pub(crate) fn counter_nonce(major: u64, minor: u32) -> [u8; 12] {
     }
     nonce
 }
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ok = write!(text, "{byte:02x}").is_ok();
-            text
-        })
-}
-
-/// Reads hexadecimal of exactly `N` bytes.
-pub(crate) fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
-    let digits = text.as_bytes();
-    if digits.len() != N * 2 {
-        return None;
-    }
-    let mut out = [0; N];
-    for (to, pair) in out.iter_mut().zip(digits.chunks_exact(2)) {
-        let pair = std::str::from_utf8(pair).ok()?;
-        *to = u8::from_str_radix(pair, 16).ok()?;
-    }
-    Some(out)
-}

@@ -12,11 +12,13 @@ use std::path::Path;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom as AwsRandom};
+use data_encoding::HEXLOWER;
 use zeroize::Zeroizing;
 
-use super::crypto::{self, SealKey, Secret, derive, hex, keyed_hash, to_array};
+use super::crypto::{self, SealKey, Secret, derive, keyed_hash, to_array};
 use super::disk::{Disk, exists, read_small, write_small};
 use super::error::{IoContext as _, StoreError};
+use crate::types::PatientIdentifier;
 
 const META_FILE: &str = "store.meta";
 const META_MAGIC: &[u8; 8] = b"RENKEIST";
@@ -68,13 +70,13 @@ impl Tag {
 
 impl Debug for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
 impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -85,7 +87,6 @@ pub struct Keys {
     epoch: u32,
     created: bool,
     tags: hmac::Key,
-    audit_tags: hmac::Key,
     blob_names: hmac::Key,
 }
 
@@ -94,7 +95,7 @@ impl Debug for Keys {
         write!(
             f,
             "Keys(store {}, epoch {})",
-            hex(&self.store_id),
+            HEXLOWER.encode(&self.store_id),
             self.epoch
         )
     }
@@ -161,7 +162,6 @@ impl Keys {
             Ok(hmac::Key::new(hmac::HMAC_SHA256, secret.as_ref()))
         };
         let tags = branch(b"index tags")?;
-        let audit_tags = branch(b"audit tags")?;
         let blob_names = branch(b"blob names")?;
         Ok(Self {
             root,
@@ -169,7 +169,6 @@ impl Keys {
             epoch,
             created,
             tags,
-            audit_tags,
             blob_names,
         })
     }
@@ -182,13 +181,9 @@ impl Keys {
         )))
     }
 
-    /// As [`Keys::tag`], under the key of the audit, so that audit and index cannot be joined
-    /// without the store's key.
-    pub fn audit_tag(&self, domain: &str, bytes: &[u8]) -> Tag {
-        Tag(to_array(&keyed_hash(
-            &self.audit_tags,
-            &[domain.as_bytes(), bytes],
-        )))
+    /// The keyed hash under which a patient identifier is known in this node's rows and audit.
+    pub fn patient_tag(&self, patient: &PatientIdentifier) -> [u8; 16] {
+        self.tag("patient", patient.to_cx().as_bytes()).0
     }
 
     /// The current key epoch.

@@ -40,7 +40,7 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::core::Core;
-pub use blobs::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs};
+pub use blobs::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, ClosedBlob};
 pub use commit::{
     AppliedWrite, Commit, Expect, Follower, Frame, Idempotency, Outcome, Sequence, Versioned, Write,
 };
@@ -125,11 +125,6 @@ impl Store {
     /// before the first commit and then reads them with [`Store::scan`].
     pub fn follow(&self, follower: Arc<dyn Follower>) {
         self.core.follow(follower);
-    }
-
-    /// The keyed hash of an identifier; see [`Keys::tag`].
-    pub fn tag(&self, domain: &str, bytes: &[u8]) -> Tag {
-        self.core.keys.tag(domain, bytes)
     }
 
     /// The store's keys.

@@ -85,7 +85,7 @@ async fn search(
     let filter = Filter {
         patients: patient
             .iter()
-            .map(|id| gateway.identity.tag(id).to_vec())
+            .map(|id| gateway.store.keys().patient_tag(id).to_vec())
             .collect(),
         institution: own(&call, &request.institution_id)?,
         from,
@@ -142,13 +142,13 @@ async fn report(
     };
     super::identity::own_domain(&gateway, &call, &id)?;
     // At the hub the person has identifiers in other domains too; the report covers them all.
-    let mut patients = vec![gateway.identity.tag(&id).to_vec()];
+    let mut patients = vec![gateway.store.keys().patient_tag(&id).to_vec()];
     if let Some(linkage) = gateway.identity.linkage(&id) {
         let others = gateway.identity.identifiers(linkage);
         patients.extend(
             others
                 .iter()
-                .map(|(other, _)| gateway.identity.tag(other).to_vec()),
+                .map(|(other, _)| gateway.store.keys().patient_tag(other).to_vec()),
         );
     }
     call.note(|record| record.patient = patients.first().cloned());

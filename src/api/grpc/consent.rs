@@ -121,7 +121,7 @@ async fn get(
     permit.require(&[Action::ReadConsent])?;
     let consent = gateway.consents.get(&request.consent_id)?;
     let patient = patient(&gateway, &call, &consent).map_err(hide_foreign)?;
-    let tag = gateway.identity.tag(&patient);
+    let tag = gateway.store.keys().patient_tag(&patient);
     call.note(|record| {
         record.patient = Some(tag.to_vec());
         record.items = 1;
@@ -151,7 +151,7 @@ async fn list(
         }
     };
     super::identity::own_domain(&gateway, &call, &id)?;
-    let tag = gateway.identity.tag(&id);
+    let tag = gateway.store.keys().patient_tag(&id);
     let consents = gateway.consents.list(&id, request.include_history)?;
     call.note(|record| {
         record.patient = Some(tag.to_vec());

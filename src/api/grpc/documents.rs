@@ -122,7 +122,7 @@ async fn next(
 /// The submission's patient must be this community's and known (ITI-42 §3.42.4.1.3.4).
 fn known(gateway: &Gateway, call: &Call, patient: &PatientIdentifier) -> Result<()> {
     super::identity::own_domain(gateway, call, patient)?;
-    let tag = gateway.identity.tag(patient);
+    let tag = gateway.store.keys().patient_tag(patient);
     call.note(|record| record.patient = Some(tag.to_vec()));
     if gateway.identity.record(patient)?.is_none() {
         let field = "submission_set.patient_id";
@@ -166,7 +166,7 @@ fn find_documents(
     find: &pb::FindDocumentsQuery,
 ) -> Result<pb::QueryRegistryResponse> {
     let patient = identifier(find.patient_id.as_ref(), "query.find_documents.patient_id")?;
-    let tag = gateway.identity.tag(&patient);
+    let tag = gateway.store.keys().patient_tag(&patient);
     call.note(|record| record.patient = Some(tag.to_vec()));
     if find.exclude.is_some() || request.sort_key != 0 {
         let message = "exclusion and sorting are not done by this version";
@@ -268,7 +268,7 @@ fn readable(
 ) -> Result<Option<(Found, Permit)>> {
     let Some(found) = found else { return Ok(None) };
     let patient = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
-    let tag = gateway.identity.tag(&patient);
+    let tag = gateway.store.keys().patient_tag(&patient);
     call.note(|record| {
         record.patient = Some(tag.to_vec());
         record.documents.push(found.entry.entry_uuid.clone());

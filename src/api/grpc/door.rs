@@ -76,7 +76,7 @@ impl Door {
         })?;
         let call = match self.call(method, class, &request) {
             Ok(call) => Arc::new(call),
-            Err(error) => return Err(self.refuse(method, error).await),
+            Err(error) => return Err(self.refuse(method, request_id(&request), error).await),
         };
         let message = request.into_inner();
         let running = Arc::clone(&call);
@@ -150,27 +150,19 @@ impl Door {
                 "the connection has no certificate",
             )
         })?;
-        let text = |key| {
-            request.metadata().get(key).map(|value| {
-                value
-                    .to_str()
-                    .map_err(|_| Error::field(Reason::InvalidAssertion, key, "is not ASCII"))
-            })
-        };
-        let assertion = text(ASSERTION).transpose()?;
+        let assertion = request.metadata().get(ASSERTION).map(|value| {
+            value
+                .to_str()
+                .map_err(|_| Error::field(Reason::InvalidAssertion, ASSERTION, "is not ASCII"))
+        });
+        let assertion = assertion.transpose()?;
         let caller = gateway
             .authenticator
             .caller(peer, assertion, gateway.clock.now())?;
-        let request_id = match text(REQUEST_ID) {
-            Some(Ok(id)) if id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()) => {
-                id.to_owned()
-            }
-            _ => uuid::Uuid::now_v7().to_string(),
-        };
         Ok(Call::new(
             caller,
             method,
-            request_id,
+            request_id(request),
             self.deadline(class, request),
         ))
     }
@@ -195,7 +187,7 @@ impl Door {
     }
 
     /// A call refused before its caller is known: audited too.
-    async fn refuse(&self, method: &'static str, error: Error) -> Status {
+    async fn refuse(&self, method: &'static str, request_id: String, error: Error) -> Status {
         let who = Who {
             institution: None,
             community: self.gateway.home.clone(),
@@ -204,7 +196,7 @@ impl Door {
             purpose: PurposeOfUse::Operations,
             relay: None,
         };
-        let mut record = Record::new(who, method, String::new());
+        let mut record = Record::new(who, method, request_id);
         record.failure = Some(error.reason().name());
         let event = record.close(Outcome::Denied, self.gateway.clock.now());
         let commit = Commit {
@@ -217,6 +209,15 @@ impl Door {
         tracing::warn!(rpc = method, reason = error.reason().name(), "refused");
         status(&error)
     }
+}
+
+/// The caller's name for the call if it is fit for one, or a new one.
+fn request_id<Q>(request: &Request<Q>) -> String {
+    let given = request.metadata().get(REQUEST_ID);
+    given
+        .and_then(|value| value.to_str().ok())
+        .filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()))
+        .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
 /// Makes the audit event durable, then lets the answer go. No durable record, no disclosure.

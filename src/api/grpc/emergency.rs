@@ -62,7 +62,7 @@ fn about(
 ) -> Result<Vec<crate::types::PatientIdentifier>> {
     let patients = gateway.emergency.patients(linkage)?;
     if let Some(patient) = patients.first() {
-        let tag = gateway.identity.tag(patient);
+        let tag = gateway.store.keys().patient_tag(patient);
         call.note(|record| record.patient = Some(tag.to_vec()));
     }
     Ok(patients)

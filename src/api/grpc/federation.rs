@@ -108,7 +108,7 @@ fn authorize_asking(
 
 fn about(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) {
     if let Some(patient) = patients.first() {
-        let tag = gateway.identity.tag(patient);
+        let tag = gateway.store.keys().patient_tag(patient);
         call.note(|record| record.patient = Some(tag.to_vec()));
     }
 }

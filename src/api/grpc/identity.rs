@@ -122,7 +122,7 @@ async fn query(
                 let message = "no community owns this assigning authority";
                 return Err(Error::field(Reason::UnknownAuthority, field, message));
             }
-            let tag = gateway.identity.tag(&id);
+            let tag = gateway.store.keys().patient_tag(&id);
             call.note(|record| record.patient = Some(tag.to_vec()));
             gateway.identity.linkage(&id).ok_or_else(unknown)?
         }
@@ -283,7 +283,7 @@ async fn get(
     {
         Subject::Identifier(id) => {
             let id = identifier(Some(id), "identifier")?;
-            let tag = gateway.identity.tag(&id);
+            let tag = gateway.store.keys().patient_tag(&id);
             call.note(|record| record.patient = Some(tag.to_vec()));
             let linkage = gateway.identity.linkage(&id).ok_or_else(unknown)?;
             (linkage, gateway.identity.record(&id)?)

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use aws_lc_rs::digest::{self, SHA1_FOR_LEGACY_USE_ONLY, SHA256};
+use data_encoding::HEXLOWER;
 use indicatif::{ProgressBar, ProgressStyle};
 use jiff::Timestamp;
 
-use crate::audit::hex;
 use crate::cli::failure::Problem;
 use crate::cli::output::shows_progress;
 
@@ -46,7 +46,11 @@ impl Hashes {
     /// Octets so far, SHA-1 and SHA-256 in hex.
     pub(crate) fn finish(self) -> (u64, String, String) {
         let (sha1, sha256) = (self.sha1.finish(), self.sha256.finish());
-        (self.size, hex(sha1.as_ref()), hex(sha256.as_ref()))
+        (
+            self.size,
+            HEXLOWER.encode(sha1.as_ref()),
+            HEXLOWER.encode(sha256.as_ref()),
+        )
     }
 }
 

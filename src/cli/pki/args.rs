@@ -12,8 +12,8 @@ use crate::pki::dev::{KeyAlgorithm, Kind, Variant};
 
 const INIT_HELP: &str = "Examples:
   renkei pki init
-  renkei pki init --dir /tmp/region-a
-  renkei pki init --dir /tmp/stranger --foreign   # for certificates that are to be refused
+  renkei pki init --dir region-a-pki
+  renkei pki init --dir stranger-pki --foreign   # for certificates that are to be refused
 
 The keys of both CAs lie in the folder in the clear. DEVELOPMENT ONLY: its certificates carry test
 policy OIDs, which the production profiles never accept.";

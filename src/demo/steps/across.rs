@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result, bail};
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 use tokio_stream::StreamExt as _;
 
-use crate::audit::hex;
 use crate::demo::actor::Caller;
 use crate::demo::messages;
 use crate::demo::network::Network;
@@ -312,7 +312,7 @@ pub(super) async fn retrieve(
         }
     }
     let trailer = trailer.context("a document without trailer")?;
-    let hash = hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &bytes).as_ref());
+    let hash = HEXLOWER.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &bytes).as_ref());
     ensure(
         trailer.size == bytes.len() as u64 && trailer.hash == hash,
         || "hash or size of the document read do not agree".into(),

@@ -14,6 +14,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use data_encoding::HEXLOWER;
 use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use zeroize::Zeroizing;
@@ -215,7 +216,7 @@ impl DevPki {
         let der = template.sign(&self.issuing.key)?;
         let mut issued = Issued {
             name: request.name.clone(),
-            serial: super::certificate::hex(&template.serial),
+            serial: HEXLOWER.encode(&template.serial),
             chain: vec![
                 CertificateDer::from(der),
                 CertificateDer::from(self.issuing.der.clone()),
@@ -233,7 +234,7 @@ impl DevPki {
             variant: request.variant.name().to_owned(),
             common_name: request.common_name.clone(),
             not_after: template.not_after.to_string(),
-            spki_sha256: super::certificate::hex(&super::certificate::sha256(&key.spki())),
+            spki_sha256: HEXLOWER.encode(&super::certificate::sha256(&key.spki())),
             revoked_at: None,
         });
         self.save()?;

@@ -20,13 +20,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 
-use super::crypto::{self, hex, to_array};
+use super::crypto::to_array;
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
 use super::keys::{Keys, Random};
 pub use reader::BlobReader;
-pub use writer::BlobWriter;
+pub use writer::{BlobWriter, ClosedBlob};
 
 /// The name of a document: a keyed hash of its content, equal for equal content in one store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -51,13 +52,13 @@ impl BlobId {
 
 impl fmt::Debug for BlobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
 impl fmt::Display for BlobId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
+        f.write_str(&HEXLOWER.encode(&self.0))
     }
 }
 
@@ -112,7 +113,7 @@ impl Blobs {
         ))
     }
 
-    /// Starts a document. A writer dropped before [`BlobWriter::finish`] leaves nothing behind.
+    /// Starts a document. Until it is kept, it leaves nothing behind when dropped.
     ///
     /// # Errors
     /// [`StoreError::Io`] or [`StoreError::Crypto`].
@@ -169,7 +170,8 @@ impl Blobs {
                 .list(&self.dir.join(&folder))
                 .during("listing blobs")?
             {
-                ids.extend(crypto::unhex(&format!("{folder}{name}")).map(BlobId));
+                let id = HEXLOWER.decode(format!("{folder}{name}").as_bytes());
+                ids.extend(id.ok().and_then(|id| id.try_into().ok()).map(BlobId));
             }
         }
         Ok(ids)
@@ -196,7 +198,7 @@ impl Blobs {
     }
 
     fn path(&self, id: &BlobId) -> PathBuf {
-        let name = hex(&id.0);
+        let name = HEXLOWER.encode(&id.0);
         let (folder, file) = name.split_at_checked(2).unwrap_or((&name, ""));
         self.dir.join(folder).join(file)
     }

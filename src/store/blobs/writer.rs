@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
 
-use super::super::crypto::{SealKey, Secret, TAG_BYTES, hex, to_array};
+use super::super::crypto::{SealKey, Secret, TAG_BYTES, to_array};
 use super::super::disk::DiskFile;
 use super::super::error::{IoContext as _, StoreError};
 use super::format::{MAX_BYTES, SEGMENT_BYTES, SegmentCipher, encode_header, segment_offset};
@@ -14,8 +15,7 @@ use super::{BlobId, BlobInfo, Blobs};
 
 /// A document being written.
 pub struct BlobWriter {
-    blobs: Blobs,
-    temporary: Option<PathBuf>,
+    temporary: Temporary,
     file: Arc<dyn DiskFile>,
     key: SealKey,
     secret: Secret,
@@ -41,13 +41,15 @@ impl BlobWriter {
         let mut secret = Secret::new([0; 32]);
         blobs.random.fill(&mut file_id)?;
         blobs.random.fill(secret.as_mut())?;
-        let path = blobs.dir.join("tmp").join(hex(&file_id));
+        let path = blobs.dir.join("tmp").join(HEXLOWER.encode(&file_id));
         let file = blobs.disk.create(&path).during("making a blob")?;
         let epoch = blobs.keys.epoch();
         Ok(Self {
             key: SealKey::new(&secret)?,
-            blobs: blobs.clone(),
-            temporary: Some(path),
+            temporary: Temporary {
+                blobs: blobs.clone(),
+                path: Some(path),
+            },
             file,
             cipher: SegmentCipher { file_id, epoch },
             secret,
@@ -92,42 +94,37 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Makes the document durable and visible (INV-1). Content that is already there is replaced
-    /// by itself, freshly encrypted.
+    /// Ends the document: its bytes are on the disk, and it is not there yet.
     ///
     /// # Errors
-    /// [`StoreError::Io`] or [`StoreError::Crypto`]; the document is then not there.
-    pub fn finish(mut self) -> Result<BlobInfo, StoreError> {
+    /// [`StoreError::Io`] or [`StoreError::Crypto`].
+    pub fn close(mut self) -> Result<ClosedBlob, StoreError> {
         self.seal(true)?;
-        let sha256: [u8; 32] = to_array(self.sha256.clone().finish().as_ref());
-        let sha1 = to_array(self.sha1.clone().finish().as_ref());
-        let id = BlobId(self.blobs.keys.blob_name(&sha256));
-        let header = encode_header(&self.blobs.keys, self.cipher, &id, self.size, &self.secret)?;
+        let sha256: [u8; 32] = to_array(self.sha256.finish().as_ref());
+        let sha1 = to_array(self.sha1.finish().as_ref());
+        let keys = &self.temporary.blobs.keys;
+        let id = BlobId(keys.blob_name(&sha256));
+        let header = encode_header(keys, self.cipher, &id, self.size, &self.secret)?;
         self.file.write_at(&header, 0).during("writing a blob")?;
         self.file.fdatasync().during("syncing a blob")?;
-        let target = self.blobs.path(&id);
-        let folder = target.parent().unwrap_or(Path::new("."));
-        self.blobs
-            .disk
-            .create_dir_all(folder)
-            .during("making a blob folder")?;
-        if let Some(temporary) = &self.temporary {
-            self.blobs
-                .disk
-                .rename(temporary, &target)
-                .during("naming a blob")?;
-        }
-        self.temporary = None;
-        self.blobs
-            .disk
-            .fsync_dir(folder)
-            .during("syncing a blob folder")?;
-        Ok(BlobInfo {
+        let info = BlobInfo {
             id,
             size: self.size,
             sha256,
             sha1,
+        };
+        Ok(ClosedBlob {
+            temporary: self.temporary,
+            info,
         })
+    }
+
+    /// [`BlobWriter::close`] and [`ClosedBlob::keep`].
+    ///
+    /// # Errors
+    /// As those two.
+    pub fn finish(self) -> Result<BlobInfo, StoreError> {
+        self.close()?.keep()
     }
 
     fn seal(&mut self, last: bool) -> Result<(), StoreError> {
@@ -151,11 +148,57 @@ impl BlobWriter {
     }
 }
 
-impl Drop for BlobWriter {
+/// A document whose bytes are on the disk but which is not there yet: dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct ClosedBlob {
+    temporary: Temporary,
+    info: BlobInfo,
+}
+
+impl ClosedBlob {
+    /// What the document will be known by.
+    pub const fn info(&self) -> &BlobInfo {
+        &self.info
+    }
+
+    /// Makes the document durable and visible (INV-1). Content that is already there is replaced
+    /// by itself, freshly encrypted.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`]; the document is then not there.
+    pub fn keep(mut self) -> Result<BlobInfo, StoreError> {
+        let blobs = &self.temporary.blobs;
+        let target = blobs.path(&self.info.id);
+        let folder = target.parent().unwrap_or(Path::new("."));
+        blobs
+            .disk
+            .create_dir_all(folder)
+            .during("making a blob folder")?;
+        if let Some(temporary) = &self.temporary.path {
+            blobs
+                .disk
+                .rename(temporary, &target)
+                .during("naming a blob")?;
+        }
+        self.temporary.path = None;
+        let disk = &self.temporary.blobs.disk;
+        disk.fsync_dir(folder).during("syncing a blob folder")?;
+        Ok(self.info)
+    }
+}
+
+/// A file in the folder of unfinished documents, removed when dropped unless it got its name.
+#[derive(Debug)]
+struct Temporary {
+    blobs: Blobs,
+    path: Option<PathBuf>,
+}
+
+impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Some(temporary) = self.temporary.take() {
+        if let Some(path) = self.path.take() {
             // What cannot be removed now is removed at the next open.
-            let _removed = self.blobs.disk.remove(&temporary).is_ok();
+            let _removed = self.blobs.disk.remove(&path).is_ok();
         }
     }
 }

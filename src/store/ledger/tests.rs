@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "tests panic on failure")]
 
 use super::*;
-use crate::store::crypto::hex;
+use data_encoding::HEXLOWER;
 
 fn frame_header() -> FrameHeader {
     FrameHeader {
@@ -23,7 +23,11 @@ fn a_frame_header_is_these_bytes_for_ever() {
     assert_eq!(bytes.len(), FRAME_HEADER_BYTES);
     let fields = "524b463100000010000000000000010200000000000001010200000\
                   0fffffffffffffffb0000000000000009";
-    assert!(hex(&bytes).starts_with(fields), "{}", hex(&bytes));
+    assert!(
+        HEXLOWER.encode(&bytes).starts_with(fields),
+        "{}",
+        HEXLOWER.encode(&bytes)
+    );
     assert_eq!(FrameHeader::decode(&bytes), Some(frame_header()));
 }
 

@@ -1,3 +1,5 @@
+use data_encoding::HEXLOWER;
+
 use super::*;
 
 fn write(store: &Store, content: &[u8], step: usize) -> BlobInfo {
@@ -37,11 +39,11 @@ fn a_document_of_any_size_comes_back() {
     }
     let info = write(&store, b"abc", 1);
     assert_eq!(
-        crate::store::crypto::hex(&info.sha256),
+        HEXLOWER.encode(&info.sha256),
         "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     );
     assert_eq!(
-        crate::store::crypto::hex(&info.sha1),
+        HEXLOWER.encode(&info.sha1),
         "a9993e364706816aba3e25717850c26c9cd0d89d"
     );
     assert_eq!(store.blobs().list().unwrap().len(), 8);
@@ -97,6 +99,10 @@ fn an_unfinished_document_leaves_nothing() {
     writer.write(&vec![1; 100_000]).unwrap();
     assert_eq!(disk.files().len(), before.len() + 1);
     drop(writer);
+    assert_eq!(disk.files(), before);
+    let mut writer = store.blobs().writer().unwrap();
+    writer.write(b"closed, not kept").unwrap();
+    drop(writer.close().unwrap());
     assert_eq!(disk.files(), before);
     let mut writer = store.blobs().writer().unwrap();
     writer.write(&vec![1; 100_000]).unwrap();

@@ -207,7 +207,7 @@ fn keyed(store: &Store, body: u8, expires: i64) -> Commit {
     Commit {
         writes: vec![Write::put(&note(1, u32::from(body), "once"))],
         idempotency: Some(Idempotency {
-            key: store.tag("idempotency", b"caller/key"),
+            key: store.keys().tag("idempotency", b"caller/key"),
             body_hash: [body; 32],
             receipt: Bytes::from(vec![body]),
             expires_unix_seconds: expires,
