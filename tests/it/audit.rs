@@ -8,9 +8,11 @@ use renkei::audit::Filter;
 use renkei::clock::{Clock, SystemClock};
 use renkei::demo::actor::{Caller, Link};
 use renkei::demo::messages;
-use renkei::demo::sample::{Sample, SampleRecord};
+use renkei::demo::sample::{Sample, SampleDocument, SampleRecord};
 use renkei::demo::world::{self, Actor, World};
+use renkei::error::Reason;
 use renkei::pki::dev::Variant;
+use renkei::types::PersonRole;
 use renkei::wire::REQUEST_ID;
 use renkei::wire::pb::audit as pb;
 use renkei::wire::pb::audit::audit_service_client::AuditServiceClient;
@@ -27,9 +29,11 @@ use tokio::net::TcpListener;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::support::calls::{feed, find, find_here, find_query, identifiers, opt_out, provide};
+use crate::support::expect::refused;
 use crate::support::process::Process;
 use crate::support::{
-    At, Network, Prepared, Setup, emergency_physician, eventually, officer, physician, prepare,
+    At, Network, Prepared, Setup, emergency_physician, eventually, officer, person, physician,
+    prepare,
 };
 
 const HERE: At = At::Region(0);
@@ -157,6 +161,70 @@ async fn every_call_leaves_one_event() {
     network.stop_node(HERE).await;
     network.start_node(HERE).await;
     assert_eq!(events(&network, "")[..then.len()], then);
+    network.stop().await;
+}
+
+/// An event names one patient: a call shows no other's documents, and the event names the one whose
+/// documents were shown, not one who was asked about in vain.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn documents_of_several_patients_are_not_shown_under_one_name() {
+    let network = Setup::standalone().start().await;
+    let mut chosen: Vec<&SampleDocument> = Vec::new();
+    for document in &network.sample.documents {
+        let new = chosen.iter().all(|known| known.person != document.person);
+        if document.region == 0 && new && chosen.len() < 3 {
+            chosen.push(document);
+        }
+    }
+    let mut unique_ids = Vec::new();
+    for (document, confidentiality) in chosen.iter().zip(["N", "N", "V"]) {
+        network.feed(network.record(document.person, 0)).await;
+        let mut parts = network.provision(document);
+        let Some(docs::provide_documents_request::Part::Start(start)) = &mut parts[0].part else {
+            panic!("a submission starts with its metadata");
+        };
+        let entry = &mut start.submission.as_mut().unwrap().entries[0];
+        entry.confidentiality_codes[0].code = confidentiality.into();
+        unique_ids.push(entry.unique_id.clone());
+        let institution = &network.sample.regions[0].institutions[document.institution];
+        let system = network.system(HERE, institution);
+        provide(&system, parts).await.unwrap();
+    }
+    let institution = &network.sample.regions[0].institutions[0];
+    let pharmacist = person("pharmacist", PersonRole::Pharmacist, &institution.code);
+    let pharmacist = network.acting(HERE, &pharmacist);
+    let get = async |id: &str, wanted: &[&str]| {
+        let selector = docs::ObjectSelector {
+            unique_ids: wanted.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+        let query = docs::GetDocumentsQuery {
+            documents: Some(selector),
+        };
+        let request = docs::QueryRegistryRequest {
+            query: Some(docs::StoredQuery {
+                query: Some(docs::stored_query::Query::GetDocuments(query)),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let mut client = DocumentServiceClient::new(pharmacist.channel.clone());
+        let answer = client
+            .query_registry(with_id(&pharmacist, id, request))
+            .await;
+        answer.map(|answer| answer.into_inner().objects.unwrap_or_default().entries)
+    };
+    let [one, other, restricted] = &unique_ids[..] else {
+        panic!("three people with documents")
+    };
+    refused(get("two", &[one, other]).await, Reason::InvalidField);
+    assert_eq!(get("one", &[one]).await.unwrap().len(), 1);
+    let shown = get("shown", &[one, restricted]).await.unwrap();
+    assert_eq!(shown.len(), 1);
+    assert_eq!(shown[0].unique_id, *one);
+    let tag = |id| events(&network, id)[0].patient_tag.clone();
+    assert!(!tag("one").is_empty());
+    assert_eq!(tag("shown"), tag("one"));
     network.stop().await;
 }
 

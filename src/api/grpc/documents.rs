@@ -231,22 +231,39 @@ fn get_documents(
             message,
         ));
     }
-    let mut objects = pb::RegistryObjects::default();
+    let mut wanted = Vec::with_capacity(named);
     for uuid in &selector.entry_uuids {
         let uuid = parse("query.documents.entry_uuids", uuid)?;
-        let found = gateway.documents.by_uuid(&uuid)?;
-        objects
-            .entries
-            .extend(readable(gateway, call, found, None)?.map(|(found, _)| found.entry));
+        wanted.push(gateway.documents.by_uuid(&uuid)?);
     }
     for id in &selector.unique_ids {
         let id = parse("query.documents.unique_ids", id)?;
-        let found = gateway.documents.by_unique_id(&id)?;
-        objects
-            .entries
-            .extend(readable(gateway, call, found, None)?.map(|(found, _)| found.entry));
+        wanted.push(gateway.documents.by_unique_id(&id)?);
+    }
+    let mut objects = pb::RegistryObjects::default();
+    let mut patient = None;
+    for found in wanted {
+        if let Some((found, _)) = readable(gateway, call, found, None)? {
+            one_patient(&mut patient, &found).map_err(|error| error.within("query.documents"))?;
+            objects.entries.push(found.entry);
+        }
+    }
+    // Not the patient of a document that was asked for and is not shown.
+    if let Some(patient) = patient {
+        let tag = gateway.store.keys().patient_tag(&patient).to_vec();
+        call.note(|record| record.patient = Some(tag));
     }
     Ok(objects)
+}
+
+/// The audit of a call names one patient, so a call discloses documents of one.
+fn one_patient(patient: &mut Option<PatientIdentifier>, found: &Found) -> Result<()> {
+    let named = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
+    if *patient.get_or_insert_with(|| named.clone()) == named {
+        return Ok(());
+    }
+    let message = "documents of several patients need a call each";
+    Err(Error::new(Reason::InvalidField, message))
 }
 
 fn parse<T>(field: &'static str, text: &str) -> Result<T>
@@ -307,23 +324,13 @@ pub(super) fn retrieve_local<T: Send + 'static>(
     let slot = Arc::clone(&gateway.streams).try_acquire_owned();
     let slot = slot.map_err(|_| Error::new(Reason::Overloaded, "too many documents at once"))?;
     let mut judged: Vec<(Found, Permit)> = Vec::new();
+    let mut disclosed = None;
     for (index, wanted) in documents.iter().enumerate() {
         let within = |error: Error| error.within(&format!("documents[{index}].document"));
         let (found, permit) = judge(gateway, call, wanted).map_err(within)?;
-        let named = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
-        let first = judged
-            .first()
-            .and_then(|(first, _)| first.entry.patient_id.as_ref());
-        let first = first
-            .map(|id| identifier(Some(id), "patient_id"))
-            .transpose()?;
-        if patient.is_some_and(|patient| *patient != named) {
+        one_patient(&mut disclosed, &found).map_err(within)?;
+        if patient.is_some() && patient != disclosed.as_ref() {
             return Err(within(unknown_document()));
-        }
-        // The audit of a call names one patient.
-        if first.is_some_and(|first| first != named) {
-            let message = "documents of several patients need a call each";
-            return Err(within(Error::new(Reason::InvalidField, message)));
         }
         judged.push((found, permit));
     }
