@@ -276,7 +276,8 @@ impl From<crate::store::StoreError> for Error {
     fn from(error: crate::store::StoreError) -> Self {
         use crate::store::StoreError as S;
         let reason = match &error {
-            S::Conflict => Reason::ConcurrentChange,
+            S::Conflict | S::Purging => Reason::ConcurrentChange,
+            S::KeyDestroyed => Reason::UnknownDocument,
             S::IdempotencyMismatch => Reason::IdempotencyMismatch,
             S::Corrupt { .. } | S::InvalidRow { .. } => Reason::IntegrityFailure,
             S::TooLarge { .. } => Reason::MessageTooLarge,
@@ -286,6 +287,7 @@ impl From<crate::store::StoreError> for Error {
             _ => Reason::Internal,
         };
         let message = match reason {
+            Reason::UnknownDocument => "the document was erased",
             Reason::ConcurrentChange => "another change came first; read again and repeat",
             Reason::IdempotencyMismatch => "the idempotency key was used with another request",
             Reason::IntegrityFailure => "stored data failed its integrity check; not served",

@@ -19,7 +19,7 @@ use crate::error::{Error, Reason, Result};
 use crate::federation::{Federation, Locator, Outbox, Peers, follow_parent};
 use crate::identity::Identity;
 use crate::pki::{NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
-use crate::store::{OpenReport, Options, Schema, Store};
+use crate::store::{OpenReport, Options, RootSource, Schema, Store, TokenKey};
 use crate::types::HomeCommunityId;
 use crate::wire::pb::directory::ApplyDirectoryRequest;
 
@@ -83,6 +83,20 @@ pub fn schema() -> Schema {
     crate::emergency::tables(schema)
 }
 
+/// Where the root key of the node's store is.
+pub fn root_key(config: &Config) -> RootSource {
+    match (&config.keys.token, &config.keys.root_key_file) {
+        (Some(token), _) => RootSource::Token(TokenKey {
+            module: token.module.clone(),
+            token: token.token.clone(),
+            key: token.key.clone(),
+            pin_file: token.pin_file.clone(),
+        }),
+        (None, Some(file)) => RootSource::File(file.clone()),
+        (None, None) => RootSource::File(config.node.data_dir.join("root.key")),
+    }
+}
+
 /// Loads the trust a configuration names.
 ///
 /// # Errors
@@ -128,6 +142,10 @@ impl Gateway {
             .as_ref()
             .map(|parent| parent.home_community_id.parse());
         let parent: Option<HomeCommunityId> = parent.transpose().map_err(Error::internal)?;
+        let options = Options {
+            root: Some(root_key(&config)),
+            ..options
+        };
         let (store, opened) = Store::open(Path::new(&config.node.data_dir), schema(), options)?;
 
         let directory = Arc::new(Directory::open(Arc::clone(&store), &config)?);
@@ -208,8 +226,14 @@ impl Gateway {
         }))
     }
 
-    /// Starts what runs beside the calls: the outbox, and following the parent's directory.
+    /// Starts what runs beside the calls: key rotation, the outbox, and following the parent's
+    /// directory.
     pub fn start(&self) {
+        self.tasks.spawn(crate::store::keep_keys(
+            Arc::clone(&self.store),
+            self.config.keys.rotate_after_days,
+            self.stop.clone(),
+        ));
         let Some(parent) = self.federation.parent.clone() else {
             return;
         };

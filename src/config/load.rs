@@ -112,6 +112,10 @@ impl Config {
                 .parse::<Endpoint>()
                 .map_err(|error| ConfigError::value("parent.endpoint", error))?;
         }
+        if self.keys.root_key_file.is_some() && self.keys.token.is_some() {
+            let message = "is given beside keys.token: the root key is in one place";
+            return Err(ConfigError::value("keys.root_key_file", message));
+        }
         let needs = |capability, on: bool, key, message: &str| {
             if self.has(capability) && !on {
                 return Err(ConfigError::value(key, message));

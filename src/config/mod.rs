@@ -37,6 +37,9 @@ pub struct Config {
     /// Its document repository.
     #[serde(default)]
     pub documents: Documents,
+    /// The keys of its store.
+    #[serde(default)]
+    pub keys: StoreKeys,
     /// What holds where no consent is recorded.
     #[serde(default)]
     pub consent: Consent,
@@ -197,6 +200,43 @@ impl Default for Documents {
             max_document_bytes: 4 * 1024 * 1024 * 1024,
         }
     }
+}
+
+/// The keys of the node's store.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreKeys {
+    /// The root key, 32 bytes, readable by its owner only; made at the first start. Absent:
+    /// `root.key` in the data folder. Best kept on another disk than the data.
+    pub root_key_file: Option<PathBuf>,
+    /// The root key in a PKCS#11 token, instead of a file.
+    pub token: Option<TokenSettings>,
+    /// A new key epoch is begun after so many days; 0 leaves it to the operator.
+    pub rotate_after_days: u32,
+}
+
+impl Default for StoreKeys {
+    fn default() -> Self {
+        Self {
+            root_key_file: None,
+            token: None,
+            rotate_after_days: 90,
+        }
+    }
+}
+
+/// A root key in a PKCS#11 token: an AES-256 secret key that may encrypt and decrypt.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokenSettings {
+    /// The token's PKCS#11 library.
+    pub module: PathBuf,
+    /// The token's label.
+    pub token: String,
+    /// The key's label.
+    pub key: String,
+    /// A file with the user PIN, readable by its owner only.
+    pub pin_file: PathBuf,
 }
 
 /// What holds where a patient has recorded nothing.

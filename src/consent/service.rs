@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use crate::access::{Action, Call, Directive, Grantee, Permit, Stance};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
-use crate::store::{Expect, IndexKey, KeyBuilder, Row, Store, TableId, Versioned, Write};
+use crate::store::{Expect, IndexKey, KeyBuilder, Row, Store, TableId, Tag, Versioned, Write};
 use crate::types::PatientIdentifier;
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::consent as pb;
@@ -47,6 +47,10 @@ impl Row for ConsentRow {
             .text(&self.id)
             .build();
         vec![IndexKey::new(Self::BY_PATIENT, key)]
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use crate::access::{Call, Permit};
 use crate::error::{Error, Reason, Result};
-use crate::store::{BlobWriter, ClosedBlob, Idempotency, StoreError, Write};
+use crate::store::{BlobWriter, ClosedBlob, Idempotency, StoreError, Tag, Write};
 use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 
@@ -84,7 +84,10 @@ impl Provision<'_> {
                 "names no entry of the submission, or one whose document came already",
             ));
         };
-        let writer = self.documents.store.blobs().writer()?;
+        let store = &self.documents.store;
+        let tag = Tag::from_bytes(store.keys().patient_tag(&self.submission.patient));
+        let patient = store.subject(tag).await?;
+        let writer = store.blobs().writer(&patient)?;
         let (chunks, receiver) = mpsc::channel(QUEUE);
         let writer = tokio::task::spawn_blocking(move || write_all(writer, receiver));
         self.current = Some(Receiving {
@@ -237,13 +240,16 @@ mod tests {
     fn a_submission_that_breaks_off_leaves_no_document() {
         let folder = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(folder.path(), Schema::default(), Options::default()).unwrap();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let patient = runtime.block_on(store.subject(Tag::from_bytes([1; 16])));
+        let patient = patient.unwrap();
         let written = |parts: Vec<Option<Bytes>>| {
             let (sender, receiver) = mpsc::channel(QUEUE);
             for part in parts {
                 sender.try_send(part).unwrap();
             }
             drop(sender);
-            write_all(store.blobs().writer().unwrap(), receiver).unwrap()
+            write_all(store.blobs().writer(&patient).unwrap(), receiver).unwrap()
         };
         let half = || Some(Bytes::from_static(b"half"));
         assert!(written(vec![half()]).is_none());

@@ -6,7 +6,7 @@
 //! | `unique` | tag of the uniqueId | – |
 //! | `submission` | entryUUID of the SubmissionSet | 1: patient tag, entryUUID |
 
-use crate::store::{IndexKey, KeyBuilder, Row, TableId};
+use crate::store::{IndexKey, KeyBuilder, Row, TableId, Tag};
 use crate::wire::pb::documents as pb;
 
 /// A DocumentEntry and where its document is.
@@ -48,6 +48,10 @@ impl Row for EntryRow {
             .fixed(&self.uuid)
             .build();
         vec![IndexKey::new(Self::BY_PATIENT, key)]
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
     }
 }
 
@@ -107,5 +111,9 @@ impl Row for SubmissionRow {
             .fixed(&self.uuid)
             .build();
         vec![IndexKey::new(Self::BY_PATIENT, key)]
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
     }
 }

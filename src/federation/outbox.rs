@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
 use crate::store::{AppliedWrite, Commit, Follower, Row as _, Sequence, Store, Write};
-use crate::types::HomeCommunityId;
+use crate::types::{HomeCommunityId, PatientIdentifier};
 use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
@@ -89,8 +89,8 @@ impl Outbox {
     }
 
     /// The row that queues a notice; to be committed with the change it tells of.
-    pub fn notice(&self, content: pb::notice::Content) -> Vec<Write> {
-        self.queue(|outbox, number| {
+    pub fn notice(&self, patient: &PatientIdentifier, content: pb::notice::Content) -> Vec<Write> {
+        self.queue(patient, |outbox, number| {
             let notice = pb::Notice {
                 notice_id: format!("{number:016x}"),
                 sequence: number,
@@ -100,32 +100,40 @@ impl Outbox {
             OutboxRow {
                 number,
                 notice: Some(notice),
-                holding: None,
+                ..OutboxRow::default()
             }
         })
     }
 
     /// The row that queues a holdings notice.
-    pub fn holding(&self, notice: pb::HoldingNotice) -> Vec<Write> {
-        self.queue(|_, number| {
+    pub fn holding(&self, patient: &PatientIdentifier, notice: pb::HoldingNotice) -> Vec<Write> {
+        self.queue(patient, |_, number| {
             let holding = Some(pb::HoldingNotice {
                 sequence: number,
                 ..notice
             });
             OutboxRow {
                 number,
-                notice: None,
                 holding,
+                ..OutboxRow::default()
             }
         })
     }
 
-    fn queue(&self, row: impl FnOnce(&Self, u64) -> OutboxRow) -> Vec<Write> {
+    fn queue(
+        &self,
+        patient: &PatientIdentifier,
+        row: impl FnOnce(&Self, u64) -> OutboxRow,
+    ) -> Vec<Write> {
         if self.parent.is_none() {
             return Vec::new();
         }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        vec![Write::put(&row(self, number))]
+        let row = OutboxRow {
+            patient: self.store.keys().patient_tag(patient).to_vec(),
+            ..row(self, number)
+        };
+        vec![Write::put(&row)]
     }
 
     /// How many items wait.

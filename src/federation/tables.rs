@@ -6,7 +6,7 @@
 //! | `outbox` | number, in the order of writing | – |
 //! | `undelivered` | number | – |
 
-use crate::store::{KeyBuilder, Row, TableId};
+use crate::store::{KeyBuilder, Row, TableId, Tag};
 use crate::wire::pb::federation as pb;
 
 /// The locator's knowledge: this community holds something for this patient.
@@ -36,6 +36,10 @@ impl Row for HoldingRow {
             .text(&self.home_community_id)
             .build()
     }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
+    }
 }
 
 /// Something the parent must be told, at least once and in order.
@@ -50,6 +54,9 @@ pub(crate) struct OutboxRow {
     /// Or a holding.
     #[prost(message, optional, tag = "3")]
     pub(crate) holding: Option<pb::HoldingNotice>,
+    /// Keyed hash of the identifier of the patient it is about.
+    #[prost(bytes = "vec", tag = "4")]
+    pub(crate) patient: Vec<u8>,
 }
 
 impl Row for OutboxRow {
@@ -58,6 +65,10 @@ impl Row for OutboxRow {
 
     fn key(&self) -> Vec<u8> {
         KeyBuilder::new().u64(self.number).build()
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
     }
 }
 
@@ -78,5 +89,9 @@ impl Row for UndeliveredRow {
 
     fn key(&self) -> Vec<u8> {
         self.item.as_ref().map(Row::key).unwrap_or_default()
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        self.item.as_ref().and_then(Row::subject)
     }
 }

@@ -5,7 +5,7 @@
 //! | `patient` | tag of the identifier | 1: linkage id, tag |
 //! | `review` | the two patients' tags, smaller first | 1: task id |
 
-use crate::store::{IndexKey, KeyBuilder, Row, TableId};
+use crate::store::{IndexKey, KeyBuilder, Row, TableId, Tag};
 use crate::wire::pb::identity as pb;
 
 /// A patient record, as fed, with the person it belongs to.
@@ -47,6 +47,10 @@ impl Row for PatientRow {
             .fixed(&self.tag)
             .build();
         vec![IndexKey::new(Self::BY_LINKAGE, key)]
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.tag)
     }
 }
 

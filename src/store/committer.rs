@@ -3,9 +3,10 @@
 //! reached it completes whether or not its caller still waits.
 
 use std::any::Any;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::{self, Receiver, TryRecvError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -13,11 +14,14 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 use super::commit::{AppliedWrite, Commit, Outcome, Sequence};
 use super::core::Core;
 use super::error::StoreError;
+use super::keys::{SubjectKey, Tag};
+use super::keywork::{KeyDone, KeyWork};
 use super::ledger::format::FrameKind;
 use super::ledger::{Ledger, NewFrame};
 use super::overlay::Overlay;
 use super::prepare::{Prepared, prepare};
 use super::projection::Mutation;
+use super::subjects::Subjects;
 
 /// Audit-only frames after which the index notes how far it is, so that the next opening does not
 /// have to read them all.
@@ -31,13 +35,17 @@ pub(crate) struct GroupLimits {
     pub(crate) wait: Duration,
 }
 
-type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, StoreError>>;
 
 /// What the committing thread is asked.
 #[derive(Debug)]
 pub(crate) enum Request {
     /// Commit a change. The permit is its share of the queue.
     Commit(Waiting),
+    /// Make sure that a patient has a key, and give it.
+    Subject(Tag, Reply<SubjectKey>),
+    /// Change the keys.
+    Keys(KeyWork, mpsc::Sender<Result<KeyDone, StoreError>>),
     /// Empty the index and make it again.
     Rebuild(Reply<u64>),
     /// Close the store.
@@ -48,7 +56,8 @@ pub(crate) enum Request {
 #[derive(Debug)]
 pub(crate) struct Waiting {
     pub(crate) commit: Commit,
-    pub(crate) permit: OwnedSemaphorePermit,
+    /// `None` for the store's own.
+    pub(crate) permit: Option<OwnedSemaphorePermit>,
     pub(crate) reply: Reply<Outcome>,
 }
 
@@ -57,7 +66,7 @@ struct Ready {
     reply: Reply<Outcome>,
     writes: Vec<AppliedWrite>,
     mutations: Vec<Mutation>,
-    _permit: OwnedSemaphorePermit,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The state of the committing thread.
@@ -66,6 +75,9 @@ pub(crate) struct Committer {
     pub(crate) ledger: Ledger,
     pub(crate) limits: GroupLimits,
     pub(crate) requests: Receiver<Request>,
+    pub(crate) subjects: Subjects,
+    /// The store's folder.
+    pub(crate) dir: PathBuf,
     /// Keeps other processes out until the store is closed.
     pub(crate) lock: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) last_group: usize,
@@ -93,6 +105,10 @@ impl Committer {
             };
             match other {
                 None | Some(Request::Commit(_)) => {}
+                Some(Request::Subject(subject, reply)) => answer(reply, self.subject(subject)),
+                Some(Request::Keys(work, reply)) => {
+                    let _asker_waits = reply.send(self.change_keys(work)).is_ok();
+                }
                 Some(Request::Rebuild(reply)) => answer(reply, self.rebuild()),
                 Some(Request::Close(reply)) => {
                     let result = self.finish();
@@ -145,6 +161,27 @@ impl Committer {
         Gathered::Group(group, None)
     }
 
+    /// Commits a change of the store's own, apart from others.
+    pub(crate) fn commit_own(&mut self, commit: Commit) -> Result<Sequence, StoreError> {
+        let (reply, mut answer) = oneshot::channel();
+        self.commit_group(vec![Waiting {
+            commit,
+            permit: None,
+            reply,
+        }]);
+        match answer.try_recv() {
+            Ok(Ok(Outcome::Committed { sequence })) => Ok(sequence),
+            Ok(Err(error)) => Err(error),
+            Ok(Ok(Outcome::Replayed { .. })) | Err(_) => Err(StoreError::Poisoned),
+        }
+    }
+
+    /// Stops the store: nothing more is acknowledged until it is opened again.
+    pub(crate) fn poison(&mut self) {
+        self.ledger.poison();
+        self.core.counters.poisoned.store(true, Ordering::Relaxed);
+    }
+
     fn commit_group(&mut self, group: Vec<Waiting>) {
         let core = Arc::clone(&self.core);
         let now = core.clock.now();
@@ -158,7 +195,15 @@ impl Committer {
         } in group
         {
             let sequence = Sequence(self.ledger.next().0 + frames.len() as u64);
-            match prepare(&core, commit, sequence, now.as_second(), &mut overlay) {
+            let subjects = &mut self.subjects;
+            match prepare(
+                &core,
+                commit,
+                sequence,
+                now.as_second(),
+                &mut overlay,
+                subjects,
+            ) {
                 Ok(Prepared::Frame {
                     writes,
                     mutations,
@@ -185,6 +230,10 @@ impl Committer {
         }
         drop(overlay);
         let failure = self.write_group(ready, &frames);
+        if failure.is_some() {
+            // Keys made in frames that are not there must not be used.
+            self.subjects.forget();
+        }
         // These were judged against rows of this very group, so they share its fate.
         for (reply, result, _permit) in settled {
             let result = failure.clone().map_or(result, Err);
@@ -269,8 +318,7 @@ impl Committer {
         }
         let result = self.core.rebuild();
         if result.is_err() {
-            self.ledger.poison();
-            self.core.counters.poisoned.store(true, Ordering::Relaxed);
+            self.poison();
         }
         result
     }
@@ -306,6 +354,10 @@ impl Committer {
         while let Ok(request) = self.requests.try_recv() {
             match request {
                 Request::Commit(waiting) => answer(waiting.reply, Err(StoreError::Closed)),
+                Request::Subject(_, reply) => answer(reply, Err(StoreError::Closed)),
+                Request::Keys(_, reply) => {
+                    let _asker_waits = reply.send(Err(StoreError::Closed)).is_ok();
+                }
                 Request::Rebuild(reply) => answer(reply, Err(StoreError::Closed)),
                 Request::Close(reply) => answer(reply, Ok(())),
             }

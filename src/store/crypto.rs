@@ -5,9 +5,14 @@ use aws_lc_rs::{digest, hkdf, hmac};
 use zeroize::Zeroizing;
 
 use super::error::StoreError;
+use super::keys::Random;
 
 /// Bytes an authentication tag adds.
 pub(crate) const TAG_BYTES: usize = 16;
+/// Bytes of a nonce.
+pub(crate) const NONCE_BYTES: usize = 12;
+/// Bytes of a wrapped key: nonce, key, tag.
+pub(crate) const WRAPPED_BYTES: usize = NONCE_BYTES + 32 + TAG_BYTES;
 
 /// A 32-byte secret, wiped when dropped.
 pub(crate) type Secret = Zeroizing<[u8; 32]>;
@@ -106,6 +111,55 @@ impl SealKey {
         data.truncate(length);
         Some(())
     }
+}
+
+/// Seals `data` under a random nonce, which goes before it. For keys that seal far fewer than 2³²
+/// times.
+pub(crate) fn seal_random(
+    key: &SealKey,
+    aad: &[u8],
+    data: &[u8],
+    random: &dyn Random,
+) -> Result<Vec<u8>, StoreError> {
+    let mut nonce = [0; NONCE_BYTES];
+    random.fill(&mut nonce)?;
+    let mut sealed = Vec::with_capacity(NONCE_BYTES + data.len() + TAG_BYTES);
+    sealed.extend_from_slice(&nonce);
+    sealed.extend_from_slice(data);
+    key.seal_tail(nonce, aad, &mut sealed, NONCE_BYTES)?;
+    Ok(sealed)
+}
+
+/// Opens what [`seal_random`] sealed; `None` if it does not verify.
+pub(crate) fn open_random(key: &SealKey, aad: &[u8], sealed: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, rest) = sealed.split_at_checked(NONCE_BYTES)?;
+    let mut data = rest.to_vec();
+    key.open(to_array(nonce), aad, &mut data)?;
+    Some(data)
+}
+
+/// Wraps a key: [`WRAPPED_BYTES`] bytes.
+pub(crate) fn wrap_key(
+    key: &SealKey,
+    context: &[u8],
+    secret: &Secret,
+    random: &dyn Random,
+) -> Result<Vec<u8>, StoreError> {
+    seal_random(key, context, secret.as_ref(), random)
+}
+
+/// Unwraps a key; `None` if it was wrapped by another one, or for another context.
+pub(crate) fn unwrap_key(key: &SealKey, context: &[u8], wrapped: &[u8]) -> Option<Secret> {
+    let plain = Zeroizing::new(open_random(key, context, wrapped)?);
+    let secret: [u8; 32] = plain.as_slice().try_into().ok()?;
+    Some(Zeroizing::new(secret))
+}
+
+/// A new key.
+pub(crate) fn new_secret(random: &dyn Random) -> Result<Secret, StoreError> {
+    let mut secret = Zeroizing::new([0; 32]);
+    random.fill(secret.as_mut())?;
+    Ok(secret)
 }
 
 /// The nonce made of an eight-byte and a four-byte counter.

@@ -52,6 +52,24 @@ pub enum StoreError {
     /// The store exists but its root key does not, or a part that only comes with the key is gone.
     #[error("{0} is missing from an existing store")]
     Missing(&'static str),
+    /// The key table is older than the ledger says it must be: an old copy was put back, which
+    /// would bring destroyed keys back.
+    #[error("the key table has generation {found}; the ledger asks for {wanted} or later")]
+    StaleKeys {
+        /// The table's generation.
+        found: u64,
+        /// The generation the ledger knows.
+        wanted: u64,
+    },
+    /// The token that holds the root key failed.
+    #[error("the root key's token: {0} failed")]
+    Token(&'static str),
+    /// The patient's keys are being destroyed: nothing new is kept of that patient meanwhile.
+    #[error("the patient's keys are being destroyed")]
+    Purging,
+    /// What is asked for was sealed under a key that was destroyed.
+    #[error("the key was destroyed")]
+    KeyDestroyed,
     /// The root key file can be read by others than its owner.
     #[error("the root key file has mode {mode:o}; it must be readable by its owner only")]
     KeyExposed {

@@ -35,8 +35,10 @@ impl Store {
         }
         for id in self.blobs.list()? {
             report.blobs += 1;
-            if let Err(error) = self.blobs.verify(&id) {
-                fault(&mut report, format!("blobs/{id}"), &error);
+            match self.blobs.verify(&id) {
+                Ok(_) => {}
+                Err(StoreError::KeyDestroyed) => report.erased_blobs += 1,
+                Err(error) => fault(&mut report, format!("blobs/{id}"), &error),
             }
             progress(&report);
         }

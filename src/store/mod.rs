@@ -20,6 +20,7 @@ mod error;
 mod idempotency;
 mod index;
 pub mod keys;
+mod keywork;
 mod ledger;
 mod maintain;
 mod open;
@@ -28,9 +29,11 @@ mod overlay;
 mod prepare;
 mod projection;
 mod read;
+mod subjects;
 pub mod table;
 #[cfg(test)]
 mod tests;
+mod upkeep;
 
 use std::path::Path;
 use std::sync::mpsc::Sender;
@@ -46,10 +49,12 @@ pub use commit::{
 };
 use committer::{Request, Waiting};
 pub use error::StoreError;
-pub use keys::{Keys, Random, SystemRandom, Tag};
+pub use keys::{Keys, Random, RootSource, SubjectKey, SystemRandom, Tag, TokenKey};
+pub use keywork::{Purged, Reencrypted, Rotation};
 pub use options::{CheckReport, Fault, IndexKind, OpenReport, Options, RebuildReason, Stats};
 pub use read::Page;
 pub use table::{IndexKey, KeyBuilder, Row, Schema, TableId};
+pub use upkeep::keep_keys;
 
 /// An open store. Dropping it closes it, waiting for what is already queued.
 #[derive(Debug)]
@@ -115,9 +120,20 @@ impl Store {
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Commit(Waiting {
             commit,
-            permit,
+            permit: Some(permit),
             reply,
         }))?;
+        answer.await.map_err(|_| StoreError::Poisoned)?
+    }
+
+    /// The key of a patient, made and durable if there was none: what a document of the patient is
+    /// written under.
+    ///
+    /// # Errors
+    /// [`StoreError::Purging`] while the patient's key is being destroyed; as [`Store::commit`].
+    pub async fn subject(&self, subject: Tag) -> Result<SubjectKey, StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.ask(Request::Subject(subject, reply))?;
         answer.await.map_err(|_| StoreError::Poisoned)?
     }
 

@@ -16,11 +16,13 @@ use super::core::Core;
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
 use super::index::Index;
-use super::keys::Keys;
+use super::keys::{KeyStateRow, Keys, RootSource};
+use super::keywork;
 use super::ledger::recover::{self, End};
 use super::ledger::{Ledger, Shared, Sizes};
 use super::options::{OpenReport, Options, RebuildReason};
 use super::overlay::Applier;
+use super::subjects::Subjects;
 use super::table::Schema;
 
 /// Keeps other processes out while it lives.
@@ -45,11 +47,12 @@ pub(super) fn open(
         ..
     } = options;
     let lock = lock(dir, disk.as_ref())?;
-    let key_file = options
-        .root_key
+    let root = options
+        .root
         .clone()
-        .unwrap_or_else(|| dir.join("root.key"));
-    let keys = Keys::open_or_create_with(dir, &key_file, disk.as_ref(), random.as_ref())?;
+        .unwrap_or_else(|| RootSource::File(dir.join("root.key")));
+    let now = clock.now().as_second();
+    let keys = Keys::open_or_create(dir, &root, disk.as_ref(), random.as_ref(), now)?;
     let keys = Arc::new(keys);
     let shared = Arc::new(recover::open(&dir.join("ledger"), disk, &keys)?);
     let (index, reason) = Index::open(
@@ -93,7 +96,10 @@ pub(super) fn open(
         Arc::clone(clock),
         Arc::clone(random),
     );
-    let store = start(Arc::new(core), blobs, ledger, lock, options)?;
+    let state = keywork::check_table(&core)?;
+    core.keys.tidy(dir, disk.as_ref())?;
+    let store = start(Arc::new(core), blobs, ledger, lock, &state, dir, options)?;
+    store.settle_keys(&state)?;
     Ok((Arc::new(store), report))
 }
 
@@ -164,9 +170,13 @@ fn start(
     blobs: Blobs,
     ledger: Ledger,
     lock: Lock,
+    state: &KeyStateRow,
+    dir: &Path,
     options: &Options,
 ) -> Result<Store, StoreError> {
     let (requests, receiver) = mpsc::channel();
+    let mut subjects = Subjects::default();
+    subjects.set_purging(state.purging());
     let committer = Committer {
         core: Arc::clone(&core),
         ledger,
@@ -176,6 +186,8 @@ fn start(
             wait: options.batch_wait,
         },
         requests: receiver,
+        subjects,
+        dir: dir.to_path_buf(),
         lock: Some(lock),
         last_group: 1,
         last_sync: Duration::ZERO,

@@ -1,12 +1,11 @@
 //! How a store is opened, and what it reports about itself.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::commit::Sequence;
 use super::disk::{Disk, RealDisk};
-use super::keys::{Random, SystemRandom};
+use super::keys::{Random, RootSource, SystemRandom};
 use crate::clock::{Clock, SystemClock};
 
 /// Which engine holds the index.
@@ -30,8 +29,8 @@ pub struct Options {
     pub random: Arc<dyn Random>,
     /// The index engine.
     pub index: IndexKind,
-    /// Where the root key is; `None` is `root.key` in the store's folder.
-    pub root_key: Option<PathBuf>,
+    /// Where the root key is; `None` is the file `root.key` in the store's folder.
+    pub root: Option<RootSource>,
     /// Memory for sled's cache, in bytes; the process takes two to three times as much.
     pub index_cache_bytes: u64,
     /// Size of a ledger segment file, in bytes.
@@ -63,7 +62,7 @@ impl Default for Options {
             clock: Arc::new(SystemClock),
             random: Arc::new(SystemRandom::default()),
             index: IndexKind::Sled,
-            root_key: None,
+            root: None,
             index_cache_bytes: 64 << 20,
             segment_bytes: 64 << 20,
             preallocate_bytes: 4 << 20,
@@ -151,6 +150,8 @@ pub struct CheckReport {
     pub frames: u64,
     /// Documents verified.
     pub blobs: u64,
+    /// Documents whose key was destroyed; there is nothing to verify.
+    pub erased_blobs: u64,
     /// Index entries verified.
     pub index_entries: u64,
     /// Everything found wrong.

@@ -95,11 +95,12 @@ impl<'a> Applier<'a> {
         let made = project(
             self.schema,
             frame.sequence,
+            0,
             &frame.writes,
             &mut self.overlay,
         )?;
         self.overlay.note(frame.sequence, &frame.writes);
-        self.mutations.extend(made);
+        self.mutations.extend(made.mutations);
         self.bytes += frame
             .writes
             .iter()

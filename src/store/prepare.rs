@@ -11,6 +11,7 @@ use super::ledger::format::FrameKind;
 use super::ledger::payload::Payload;
 use super::overlay::Overlay;
 use super::projection::{Mutation, project};
+use super::subjects::Subjects;
 use super::table::{Row as _, TableId};
 
 /// A commit that may go through.
@@ -33,6 +34,7 @@ pub(crate) fn prepare(
     sequence: Sequence,
     now_unix_seconds: i64,
     overlay: &mut Overlay<'_>,
+    subjects: &mut Subjects,
 ) -> Result<Prepared, StoreError> {
     if let Some(idempotency) = &commit.idempotency
         && let Some(receipt) = replay(idempotency, now_unix_seconds, overlay)?
@@ -65,14 +67,26 @@ pub(crate) fn prepare(
             value: Some(Bytes::from(row.encode_to_vec())),
         });
     }
-    let mutations = project(&core.schema, sequence, &writes, overlay)?;
-    overlay.note(sequence, &writes);
+    let made = project(&core.schema, sequence, 0, &writes, overlay)?;
+    let (mut mutations, mut who) = (made.mutations, made.subjects);
+    let keys = subjects.keys_of(core, &who, overlay)?;
+    let fresh: Vec<AppliedWrite> = keys.fresh_rows().collect();
+    if !fresh.is_empty() {
+        let made = project(&core.schema, sequence, writes.len(), &fresh, overlay)?;
+        mutations.extend(made.mutations);
+        who.extend(made.subjects);
+        writes.extend(fresh);
+    }
     let kind = if writes.is_empty() {
         FrameKind::Audit
     } else {
         FrameKind::Change
     };
-    let payload = Payload::new(&writes, commit.audit).encode_to_vec();
+    let random = core.random.as_ref();
+    let payload = Payload::seal(&writes, &who, keys.all(), commit.audit, random)?;
+    let payload = payload.encode_to_vec();
+    overlay.note(sequence, &writes);
+    subjects.note(keys);
     Ok(Prepared::Frame {
         writes,
         mutations,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 use super::commit::{AppliedWrite, Sequence};
 use super::error::StoreError;
+use super::keys::Tag;
 use super::table::{IndexKey, Schema, TableId};
 
 /// One change of the index.
@@ -43,19 +44,30 @@ pub(crate) trait Rows {
     fn row(&mut self, table: TableId, key: &Bytes) -> Result<Option<Bytes>, StoreError>;
 }
 
-/// The changes that `writes`, committed as frame `sequence`, make.
+/// What `writes` do.
+#[derive(Debug, Default)]
+pub(crate) struct Projection {
+    /// The changes of the index.
+    pub(crate) mutations: Vec<Mutation>,
+    /// The patient of each write's row, if it has one.
+    pub(crate) subjects: Vec<Option<Tag>>,
+}
+
+/// The changes that `writes`, committed as frame `sequence` from its place `first` on, make.
 pub(crate) fn project(
     schema: &Schema,
     sequence: Sequence,
+    first: usize,
     writes: &[AppliedWrite],
     rows: &mut dyn Rows,
-) -> Result<Vec<Mutation>, StoreError> {
+) -> Result<Projection, StoreError> {
     let mut mutations = Vec::with_capacity(writes.len() * 2);
+    let mut subjects = Vec::with_capacity(writes.len());
     // Rows that earlier writes of the same frame have changed.
     let mut staged: HashMap<(TableId, &Bytes), Option<&Bytes>> = HashMap::new();
     for (place, write) in writes.iter().enumerate() {
         let table = schema.get(write.table)?;
-        let secondary = match &write.value {
+        let (secondary, subject) = match &write.value {
             Some(value) => {
                 let keys = table.keys(value)?;
                 if keys.primary != write.key {
@@ -65,10 +77,11 @@ pub(crate) fn project(
                         what,
                     });
                 }
-                keys.secondary
+                (keys.secondary, keys.subject)
             }
-            None => Vec::new(),
+            None => (Vec::new(), None),
         };
+        subjects.push(subject);
         let old = match staged.get(&(write.table, &write.key)) {
             Some(row) => row.cloned(),
             None => rows.row(write.table, &write.key)?,
@@ -77,13 +90,22 @@ pub(crate) fn project(
             Some(old) => table.keys(old)?.secondary,
             None => Vec::new(),
         };
-        push_row(&mut mutations, sequence, place, write, old.is_some());
+        push_row(
+            &mut mutations,
+            sequence,
+            first + place,
+            write,
+            old.is_some(),
+        );
         push_entries(&mut mutations, write, &stale, secondary);
         if writes.len() > 1 {
             staged.insert((write.table, &write.key), write.value.as_ref());
         }
     }
-    Ok(mutations)
+    Ok(Projection {
+        mutations,
+        subjects,
+    })
 }
 
 fn push_row(

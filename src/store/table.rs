@@ -11,7 +11,8 @@ use aws_lc_rs::digest;
 use super::error::StoreError;
 use super::keys::Tag;
 
-/// The number of a table; once shipped it never changes its meaning. 0 is the store's own.
+/// The number of a table; once shipped it never changes its meaning. 0 to 15 are the
+/// store's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TableId(pub u16);
 
@@ -47,6 +48,14 @@ pub trait Row: prost::Message + Default + Send + Sync + 'static {
     /// The secondary keys, derived purely from the row.
     fn index(&self) -> Vec<IndexKey> {
         Vec::new()
+    }
+
+    /// The patient whom the row is about, if it is about one: the ledger then holds it sealed under
+    /// that patient's key, and it goes when the key is destroyed ([`Store::purge`]).
+    ///
+    /// [`Store::purge`]: super::Store::purge
+    fn subject(&self) -> Option<Tag> {
+        None
     }
 }
 
@@ -136,6 +145,7 @@ impl KeyBuilder {
 pub(crate) struct RowKeys {
     pub(crate) primary: Vec<u8>,
     pub(crate) secondary: Vec<IndexKey>,
+    pub(crate) subject: Option<Tag>,
 }
 
 /// One table of a schema.
@@ -164,6 +174,7 @@ fn keys_of<R: Row>(bytes: &[u8]) -> Option<RowKeys> {
     Some(RowKeys {
         primary: row.key(),
         secondary,
+        subject: row.subject(),
     })
 }
 
@@ -189,6 +200,8 @@ impl Schema {
             duplicates: Vec::new(),
         }
         .table::<super::idempotency::IdempotencyRow>()
+        .table::<super::keys::KeyRow>()
+        .table::<super::keys::KeyStateRow>()
     }
 
     /// Adds the table of `R`.
@@ -211,6 +224,11 @@ impl Schema {
     /// The names of row types that were refused because their table number was taken.
     pub fn duplicates(&self) -> &[&'static str] {
         &self.duplicates
+    }
+
+    /// All tables.
+    pub(crate) fn tables(&self) -> impl Iterator<Item = (TableId, &Table)> {
+        self.tables.iter().map(|(id, table)| (*id, table))
     }
 
     /// The table numbered `id`.

@@ -60,7 +60,8 @@ async fn record(
     }
     let patient = patient(&gateway, &call, given)?;
     let outbox = &gateway.federation.outbox;
-    let forward = |consent: &pb::Consent| outbox.notice(Content::Consent(consent.clone()));
+    let forward =
+        |consent: &pb::Consent| outbox.notice(&patient, Content::Consent(consent.clone()));
     let consent = gateway
         .consents
         .record(&permit, &call, &patient, &request, forward)
@@ -90,7 +91,8 @@ async fn withdraw(
     let known = gateway.consents.get(&request.consent_id)?;
     let patient = patient(&gateway, &call, &known).map_err(hide_foreign)?;
     let outbox = &gateway.federation.outbox;
-    let forward = |consent: &pb::Consent| outbox.notice(Content::Consent(consent.clone()));
+    let forward =
+        |consent: &pb::Consent| outbox.notice(&patient, Content::Consent(consent.clone()));
     let consent = gateway
         .consents
         .withdraw(&permit, &call, &patient, &request, forward)

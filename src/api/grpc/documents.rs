@@ -85,7 +85,7 @@ async fn provide(
         changed: Some(crate::wire::timestamp(now)),
         sequence: 0,
     };
-    let attach = gateway.federation.outbox.holding(notice);
+    let attach = gateway.federation.outbox.holding(&patient, notice);
     let result = provision
         .finish(&permit, &call, idempotency, attach)
         .await?;

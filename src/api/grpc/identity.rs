@@ -83,7 +83,7 @@ pub(super) async fn feed(
             event_time: request.event_time,
             ..pb::FeedPatientRequest::default()
         };
-        outbox.notice(Content::PatientFeed(feed))
+        outbox.notice(&id, Content::PatientFeed(feed))
     };
     let mut response = gateway
         .identity

@@ -1,10 +1,8 @@
 //! Encrypted documents, each a file named by the keyed hash of its content.
 //!
 //! A file is a header and segments of 64 KiB, each sealed with AES-256-GCM under a key made for
-//! this file alone. The nonce is the segment's number with a flag on the last one, and the
-//! associated data binds file, segment and epoch. The header holds that key, wrapped under the
-//! epoch's key with the blob's id and size as associated data: so every segment is bound, through
-//! its key, to the content it was written as.
+//! this file alone, which the header holds wrapped under the patient's key; [`format`] has the
+//! bytes. So a document is unreadable as soon as its patient's key is destroyed.
 //!
 //! A document becomes visible by `fdatasync` of a temporary file, rename, and `fsync` of the
 //! folder; [`BlobWriter::finish`] returns after all three (INV-1). All calls block.
@@ -25,11 +23,12 @@ use data_encoding::HEXLOWER;
 use super::crypto::to_array;
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
-use super::keys::{Keys, Random};
+use super::keys::{Keys, Random, SubjectKey};
 pub use reader::BlobReader;
 pub use writer::{BlobWriter, ClosedBlob};
 
-/// The name of a document: a keyed hash of its content, equal for equal content in one store.
+/// The name of a document: a keyed hash of its content and its patient, equal for equal content of
+/// one patient in one store.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct BlobId([u8; 32]);
 
@@ -113,19 +112,19 @@ impl Blobs {
         ))
     }
 
-    /// Starts a document. Until it is kept, it leaves nothing behind when dropped.
+    /// Starts a document of a patient. Until it is kept, it leaves nothing behind when dropped.
     ///
     /// # Errors
     /// [`StoreError::Io`] or [`StoreError::Crypto`].
-    pub fn writer(&self) -> Result<BlobWriter, StoreError> {
-        BlobWriter::new(self)
+    pub fn writer(&self, patient: &SubjectKey) -> Result<BlobWriter, StoreError> {
+        BlobWriter::new(self, patient)
     }
 
     /// Opens a document for reading from its start.
     ///
     /// # Errors
-    /// [`StoreError::BlobNotFound`], [`StoreError::Corrupt`], [`StoreError::Format`] or
-    /// [`StoreError::Io`].
+    /// [`StoreError::BlobNotFound`], [`StoreError::KeyDestroyed`], [`StoreError::Corrupt`],
+    /// [`StoreError::Format`] or [`StoreError::Io`].
     pub fn reader(&self, id: &BlobId) -> Result<BlobReader, StoreError> {
         BlobReader::open(self, id)
     }
@@ -187,7 +186,8 @@ impl Blobs {
         while let Some(chunk) = reader.next_chunk()? {
             hash.update(&chunk);
         }
-        if self.keys.blob_name(&to_array(hash.finish().as_ref())) != id.0 {
+        let sha256 = to_array(hash.finish().as_ref());
+        if self.keys.blob_name(reader.subject().as_ref(), &sha256) != id.0 {
             return Err(StoreError::corrupt(
                 reader.place,
                 0,

@@ -8,7 +8,8 @@ use bytes::Bytes;
 use super::super::crypto::TAG_BYTES;
 use super::super::disk::DiskFile;
 use super::super::error::{IoContext as _, StoreError};
-use super::format::{HEADER_BYTES, Header, SEGMENT_BYTES, SegmentCipher, segment_offset};
+use super::super::keys::Tag;
+use super::format::{HEADER_BYTES, Header, SEGMENT_BYTES, SegmentCipher};
 use super::{BlobId, Blobs};
 
 /// A document being read, chunk by verified chunk.
@@ -34,12 +35,10 @@ impl BlobReader {
         let place = format!("blobs/{id}");
         let mut header = [0; HEADER_BYTES];
         let read = file.read_at(&mut header, 0).during("reading a blob")?;
-        if read < HEADER_BYTES {
-            return Err(StoreError::corrupt(place, 0, "the header is cut short"));
-        }
-        let header = Header::parse(&header, id, &blobs.keys, &place)?;
+        let header = header.get(..read).unwrap_or_default();
+        let header = Header::parse(header, id, &blobs.keys, &place)?;
         let segments = header.size.div_ceil(SEGMENT_BYTES as u64).max(1);
-        let expected = HEADER_BYTES as u64 + header.size + segments * TAG_BYTES as u64;
+        let expected = header.bytes as u64 + header.size + segments * TAG_BYTES as u64;
         if file.len().during("reading a blob")? != expected {
             return Err(StoreError::corrupt(
                 place,
@@ -61,6 +60,16 @@ impl BlobReader {
         self.header.size
     }
 
+    /// The patient whose document it is; none if it was written in format 1.
+    pub(crate) fn subject(&self) -> Option<Tag> {
+        self.header.subject
+    }
+
+    /// The key epoch it was written in.
+    pub(crate) fn epoch(&self) -> u32 {
+        self.header.cipher.epoch
+    }
+
     /// The next chunk (at most 64 KiB), or `None` at the end. No byte of a chunk that does not
     /// verify is returned.
     ///
@@ -72,7 +81,7 @@ impl BlobReader {
         }
         let number = u32::try_from(self.next).unwrap_or(u32::MAX);
         let last = self.next + 1 == self.segments;
-        let offset = segment_offset(number);
+        let offset = self.header.segment_offset(number);
         let start = self.next * SEGMENT_BYTES as u64;
         let left = usize::try_from(self.header.size - start).unwrap_or(usize::MAX);
         let mut data = vec![0; left.min(SEGMENT_BYTES) + TAG_BYTES];

@@ -10,13 +10,15 @@ use data_encoding::HEXLOWER;
 use super::super::crypto::{SealKey, Secret, TAG_BYTES, to_array};
 use super::super::disk::DiskFile;
 use super::super::error::{IoContext as _, StoreError};
-use super::format::{MAX_BYTES, SEGMENT_BYTES, SegmentCipher, encode_header, segment_offset};
+use super::super::keys::SubjectKey;
+use super::format::{HEADER_BYTES, MAX_BYTES, SEGMENT_BYTES, SegmentCipher, encode_header};
 use super::{BlobId, BlobInfo, Blobs};
 
 /// A document being written.
 pub struct BlobWriter {
     temporary: Temporary,
     file: Arc<dyn DiskFile>,
+    patient: SubjectKey,
     key: SealKey,
     secret: Secret,
     cipher: SegmentCipher,
@@ -36,7 +38,7 @@ impl fmt::Debug for BlobWriter {
 
 impl BlobWriter {
     /// A writer into a temporary file of its own.
-    pub(super) fn new(blobs: &Blobs) -> Result<Self, StoreError> {
+    pub(super) fn new(blobs: &Blobs, patient: &SubjectKey) -> Result<Self, StoreError> {
         let mut file_id = [0; 16];
         let mut secret = Secret::new([0; 32]);
         blobs.random.fill(&mut file_id)?;
@@ -51,6 +53,7 @@ impl BlobWriter {
                 path: Some(path),
             },
             file,
+            patient: patient.clone(),
             cipher: SegmentCipher { file_id, epoch },
             secret,
             buffer: Vec::with_capacity(SEGMENT_BYTES + TAG_BYTES),
@@ -103,8 +106,8 @@ impl BlobWriter {
         let sha256: [u8; 32] = to_array(self.sha256.finish().as_ref());
         let sha1 = to_array(self.sha1.finish().as_ref());
         let keys = &self.temporary.blobs.keys;
-        let id = BlobId(keys.blob_name(&sha256));
-        let header = encode_header(keys, self.cipher, &id, self.size, &self.secret)?;
+        let id = BlobId(keys.blob_name(Some(&self.patient.subject), &sha256));
+        let header = encode_header(&self.patient, self.cipher, &id, self.size, &self.secret)?;
         self.file.write_at(&header, 0).during("writing a blob")?;
         self.file.fdatasync().during("syncing a blob")?;
         let info = BlobInfo {
@@ -138,8 +141,9 @@ impl BlobWriter {
             &self.cipher.aad(number),
             &mut self.buffer,
         )?;
+        let sealed = u64::from(number) * (SEGMENT_BYTES + TAG_BYTES) as u64;
         self.file
-            .write_at(&self.buffer, segment_offset(number))
+            .write_at(&self.buffer, HEADER_BYTES as u64 + sealed)
             .during("writing a blob")?;
         self.buffer.clear();
         self.sealed = number.saturating_add(1);

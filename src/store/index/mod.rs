@@ -3,14 +3,16 @@
 //!
 //! ```text
 //! key                                            value
-//! 0                                              version 2 · epoch 4 · id 16 · fingerprint 32 · applied 8
-//! 1 · table 2 · primary key                      row version 8 · ordinal 4 · sealed row
+//! 0                                              version 2 · fingerprint 32 · applied 8 · keys
+//! 1 · table 2 · primary key                      key number 1 · row version 8 · ordinal 4 · sealed row
 //! 2 · table 2 · index 1 · index key · primary    length of the index key 4
 //! ```
 //!
-//! A row is sealed with AES-256-GCM under a key made for this one making of the index; the nonce
-//! is version and ordinal, the associated data the whole key. One frame always gives the same
-//! plaintext under the same nonce, so applying it again after a crash repeats nothing else.
+//! A row is sealed with AES-256-GCM under a key of this index alone, which lies wrapped under an
+//! epoch's key beside it; the nonce is version and ordinal, the associated data the whole key. One
+//! frame always gives the same plaintext under the same nonce, so applying it again after a crash
+//! repeats nothing else. With a new epoch comes a new key, and rows are sealed anew page by page
+//! while the index is in use; until that is done there are two keys, and a row says which is its.
 
 mod memory;
 mod sled;
@@ -25,7 +27,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 
 use super::commit::Sequence;
-use super::crypto::{SealKey, counter_nonce, to_array};
+use super::crypto::{SealKey, WRAPPED_BYTES, counter_nonce, new_secret, to_array};
 use super::error::StoreError;
 use super::keys::{Keys, Random};
 use super::options::{IndexKind, RebuildReason};
@@ -34,12 +36,16 @@ use super::table::TableId;
 use memory::MemoryEngine;
 use sled::SledEngine;
 
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const META_KEY: &[u8] = &[0];
 const ROWS: u8 = 1;
 const ENTRIES: u8 = 2;
-/// Row version and ordinal before the sealed row.
-const ROW_HEADER_BYTES: usize = 12;
+/// Key number, row version and ordinal before the sealed row.
+const ROW_HEADER_BYTES: usize = 13;
+/// Version, fingerprint and applied sequence in the meta entry; keys follow.
+const META_BYTES: usize = 42;
+/// Number, epoch and wrapped key.
+const META_KEY_BYTES: usize = 5 + WRAPPED_BYTES;
 /// How many entries a walk over everything holds at once.
 const PAGE: usize = 1024;
 
@@ -71,40 +77,154 @@ pub(crate) trait Engine: Debug + Send + Sync {
 /// What the index says about itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Meta {
-    epoch: u32,
-    id: [u8; 16],
     fingerprint: [u8; 32],
     applied: Sequence,
+    key: WrappedKey,
+    /// The key before, while rows are still sealed under it.
+    previous: Option<WrappedKey>,
+}
+
+/// A key of the index, wrapped under an epoch's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct WrappedKey {
+    number: u8,
+    epoch: u32,
+    wrapped: Vec<u8>,
+}
+
+impl WrappedKey {
+    fn encode_into(&self, bytes: &mut Vec<u8>) {
+        bytes.push(self.number);
+        bytes.extend_from_slice(&self.epoch.to_be_bytes());
+        bytes.extend_from_slice(&self.wrapped);
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Self> {
+        Some(Self {
+            number: *bytes.first()?,
+            epoch: u32::from_be_bytes(to_array(bytes.get(1..5)?)),
+            wrapped: bytes.get(5..META_KEY_BYTES)?.to_vec(),
+        })
+    }
+
+    fn open(&self, keys: &Keys) -> Result<Option<NumberedKey>, StoreError> {
+        let secret = keys.unwrap_index_key(self.epoch, &self.wrapped)?;
+        secret
+            .map(|secret| {
+                Ok(NumberedKey {
+                    number: self.number,
+                    key: SealKey::new(&secret)?,
+                })
+            })
+            .transpose()
+    }
 }
 
 impl Meta {
     fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(62);
+        let mut bytes = Vec::with_capacity(META_BYTES + 2 * META_KEY_BYTES);
         bytes.extend_from_slice(&VERSION.to_be_bytes());
-        bytes.extend_from_slice(&self.epoch.to_be_bytes());
-        bytes.extend_from_slice(&self.id);
         bytes.extend_from_slice(&self.fingerprint);
         bytes.extend_from_slice(&self.applied.0.to_be_bytes());
+        self.key.encode_into(&mut bytes);
+        if let Some(previous) = &self.previous {
+            previous.encode_into(&mut bytes);
+        }
         bytes
     }
 
     fn decode(bytes: &[u8]) -> Option<Self> {
-        if bytes.len() != 62 || bytes.get(..2)? != VERSION.to_be_bytes() {
+        let previous = match bytes.len().checked_sub(META_BYTES + META_KEY_BYTES)? {
+            0 => None,
+            META_KEY_BYTES => Some(WrappedKey::decode(
+                bytes.get(META_BYTES + META_KEY_BYTES..)?,
+            )?),
+            _ => return None,
+        };
+        if bytes.get(..2)? != VERSION.to_be_bytes() {
             return None;
         }
         Some(Self {
-            epoch: u32::from_be_bytes(to_array(bytes.get(2..6)?)),
-            id: to_array(bytes.get(6..22)?),
-            fingerprint: to_array(bytes.get(22..54)?),
-            applied: Sequence(u64::from_be_bytes(to_array(bytes.get(54..62)?))),
+            fingerprint: to_array(bytes.get(2..34)?),
+            applied: Sequence(u64::from_be_bytes(to_array(bytes.get(34..META_BYTES)?))),
+            key: WrappedKey::decode(bytes.get(META_BYTES..)?)?,
+            previous,
         })
     }
 }
 
 #[derive(Debug)]
+struct NumberedKey {
+    number: u8,
+    key: SealKey,
+}
+
+#[derive(Debug)]
 struct State {
     meta: Meta,
-    key: SealKey,
+    key: NumberedKey,
+    previous: Option<NumberedKey>,
+}
+
+impl State {
+    /// The keys of an index found; `None` if they are gone.
+    fn open(meta: Meta, keys: &Keys) -> Result<Option<Self>, StoreError> {
+        let Some(key) = meta.key.open(keys)? else {
+            return Ok(None);
+        };
+        let previous = match &meta.previous {
+            None => None,
+            Some(wrapped) => match wrapped.open(keys)? {
+                None => return Ok(None),
+                opened => opened,
+            },
+        };
+        Ok(Some(Self {
+            meta,
+            key,
+            previous,
+        }))
+    }
+
+    /// A new key with this number, wrapped under the current epoch.
+    fn new_key(
+        number: u8,
+        keys: &Keys,
+        random: &dyn Random,
+    ) -> Result<(WrappedKey, NumberedKey), StoreError> {
+        let secret = new_secret(random)?;
+        let (epoch, wrapped) = keys.wrap_index_key(&secret, random)?;
+        let key = SealKey::new(&secret)?;
+        Ok((
+            WrappedKey {
+                number,
+                epoch,
+                wrapped,
+            },
+            NumberedKey { number, key },
+        ))
+    }
+
+    fn fresh(fingerprint: [u8; 32], keys: &Keys, random: &dyn Random) -> Result<Self, StoreError> {
+        let (wrapped, key) = Self::new_key(0, keys, random)?;
+        Ok(Self {
+            meta: Meta {
+                fingerprint,
+                applied: Sequence(0),
+                key: wrapped,
+                previous: None,
+            },
+            key,
+            previous: None,
+        })
+    }
+
+    fn key(&self, number: u8) -> Option<&SealKey> {
+        let mut keys = [Some(&self.key), self.previous.as_ref()]
+            .into_iter()
+            .flatten();
+        keys.find(|key| key.number == number).map(|key| &key.key)
+    }
 }
 
 /// A row as the index holds it.
@@ -141,25 +261,21 @@ impl Index {
         };
         match engine.get(META_KEY)?.map(|bytes| Meta::decode(&bytes)) {
             Some(Some(meta)) if meta.fingerprint == fingerprint => {
-                let key = keys.index_key(meta.epoch, &meta.id)?;
-                return Ok((
-                    Self {
-                        engine,
-                        state: RwLock::new(State { meta, key }),
-                    },
-                    reason,
-                ));
-            }
-            Some(_) => {
-                reason = Some(RebuildReason::Schema);
-                if kind == IndexKind::Sled {
-                    drop(engine);
-                    engine = Box::new(SledEngine::open_anew(dir, cache_bytes)?);
+                if let Some(state) = State::open(meta, keys)? {
+                    let state = RwLock::new(state);
+                    return Ok((Self { engine, state }, reason));
                 }
+                // Its key's epoch is gone, as after a rotation that this index had no part in.
+                reason = Some(RebuildReason::Schema);
             }
+            Some(_) => reason = Some(RebuildReason::Schema),
             None => reason = reason.or(Some(RebuildReason::Missing)),
         }
-        let state = Self::fresh_state(fingerprint, keys, random)?;
+        if reason == Some(RebuildReason::Schema) && kind == IndexKind::Sled {
+            drop(engine);
+            engine = Box::new(SledEngine::open_anew(dir, cache_bytes)?);
+        }
+        let state = State::fresh(fingerprint, keys, random)?;
         engine.apply(vec![(META_KEY.to_vec(), Some(state.meta.encode()))])?;
         Ok((
             Self {
@@ -170,28 +286,11 @@ impl Index {
         ))
     }
 
-    fn fresh_state(
-        fingerprint: [u8; 32],
-        keys: &Keys,
-        random: &dyn Random,
-    ) -> Result<State, StoreError> {
-        let mut id = [0; 16];
-        random.fill(&mut id)?;
-        let meta = Meta {
-            epoch: keys.epoch(),
-            id,
-            fingerprint,
-            applied: Sequence(0),
-        };
-        let key = keys.index_key(meta.epoch, &meta.id)?;
-        Ok(State { meta, key })
-    }
-
     /// Empties the index and gives it a new key.
     pub(crate) fn reset(&self, keys: &Keys, random: &dyn Random) -> Result<(), StoreError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         self.engine.clear()?;
-        *state = Self::fresh_state(state.meta.fingerprint, keys, random)?;
+        *state = State::fresh(state.meta.fingerprint, keys, random)?;
         self.engine
             .apply(vec![(META_KEY.to_vec(), Some(state.meta.encode()))])
     }
@@ -203,6 +302,80 @@ impl Index {
             .unwrap_or_else(PoisonError::into_inner)
             .meta
             .applied
+    }
+
+    /// Whether all rows are sealed under a key of the current epoch.
+    pub(crate) fn is_of_epoch(&self, epoch: u32) -> bool {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        state.meta.key.epoch == epoch && state.meta.previous.is_none()
+    }
+
+    /// Takes a new key of the current epoch into use; the rows there are stay under the one before
+    /// until [`Index::reseal`] has come to its end. Does nothing if that was done already.
+    pub(crate) fn begin_reseal(&self, keys: &Keys, random: &dyn Random) -> Result<(), StoreError> {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        if state.meta.key.epoch == keys.epoch() {
+            return Ok(());
+        }
+        if state.meta.previous.is_some() {
+            return Err(StoreError::Index(
+                "two epochs are being replaced".to_owned(),
+            ));
+        }
+        let number = state.meta.key.number.wrapping_add(1);
+        let (wrapped, key) = State::new_key(number, keys, random)?;
+        let meta = Meta {
+            previous: Some(state.meta.key.clone()),
+            key: wrapped,
+            ..state.meta.clone()
+        };
+        self.engine
+            .apply(vec![(META_KEY.to_vec(), Some(meta.encode()))])?;
+        state.previous = Some(std::mem::replace(&mut state.key, key));
+        state.meta = meta;
+        Ok(())
+    }
+
+    /// Seals up to `limit` rows after `after` under the newest key. Returns where to go on, or
+    /// `None` at the end, after which the key before is forgotten. What was done already is passed
+    /// over, so it may start again from the beginning. Only the committing thread calls it.
+    pub(crate) fn reseal(
+        &self,
+        after: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let page = self.engine.range(&[ROWS], after, limit)?;
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        let Some((last, _)) = page.last() else {
+            if state.meta.previous.is_some() {
+                let meta = Meta {
+                    previous: None,
+                    ..state.meta.clone()
+                };
+                self.engine
+                    .apply(vec![(META_KEY.to_vec(), Some(meta.encode()))])?;
+                state.previous = None;
+                state.meta = meta;
+            }
+            return Ok(None);
+        };
+        let last = last.clone();
+        let mut batch = Vec::new();
+        for (key, value) in page {
+            if value.first() == Some(&state.key.number) {
+                continue;
+            }
+            let Some((header, row)) = unseal(&state, &key, &value) else {
+                drop(state);
+                return Err(self.damaged());
+            };
+            let sealed = seal(&state.key, &key, header, &row)?;
+            batch.push((key, Some(sealed)));
+        }
+        if !batch.is_empty() {
+            self.engine.apply(batch)?;
+        }
+        Ok(Some(last))
     }
 
     /// Applies changes and notes the last frame they came from, atomically.
@@ -319,22 +492,14 @@ impl Index {
     }
 
     fn unseal(&self, key: &[u8], value: &[u8]) -> Result<StoredRow, StoreError> {
-        let (header, sealed) = value
-            .split_at_checked(ROW_HEADER_BYTES)
-            .unwrap_or((value, &[]));
-        let version = u64::from_be_bytes(to_array(header));
-        let ordinal = u32::from_be_bytes(to_array(header.get(8..).unwrap_or_default()));
-        let mut data = sealed.to_vec();
         let opened = {
             let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
-            state
-                .key
-                .open(counter_nonce(version, ordinal), key, &mut data)
+            unseal(&state, key, value)
         };
         match opened {
-            Some(()) => Ok(StoredRow {
-                version: Sequence(version),
-                value: Bytes::from(data),
+            Some((header, row)) => Ok(StoredRow {
+                version: header.version,
+                value: Bytes::from(row),
             }),
             None => Err(self.damaged()),
         }
@@ -344,6 +509,46 @@ impl Index {
         self.engine.mark_damaged();
         StoreError::corrupt("index", 0, "an entry does not verify")
     }
+}
+
+/// What a sealed row says of itself besides its key's number.
+#[derive(Clone, Copy)]
+struct RowHeader {
+    version: Sequence,
+    ordinal: u32,
+}
+
+/// The value of the entry `key` for this row.
+fn seal(
+    sealing: &NumberedKey,
+    key: &[u8],
+    header: RowHeader,
+    row: &[u8],
+) -> Result<Vec<u8>, StoreError> {
+    let RowHeader { version, ordinal } = header;
+    let mut sealed = Vec::with_capacity(ROW_HEADER_BYTES + row.len() + 16);
+    sealed.push(sealing.number);
+    sealed.extend_from_slice(&version.0.to_be_bytes());
+    sealed.extend_from_slice(&ordinal.to_be_bytes());
+    sealed.extend_from_slice(row);
+    let nonce = counter_nonce(version.0, ordinal);
+    sealing
+        .key
+        .seal_tail(nonce, key, &mut sealed, ROW_HEADER_BYTES)?;
+    Ok(sealed)
+}
+
+/// The row in the entry `key`; `None` if it does not verify.
+fn unseal(state: &State, key: &[u8], value: &[u8]) -> Option<(RowHeader, Vec<u8>)> {
+    let (header, sealed) = value.split_at_checked(ROW_HEADER_BYTES)?;
+    let (number, rest) = header.split_first()?;
+    let version = u64::from_be_bytes(to_array(rest));
+    let ordinal = u32::from_be_bytes(to_array(rest.get(8..)?));
+    let mut data = sealed.to_vec();
+    let nonce = counter_nonce(version, ordinal);
+    state.key(*number)?.open(nonce, key, &mut data)?;
+    let version = Sequence(version);
+    Some((RowHeader { version, ordinal }, data))
 }
 
 fn row_key(table: TableId, key: &[u8]) -> Vec<u8> {
@@ -364,7 +569,10 @@ fn entry_key(table: TableId, index: u8, key: &[u8], primary: &[u8]) -> Vec<u8> {
     full
 }
 
-fn encode(sealing: &SealKey, mutation: Mutation) -> Result<(Vec<u8>, Option<Vec<u8>>), StoreError> {
+fn encode(
+    sealing: &NumberedKey,
+    mutation: Mutation,
+) -> Result<(Vec<u8>, Option<Vec<u8>>), StoreError> {
     Ok(match mutation {
         Mutation::PutRow {
             table,
@@ -374,12 +582,8 @@ fn encode(sealing: &SealKey, mutation: Mutation) -> Result<(Vec<u8>, Option<Vec<
             value,
         } => {
             let full = row_key(table, &key);
-            let mut sealed = Vec::with_capacity(ROW_HEADER_BYTES + value.len() + 16);
-            sealed.extend_from_slice(&version.0.to_be_bytes());
-            sealed.extend_from_slice(&ordinal.to_be_bytes());
-            sealed.extend_from_slice(&value);
-            let nonce = counter_nonce(version.0, ordinal);
-            sealing.seal_tail(nonce, &full, &mut sealed, ROW_HEADER_BYTES)?;
+            let header = RowHeader { version, ordinal };
+            let sealed = seal(sealing, &full, header, &value)?;
             (full, Some(sealed))
         }
         Mutation::DeleteRow { table, key } => (row_key(table, &key), None),

@@ -9,7 +9,7 @@ use super::*;
 use crate::store::Schema;
 use crate::store::commit::AppliedWrite;
 use crate::store::disk::sim::SimDisk;
-use crate::store::keys::SystemRandom;
+use crate::store::keys::{RootSource, SystemRandom};
 use crate::store::overlay::Overlay;
 use crate::store::projection::project;
 use crate::store::table::Row as _;
@@ -44,7 +44,8 @@ proptest! {
     fn engines_agree_with_a_plain_map(operations in operations()) {
         let schema = Schema::new().table::<Note>();
         let disk = SimDisk::new(1);
-        let keys = Keys::open_or_create(Path::new("/k"), &disk, &SystemRandom::default()).unwrap();
+        let root = RootSource::File("/k/root.key".into());
+        let keys = Keys::open_or_create(Path::new("/k"), &root, &disk, &SystemRandom::default(), 0).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let engines = [
             index(IndexKind::Memory, folder.path(), &keys),
@@ -60,8 +61,8 @@ proptest! {
             }
             let writes: Vec<_> = writes.iter().map(|(id, group)| write(*id, *group)).collect();
             for engine in &engines {
-                let made = project(&schema, sequence, &writes, &mut Overlay::new(engine)).unwrap();
-                engine.apply(made, sequence).unwrap();
+                let made = project(&schema, sequence, 0, &writes, &mut Overlay::new(engine)).unwrap();
+                engine.apply(made.mutations, sequence).unwrap();
                 prop_assert_eq!(engine.applied(), sequence);
             }
         }

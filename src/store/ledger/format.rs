@@ -15,7 +15,9 @@ use super::super::commit::Sequence;
 use super::super::crypto::to_array;
 use super::super::error::StoreError;
 
-pub(crate) const SEGMENT_VERSION: u16 = 1;
+/// Version 2 may hold rows sealed under patients' keys; version 1 holds none, and reads the same.
+pub(crate) const SEGMENT_VERSION: u16 = 2;
+const OLDEST_VERSION: u16 = 1;
 pub(crate) const SEGMENT_HEADER_BYTES: usize = 128;
 pub(crate) const FRAME_HEADER_BYTES: usize = 80;
 pub(crate) const HASH_BYTES: usize = 32;
@@ -90,7 +92,7 @@ impl SegmentHeader {
         if !padded || !crc_matches(bytes, SEGMENT_CRC_AT) {
             return Err(fault("the segment header's checksum does not match"));
         }
-        if version != SEGMENT_VERSION {
+        if !(OLDEST_VERSION..=SEGMENT_VERSION).contains(&version) {
             let (what, supported) = ("ledger segment", SEGMENT_VERSION);
             return Err(StoreError::Format {
                 what,

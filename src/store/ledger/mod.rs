@@ -308,7 +308,7 @@ impl Ledger {
             .map_err(|_| self.sync_failed())?;
         self.current = Some(Current {
             file,
-            key: shared.keys.segment_key(header.epoch, &header.id)?,
+            key: shared.keys.segment_key(&header.id)?,
             end: start,
             allocated,
         });

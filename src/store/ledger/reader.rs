@@ -6,6 +6,7 @@ use super::super::commit::{Frame, Sequence};
 use super::super::crypto::{SealKey, counter_nonce, sha256};
 use super::super::disk::DiskFile;
 use super::super::error::{IoContext as _, StoreError};
+use super::super::keys::Keys;
 use super::format::{
     FRAME_HEADER_BYTES, FrameHeader, HASH_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
@@ -84,6 +85,7 @@ pub(crate) struct SegmentReader {
     pub(crate) offset: u64,
     window: Window,
     key: SealKey,
+    keys: Arc<Keys>,
 }
 
 impl SegmentReader {
@@ -91,7 +93,8 @@ impl SegmentReader {
         let path = shared.dir.join(segment_name(header.number));
         let file = shared.disk.open(&path).during("opening a ledger segment")?;
         Ok(Self {
-            key: shared.keys.segment_key(header.epoch, &header.id)?,
+            key: shared.keys.segment_key(&header.id)?,
+            keys: Arc::clone(&shared.keys),
             expected: header.first_sequence,
             chain: header.previous_hash,
             offset: SEGMENT_HEADER_BYTES as u64,
@@ -138,7 +141,7 @@ impl SegmentReader {
             let place = segment_name(self.header.number);
             StoreError::corrupt(place, frame.offset, "the payload does not verify")
         })?;
-        payload::decode(&frame.header, frame.hash, data)
+        payload::decode(&frame.header, frame.hash, data, &self.keys)
     }
 
     /// The error for a chain that ends where it must not.

@@ -3,7 +3,7 @@ use data_encoding::HEXLOWER;
 use super::*;
 
 fn write(store: &Store, content: &[u8], step: usize) -> BlobInfo {
-    let mut writer = store.blobs().writer().unwrap();
+    let mut writer = store.blobs().writer(&patient(store, 1)).unwrap();
     for part in content.chunks(step) {
         writer.write(part).unwrap();
     }
@@ -64,8 +64,8 @@ fn every_changed_byte_is_noticed() {
     let info = write(&store, &content, 70_000);
     let path = blob_path(&info.id);
     let length = disk.content(&path).unwrap().len() as u64;
-    for offset in (0..200)
-        .chain((200..length).step_by(611))
+    for offset in (0..300)
+        .chain((300..length).step_by(611))
         .chain([length - 1])
     {
         assert!(disk.flip(&path, offset, 0x10));
@@ -94,17 +94,18 @@ fn one_document_does_not_stand_for_another() {
 fn an_unfinished_document_leaves_nothing() {
     let disk = SimDisk::new(4);
     let (store, _) = open_sim(&disk).unwrap();
+    let _key = patient(&store, 1);
     let before = disk.files();
-    let mut writer = store.blobs().writer().unwrap();
+    let mut writer = store.blobs().writer(&patient(&store, 1)).unwrap();
     writer.write(&vec![1; 100_000]).unwrap();
     assert_eq!(disk.files().len(), before.len() + 1);
     drop(writer);
     assert_eq!(disk.files(), before);
-    let mut writer = store.blobs().writer().unwrap();
+    let mut writer = store.blobs().writer(&patient(&store, 1)).unwrap();
     writer.write(b"closed, not kept").unwrap();
     drop(writer.close().unwrap());
     assert_eq!(disk.files(), before);
-    let mut writer = store.blobs().writer().unwrap();
+    let mut writer = store.blobs().writer(&patient(&store, 1)).unwrap();
     writer.write(&vec![1; 100_000]).unwrap();
     disk.halt();
     drop((writer, store));

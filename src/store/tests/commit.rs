@@ -181,7 +181,7 @@ impl Follower for Log {
     fn applied(&self, sequence: Sequence, writes: &[AppliedWrite]) {
         let ids = writes
             .iter()
-            .map(|w| w.row::<Note>().unwrap().unwrap().id)
+            .filter_map(|w| Some(w.row::<Note>().unwrap()?.id))
             .collect();
         self.0.lock().unwrap().push((sequence.0, ids));
     }

@@ -44,7 +44,9 @@ async fn work(store: &Store, receipts: &mut Receipts, run: &str) {
         }
         if step % 10 == 3 {
             let content = format!("{run}-{step}").repeat(7000).into_bytes();
-            let written = store.blobs().writer().and_then(|mut writer| {
+            let key = store.subject(Tag::from_bytes([3; 16])).await;
+            let written = key.and_then(|key| {
+                let mut writer = store.blobs().writer(&key)?;
                 writer.write(&content)?;
                 writer.finish()
             });

@@ -177,15 +177,21 @@ async fn a_wrong_or_missing_key_refuses_and_overwrites_nothing() {
         Err(StoreError::Missing("root key"))
     ));
     crate::store::disk::Disk::rename(&disk, &dir().join("away"), &key).unwrap();
-    for offset in 0..66 {
-        assert!(disk.flip(&dir().join("store.meta"), offset, 1));
-        assert!(open_sim(&disk).is_err(), "meta byte {offset}");
-        assert!(disk.flip(&dir().join("store.meta"), offset, 1));
+    let table = dir().join("keys.table");
+    let length = disk.content(&table).unwrap().len() as u64;
+    for offset in (0..100)
+        .chain((100..length).step_by(97))
+        .chain([length - 1])
+    {
+        assert!(disk.flip(&table, offset, 1));
+        assert!(open_sim(&disk).is_err(), "key table byte {offset}");
+        assert!(disk.flip(&table, offset, 1));
     }
-    crate::store::disk::Disk::remove(&disk, &dir().join("store.meta")).unwrap();
+    assert_eq!(files(&disk), before);
+    crate::store::disk::Disk::remove(&disk, &table).unwrap();
     assert!(matches!(
         open_sim(&disk),
-        Err(StoreError::Missing("store.meta"))
+        Err(StoreError::Missing("keys.table"))
     ));
 }
 
@@ -266,7 +272,7 @@ async fn nothing_lies_on_disk_in_clear() {
     let folder = tempfile::tempdir().unwrap();
     let (store, _) = open_real(folder.path()).unwrap();
     fill(&store, 0, 50).await;
-    let mut writer = store.blobs().writer().unwrap();
+    let mut writer = store.blobs().writer(&patient(&store, 1)).unwrap();
     writer.write(&b"canary".repeat(50_000)).unwrap();
     writer.finish().unwrap();
     drop(store);

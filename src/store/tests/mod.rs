@@ -15,6 +15,7 @@ mod blobs;
 mod commit;
 mod crash;
 mod damage;
+mod keys;
 
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
@@ -47,6 +48,12 @@ impl Row for Note {
 
     fn index(&self) -> Vec<IndexKey> {
         vec![IndexKey::new(1, KeyBuilder::new().u32(self.group).build())]
+    }
+
+    /// Every other note is about one of a few patients.
+    fn subject(&self) -> Option<Tag> {
+        let patient = u8::try_from(self.id % 16).unwrap();
+        (self.id % 2 == 1).then(|| Tag::from_bytes([patient; 16]))
     }
 }
 
@@ -120,6 +127,20 @@ pub(super) fn sequence(outcome: impl Borrow<Outcome>) -> Sequence {
         Outcome::Committed { sequence } => sequence,
         Outcome::Replayed { .. } => panic!("replayed"),
     }
+}
+
+/// The key of a patient, from wherever it is asked.
+pub(super) fn patient(store: &Store, byte: u8) -> SubjectKey {
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let asked = store.ask(committer::Request::Subject(
+        Tag::from_bytes([byte; 16]),
+        sender,
+    ));
+    asked.unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| receiver.blocking_recv().unwrap().unwrap());
+        waiting.join().unwrap()
+    })
 }
 
 /// All ledger segments on the simulated disk, oldest first.
