@@ -20,4 +20,5 @@ mod federation;
 mod idempotency;
 mod proto_lint;
 mod shared;
+mod store_versions;
 mod support;
