@@ -8,7 +8,7 @@ use std::sync::Arc;
 use data_encoding::HEXLOWER;
 use renkei::clock::SystemClock;
 use renkei::gateway;
-use renkei::store::{BlobId, Commit, Frame, Options, Outcome, Sequence, Store};
+use renkei::store::{BlobId, Commit, Frame, Options, Outcome, Sequence, Store, Tag};
 use serde_json::{Value, json};
 
 use crate::support::{At, Setup};
@@ -114,7 +114,8 @@ async fn make_fixture() {
     }
     let gateway = Arc::clone(network.gateway(At::Region(0)));
     for size in [0, 1, 65_536, 65_537, 150_000] {
-        let mut writer = gateway.store.blobs().writer().unwrap();
+        let patient = gateway.store.subject(Tag::from_bytes([1; 16])).await;
+        let mut writer = gateway.store.blobs().writer(&patient.unwrap()).unwrap();
         writer.write(&content(size)).unwrap();
         writer.finish().unwrap();
     }
