@@ -154,6 +154,25 @@ pub(crate) fn write_small(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Res
     disk.fsync_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
+/// Writes a small file that is not there. If that fails it is not there later either: a name whose
+/// sync failed may be seen now and yet be lost in the next power cut.
+pub(crate) fn make_small(disk: &dyn Disk, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let made = write_small(disk, path, bytes);
+    if made.is_err() {
+        let _taken_back = disk.remove(path).is_ok();
+    }
+    made
+}
+
+/// Makes the name of a file durable: the process that made it may have died before its sync.
+pub(crate) fn sync_name(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.fsync_dir(path.parent().unwrap_or(Path::new("."))) {
+        // Where this process may not even look, it has not made anything.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        result => result,
+    }
+}
+
 /// Whether a file exists.
 pub(crate) fn exists(disk: &dyn Disk, path: &Path) -> io::Result<bool> {
     match disk.mode(path) {

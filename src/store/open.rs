@@ -16,7 +16,7 @@ use super::core::Core;
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
 use super::index::Index;
-use super::keys::{KeyStateRow, Keys, RootSource};
+use super::keys::{KeyStateRow, Keys, Pending, RootSource};
 use super::keywork;
 use super::ledger::recover::{self, End};
 use super::ledger::{Ledger, Shared, Sizes};
@@ -97,6 +97,9 @@ pub(super) fn open(
         Arc::clone(random),
     );
     let state = keywork::check_table(&core)?;
+    if state.pending() != Pending::Nothing {
+        core.keys.harden(dir, disk.as_ref())?;
+    }
     core.keys.tidy(dir, disk.as_ref())?;
     let store = start(Arc::new(core), blobs, ledger, lock, &state, dir, options)?;
     store.settle_keys(&state)?;

@@ -227,6 +227,14 @@ impl Keys {
         self.tidy(dir, disk)
     }
 
+    /// Writes the table once more, as it is. The process that wrote it may have died, or its sync
+    /// failed, before its name was durable.
+    pub(crate) fn harden(&self, dir: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
+        let (body, epochs) = self.state(|state| (state.body.clone(), state.epochs.clone()));
+        let (_, kek) = epochs.last().ok_or(StoreError::Crypto("key epoch"))?;
+        table::write(dir, disk, &body, kek)
+    }
+
     /// Removes what the table does not name: the meta file of format 1, and files of carried keys
     /// that an older table named or that a crash left. Only once the ledger has confirmed the table.
     pub(crate) fn tidy(&self, dir: &Path, disk: &dyn Disk) -> Result<(), StoreError> {

@@ -27,7 +27,7 @@ use data_encoding::HEXLOWER;
 use super::crypto::{
     SealKey, Secret, derive, keyed_hash, new_secret, to_array, unwrap_key, wrap_key,
 };
-use super::disk::{Disk, exists};
+use super::disk::{Disk, exists, sync_name};
 use super::error::{IoContext as _, StoreError};
 use crate::types::PatientIdentifier;
 pub(crate) use change::Change;
@@ -114,9 +114,17 @@ impl Keys {
     ) -> Result<Self, StoreError> {
         let known = exists(disk, &table::path(dir)).during("looking for the key table")?;
         let old = !known && v1::is_there(dir, disk)?;
-        let may_make = !known && !old && !has_data(dir, disk)?;
+        // A store without data may be one whose making was cut off.
+        let new = !has_data(dir, disk)?;
+        let may_make = !known && !old && new;
         let root = open_root(source, may_make, disk, random)?;
+        if let (RootSource::File(path), true) = (source, new) {
+            sync_name(disk, path).during("syncing the folder of the root key")?;
+        }
         if known {
+            if new {
+                sync_name(disk, &table::path(dir)).during("syncing the key table's folder")?;
+            }
             return Self::read(dir, root, disk);
         }
         if old {
@@ -183,7 +191,7 @@ impl Keys {
                 carried_sha256: Vec::new(),
             });
         }
-        table::write(dir, disk, &body, &kek)?;
+        table::make(dir, disk, &body, &kek)?;
         let state = State::unwrap(dir, disk, body, vec![(1, kek)])?;
         Ok(Self::with(root, branches, state, created))
     }

@@ -7,7 +7,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::super::crypto::{SealKey, Secret, derive, unwrap_key, wrap_key};
-use super::super::disk::{Disk, read_small, write_small};
+use super::super::disk::{Disk, make_small, read_small};
 use super::super::error::{IoContext as _, StoreError};
 use super::tag::Random;
 
@@ -76,7 +76,7 @@ impl FileRoot {
     ) -> Result<Self, StoreError> {
         let mut root = Zeroizing::new([0; 32]);
         random.fill(root.as_mut())?;
-        write_small(disk, path, root.as_ref()).during("writing the root key")?;
+        make_small(disk, path, root.as_ref()).during("writing the root key")?;
         Self::new(root)
     }
 }

@@ -14,7 +14,7 @@ use aws_lc_rs::hmac;
 use prost::Message as _;
 
 use super::super::crypto::{Secret, derive, keyed_hash, to_array};
-use super::super::disk::{Disk, read_small, write_small};
+use super::super::disk::{Disk, make_small, read_small, write_small};
 use super::super::error::{IoContext as _, StoreError};
 
 /// The table's file name.
@@ -97,6 +97,16 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(TABLE_FILE)
 }
 
+/// Makes the first table; if that fails there is none.
+pub(super) fn make(
+    dir: &Path,
+    disk: &dyn Disk,
+    body: &Body,
+    kek: &Secret,
+) -> Result<(), StoreError> {
+    make_small(disk, &path(dir), &encode(body, kek)?).during("writing the key table")
+}
+
 /// Writes the table; it is the old one or the new one, whatever happens meanwhile.
 pub(super) fn write(
     dir: &Path,
@@ -104,6 +114,10 @@ pub(super) fn write(
     body: &Body,
     kek: &Secret,
 ) -> Result<(), StoreError> {
+    write_small(disk, &path(dir), &encode(body, kek)?).during("writing the key table")
+}
+
+fn encode(body: &Body, kek: &Secret) -> Result<Vec<u8>, StoreError> {
     let encoded = body.encode_to_vec();
     let mut bytes = Vec::with_capacity(HEAD_BYTES + encoded.len() + MAC_BYTES + 4);
     bytes.extend_from_slice(MAGIC);
@@ -114,7 +128,7 @@ pub(super) fn write(
     let mac = keyed_hash(&mac_key(kek, &body.store_id)?, &[&bytes]);
     bytes.extend_from_slice(&mac);
     bytes.extend_from_slice(&crc32fast::hash(&bytes).to_be_bytes());
-    write_small(disk, &path(dir), &bytes).during("writing the key table")
+    Ok(bytes)
 }
 
 pub(super) fn read(dir: &Path, disk: &dyn Disk) -> Result<Raw, StoreError> {

@@ -13,7 +13,6 @@
 
 mod blobs;
 mod commit;
-mod crash;
 mod damage;
 mod keys;
 
