@@ -20,6 +20,7 @@ pub mod federation;
 pub mod gateway;
 pub mod identity;
 pub mod pki;
+pub mod planted;
 pub mod server;
 pub mod store;
 pub mod types;

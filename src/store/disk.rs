@@ -80,11 +80,40 @@ pub trait Disk: Debug + Send + Sync {
     /// [`io::ErrorKind::AlreadyExists`], or what else the operating system reports.
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
-    /// Makes a folder and its parents and makes them durable; no error if it exists.
+    /// Makes a folder. Its name is durable after [`Disk::fsync_dir`] of the folder it is in.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::AlreadyExists`], [`io::ErrorKind::NotFound`] if the folder it should be in
+    /// is not there, or what else the operating system reports.
+    fn create_dir(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes a folder and those it is in, as far as they are missing, and makes them durable.
+    ///
+    /// A folder that is there already may have been made by a process that died before its sync,
+    /// so the folder it is in is synced all the same.
     ///
     /// # Errors
     /// What the operating system reports.
-    fn create_dir_all(&self, path: &Path) -> io::Result<()>;
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        let Some(parent) = path.parent() else {
+            return Ok(());
+        };
+        let mut made = self.create_dir(path);
+        if matches!(&made, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            self.create_dir_all(parent)?;
+            made = self.create_dir(path);
+        }
+        let existed = match made {
+            Ok(()) => false,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => true,
+            Err(error) => return Err(error),
+        };
+        match self.fsync_dir(parent) {
+            // Where this process may not even look, it has not made anything.
+            Err(error) if existed && error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+            result => result,
+        }
+    }
 
     /// Renames a file, replacing the target. Durable after [`Disk::fsync_dir`].
     ///
@@ -229,17 +258,8 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealFile(options.open(path)?)))
     }
 
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        if path.as_os_str().is_empty() || path.is_dir() {
-            return Ok(());
-        }
-        let parent = path.parent().unwrap_or(Path::new("."));
-        self.create_dir_all(parent)?;
-        match fs::DirBuilder::new().mode(0o700).create(path) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
-        }
-        self.fsync_dir(parent)
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        fs::DirBuilder::new().mode(0o700).create(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {

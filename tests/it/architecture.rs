@@ -3,10 +3,11 @@
 use std::path::{Path, PathBuf};
 
 /// For anyone.
-const ANYONE: [&str; 4] = ["types", "error", "clock", "wire"];
+const ANYONE: [&str; 5] = ["types", "error", "clock", "wire", "planted"];
 
 /// Module and what it may use besides [`ANYONE`], lowest first.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
+    ("planted", &[]),
     ("types", &[]),
     ("clock", &[]),
     ("wire", &[]),

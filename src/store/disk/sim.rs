@@ -1,5 +1,7 @@
 //! A disk in memory that loses power. What was not synced is lost, torn at sectors, or survives
-//! out of order, as its seed decides; a name lasts only once its folder was synced. For tests.
+//! out of order, as its seed decides: a name without its content, a content without its name, one
+//! half of a move between folders. A name or folder lasts only once the folder it is in was synced,
+//! and that one too. For tests.
 
 mod world;
 
@@ -9,22 +11,69 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Disk, DiskFile};
-use world::{Inode, NameChange, World, power_failed, write_into};
+use world::{World, power_failed};
 
 /// The simulated disk. Clones are the same disk.
 #[derive(Clone, Debug)]
 pub struct SimDisk(Arc<Mutex<World>>);
 
-/// The n-th call of a kind that shall go wrong, counted from 1.
+/// The kinds of calls that can be made to fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Call {
+    /// Opening a file.
+    Open,
+    /// Making a file.
+    Create,
+    /// Making a folder.
+    Mkdir,
+    /// Renaming a file.
+    Rename,
+    /// Removing a file.
+    Remove,
+    /// Listing a folder.
+    List,
+    /// Asking for a file's mode or length.
+    Stat,
+    /// Reading a file.
+    Read,
+    /// Writing into a file.
+    Write,
+    /// Taking space for a file.
+    Preallocate,
+    /// Syncing a file.
+    Sync,
+    /// Syncing a folder.
+    SyncFolder,
+}
+
+impl Call {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Open,
+        Self::Create,
+        Self::Mkdir,
+        Self::Rename,
+        Self::Remove,
+        Self::List,
+        Self::Stat,
+        Self::Read,
+        Self::Write,
+        Self::Preallocate,
+        Self::Sync,
+        Self::SyncFolder,
+    ];
+}
+
+/// What shall go wrong. Calls are counted from 1.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Faults {
     /// The power fails in this call that changes anything.
     pub power_cut_at: Option<u64>,
-    /// This write fails, after a part of it, or all, was done.
-    pub failing_write: Option<u64>,
-    /// This `fdatasync` or folder sync fails; what it should have synced stays unsynced.
-    pub failing_sync: Option<u64>,
-    /// Bytes of file content the disk holds; more gives [`io::ErrorKind::StorageFull`].
+    /// The n-th call of this kind fails: a write after a part of it, or all, was done; a change of
+    /// names before or after it was done; a sync so that what it did not write stays unwritten.
+    pub failing: Option<(Call, u64)>,
+    /// Bytes of file content the disk holds; more gives [`io::ErrorKind::StorageFull`], after a
+    /// part was written.
     pub capacity_bytes: Option<u64>,
 }
 
@@ -34,20 +83,34 @@ impl SimDisk {
         Self(Arc::new(Mutex::new(World::new(seed))))
     }
 
+    /// A disk of its own that is now as this one is.
+    #[must_use]
+    pub fn fork(&self) -> Self {
+        Self(Arc::new(Mutex::new(self.world().clone())))
+    }
+
     fn world(&self) -> MutexGuard<'_, World> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Sets what shall go wrong, counting calls from now on.
     pub fn set_faults(&self, faults: Faults) {
-        let mut world = self.world();
-        (world.changes, world.writes, world.syncs) = (0, 0, 0);
-        world.faults = faults;
+        self.world().set_faults(faults);
     }
 
     /// Calls that changed something since [`SimDisk::set_faults`].
     pub fn changes(&self) -> u64 {
         self.world().changes
+    }
+
+    /// Calls of a kind since [`SimDisk::set_faults`].
+    pub fn calls(&self, call: Call) -> u64 {
+        self.world().count(call)
+    }
+
+    /// Whether the power is on.
+    pub fn is_powered(&self) -> bool {
+        self.world().powered
     }
 
     /// Stops everything: each call fails until [`SimDisk::kill_process`] or
@@ -74,34 +137,38 @@ impl SimDisk {
         world.faults = Faults::default();
     }
 
-    /// Flips the bits of `mask` in one byte of a file, durably; `false` if there is none.
-    pub fn flip(&self, path: &Path, offset: u64, mask: u8) -> bool {
+    /// Changes the content of a file behind everybody's back, durably; `false` if there is none.
+    pub fn edit(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let mut world = self.world();
         let inode = world.names.get(path).copied().unwrap_or_default();
         let Some(file) = world.inodes.get_mut(&inode) else {
             return false;
         };
-        let place = usize::try_from(offset).unwrap_or(usize::MAX);
-        for content in [&mut file.current, &mut file.durable] {
-            match content.get_mut(place) {
-                Some(byte) => *byte ^= mask,
-                None => return false,
-            }
-        }
+        change(&mut file.current);
+        file.durable.clone_from(&file.current);
+        file.pending.clear();
         true
+    }
+
+    /// Flips the bits of `mask` in one byte of a file, durably; `false` if there is none.
+    pub fn flip(&self, path: &Path, offset: u64, mask: u8) -> bool {
+        let mut found = false;
+        let place = usize::try_from(offset).unwrap_or(usize::MAX);
+        self.edit(path, |content| {
+            if let Some(byte) = content.get_mut(place) {
+                *byte ^= mask;
+                found = true;
+            }
+        });
+        found
     }
 
     /// Cuts a file to its first `length` bytes and fills up with zeros, durably.
     pub fn zero_from(&self, path: &Path, length: u64) {
-        let mut world = self.world();
-        let inode = world.names.get(path).copied().unwrap_or_default();
-        if let Some(file) = world.inodes.get_mut(&inode) {
-            let length = usize::try_from(length).unwrap_or(usize::MAX);
-            for content in [&mut file.current, &mut file.durable] {
-                content.iter_mut().skip(length).for_each(|byte| *byte = 0);
-            }
-            file.pending.clear();
-        }
+        let length = usize::try_from(length).unwrap_or(usize::MAX);
+        self.edit(path, |content| {
+            content.iter_mut().skip(length).for_each(|byte| *byte = 0);
+        });
     }
 
     /// Sets the permission bits that [`Disk::mode`] reports.
@@ -151,7 +218,8 @@ impl SimFile {
 
 impl DiskFile for SimFile {
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
-        let world = self.world()?;
+        let mut world = self.world()?;
+        world.looks(Call::Read)?;
         let content = world
             .inodes
             .get(&self.inode)
@@ -167,34 +235,27 @@ impl DiskFile for SimFile {
 
     fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<()> {
         let offset = usize::try_from(offset).map_err(|_| io::ErrorKind::InvalidInput)?;
-        self.world()?.write(self.inode, offset, bytes)
+        self.world()?.write(Call::Write, self.inode, offset, bytes)
     }
 
     fn fdatasync(&self) -> io::Result<()> {
-        let mut world = self.world()?;
-        if let Err(error) = world.sync() {
-            // As Linux does: the pages count as clean now, and no later sync writes them.
-            if world.powered
-                && let Some(file) = world.inodes.get_mut(&self.inode)
-            {
-                file.pending.clear();
-            }
-            return Err(error);
-        }
-        if let Some(file) = world.inodes.get_mut(&self.inode) {
-            for (offset, bytes) in std::mem::take(&mut file.pending) {
-                write_into(&mut file.durable, offset, &bytes);
-            }
-        }
-        Ok(())
+        self.world()?.sync(self.inode)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self
-            .world()?
-            .inodes
-            .get(&self.inode)
-            .map_or(0, |file| file.current.len() as u64))
+        let mut world = self.world()?;
+        world.looks(Call::Stat)?;
+        let file = world.inodes.get(&self.inode);
+        Ok(file.map_or(0, |file| file.current.len() as u64))
+    }
+
+    fn preallocate(&self, from: u64, to: u64) -> io::Result<()> {
+        let invalid = |_| io::Error::from(io::ErrorKind::InvalidInput);
+        let offset = usize::try_from(from).map_err(invalid)?;
+        let length = usize::try_from(to.saturating_sub(from)).map_err(invalid)?;
+        let zeros = vec![0; length];
+        self.world()?
+            .write(Call::Preallocate, self.inode, offset, &zeros)
     }
 }
 
@@ -212,7 +273,8 @@ impl Drop for SimLock {
 impl Disk for SimDisk {
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let (inode, generation) = {
-            let world = self.world();
+            let mut world = self.world();
+            world.looks(Call::Open)?;
             (world.inode(path)?, world.generation)
         };
         Ok(self.handle(inode, generation))
@@ -221,53 +283,26 @@ impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let (inode, generation) = {
             let mut world = self.world();
-            world.powered()?;
-            if world.names.contains_key(path) {
-                return Err(io::ErrorKind::AlreadyExists.into());
-            }
-            world.next_inode += 1;
-            let inode = world.next_inode;
-            world.inodes.insert(inode, Inode::default());
-            world.name(NameChange {
-                removed: None,
-                added: Some((path.to_path_buf(), inode)),
-            })?;
-            (inode, world.generation)
+            (world.create(path)?, world.generation)
         };
         Ok(self.handle(inode, generation))
     }
 
-    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        world.powered()?;
-        for folder in path.ancestors() {
-            world.folders.insert(folder.to_path_buf());
-        }
-        Ok(())
+    fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.world().mkdir(path)
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        let inode = world.inode(from)?;
-        let added = Some((to.to_path_buf(), inode));
-        world.name(NameChange {
-            removed: Some(from.to_path_buf()),
-            added,
-        })
+        self.world().rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        world.inode(path)?;
-        world.name(NameChange {
-            removed: Some(path.to_path_buf()),
-            added: None,
-        })
+        self.world().remove(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<String>> {
-        let world = self.world();
-        world.powered()?;
+        let mut world = self.world();
+        world.looks(Call::List)?;
         if !world.folders.contains(path) {
             return Err(io::ErrorKind::NotFound.into());
         }
@@ -281,20 +316,12 @@ impl Disk for SimDisk {
     }
 
     fn fsync_dir(&self, path: &Path) -> io::Result<()> {
-        let mut world = self.world();
-        world.sync()?;
-        let (now, later): (Vec<_>, Vec<_>) = std::mem::take(&mut world.pending_names)
-            .into_iter()
-            .partition(|c| c.touches(path));
-        world.pending_names = later;
-        for change in now {
-            change.apply(&mut world.durable_names);
-        }
-        Ok(())
+        self.world().sync_folder(path)
     }
 
     fn mode(&self, path: &Path) -> io::Result<u32> {
-        let world = self.world();
+        let mut world = self.world();
+        world.looks(Call::Stat)?;
         world.inode(path)?;
         Ok(world.modes.get(path).copied().unwrap_or(0o600))
     }

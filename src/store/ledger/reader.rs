@@ -41,7 +41,10 @@ impl Window {
         let skip = if let Some(skip) = inside {
             skip
         } else {
-            self.bytes.resize(length.max(WINDOW_BYTES), 0);
+            let wanted = length.max(WINDOW_BYTES);
+            if self.bytes.len() != wanted {
+                self.bytes = vec![0; wanted];
+            }
             let read = self
                 .file
                 .read_at(&mut self.bytes, offset)

@@ -12,9 +12,13 @@
 )]
 
 mod blobs;
+mod client;
+mod clocks;
 mod commit;
 mod damage;
 mod keys;
+mod power;
+mod tier;
 
 use std::borrow::Borrow;
 use std::path::{Path, PathBuf};
