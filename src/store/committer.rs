@@ -179,7 +179,6 @@ impl Committer {
     /// Stops the store: nothing more is acknowledged until it is opened again.
     pub(crate) fn poison(&mut self) {
         self.ledger.poison();
-        self.core.counters.poisoned.store(true, Ordering::Relaxed);
     }
 
     fn commit_group(&mut self, group: Vec<Waiting>) {
@@ -269,9 +268,6 @@ impl Committer {
             }
         }
         self.apply_changes(changes);
-        if self.ledger.is_poisoned() {
-            self.core.counters.poisoned.store(true, Ordering::Relaxed);
-        }
         appended.error
     }
 
@@ -307,7 +303,10 @@ impl Committer {
         }
     }
 
+    /// Answers a commit. What became durable while a sync of something else failed is not
+    /// acknowledged: its fate is certain only after the next opening.
     fn reply(&self, reply: Reply<Outcome>, result: Result<Outcome, StoreError>) {
+        let result = result.and_then(|outcome| self.core.health.check().map(|()| outcome));
         self.core.counters.settled(result.is_ok());
         answer(reply, result);
     }

@@ -6,6 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::commit::{Follower, Sequence};
 use super::error::StoreError;
+use super::health::Health;
 use super::index::Index;
 use super::keys::{Keys, Random};
 use super::ledger::Shared;
@@ -23,7 +24,6 @@ pub(crate) struct Counters {
     pub(crate) batches: AtomicU64,
     pub(crate) ledger_bytes: AtomicU64,
     pub(crate) mutations: AtomicU64,
-    pub(crate) poisoned: AtomicBool,
 }
 
 impl Counters {
@@ -43,6 +43,7 @@ pub(crate) struct Core {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Counters,
+    pub(crate) health: Health,
     followers: RwLock<Vec<Arc<dyn Follower>>>,
     rebuilding: AtomicBool,
 }
@@ -63,6 +64,7 @@ impl Core {
         ledger: Arc<Shared>,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
+        health: Health,
     ) -> Self {
         Self {
             keys,
@@ -72,6 +74,7 @@ impl Core {
             clock,
             random,
             counters: Counters::default(),
+            health,
             followers: RwLock::new(Vec::new()),
             rebuilding: AtomicBool::new(false),
         }
@@ -123,7 +126,7 @@ impl Core {
             segments: self.ledger.segments().len() as u64,
             index_mutations: read(&self.counters.mutations),
             failures: read(&self.counters.failures),
-            poisoned: self.counters.poisoned.load(Ordering::Relaxed),
+            poisoned: self.health.has_stopped(),
         }
     }
 }

@@ -17,6 +17,7 @@ mod core;
 mod crypto;
 pub mod disk;
 mod error;
+mod health;
 mod idempotency;
 mod index;
 pub mod keys;

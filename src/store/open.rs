@@ -15,6 +15,7 @@ use super::committer::{Committer, GroupLimits};
 use super::core::Core;
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
+use super::health::Health;
 use super::index::Index;
 use super::keys::{KeyStateRow, Keys, Pending, RootSource};
 use super::keywork;
@@ -63,11 +64,13 @@ pub(super) fn open(
         &keys,
         random.as_ref(),
     )?;
+    let health = Health::default();
     let (blobs, removed) = Blobs::open(
         dir.join("blobs"),
         Arc::clone(disk),
         Arc::clone(&keys),
         Arc::clone(random),
+        health.clone(),
     )?;
     let mut report = OpenReport {
         created: keys.created(),
@@ -87,6 +90,7 @@ pub(super) fn open(
         sizes,
         end.last.next(),
         end.chain,
+        health.clone(),
     );
     let core = Core::new(
         keys,
@@ -95,6 +99,7 @@ pub(super) fn open(
         shared,
         Arc::clone(clock),
         Arc::clone(random),
+        health,
     );
     let state = keywork::check_table(&core)?;
     if state.pending() != Pending::Nothing {

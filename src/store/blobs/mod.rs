@@ -11,11 +11,11 @@ mod format;
 mod reader;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
@@ -23,6 +23,7 @@ use data_encoding::HEXLOWER;
 use super::crypto::to_array;
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
+use super::health::Health;
 use super::keys::{Keys, Random, SubjectKey};
 pub use reader::BlobReader;
 pub use writer::{BlobWriter, ClosedBlob};
@@ -81,7 +82,14 @@ pub struct Blobs {
     disk: Arc<dyn Disk>,
     keys: Arc<Keys>,
     random: Arc<dyn Random>,
+    health: Health,
+    folders: Arc<Folders>,
 }
+
+/// The folders documents are in, by the first byte of their names: whether each is known to be
+/// durable. Names in one folder change one at a time, so that after a failed sync no later sync of
+/// the same folder is taken for a proof.
+type Folders = Mutex<BTreeMap<u8, Arc<Mutex<bool>>>>;
 
 impl Blobs {
     /// Opens the folder, making it if needed, and removes unfinished documents. Returns how many
@@ -91,6 +99,7 @@ impl Blobs {
         disk: Arc<dyn Disk>,
         keys: Arc<Keys>,
         random: Arc<dyn Random>,
+        health: Health,
     ) -> Result<(Self, u64), StoreError> {
         let temporary = dir.join("tmp");
         disk.create_dir_all(&temporary)
@@ -107,6 +116,8 @@ impl Blobs {
                 disk,
                 keys,
                 random,
+                health,
+                folders: Arc::default(),
             },
             removed,
         ))
@@ -140,17 +151,18 @@ impl Blobs {
     /// Removes a document for good; `false` if there was none. Nothing may refer to it any more.
     ///
     /// # Errors
-    /// [`StoreError::Io`].
+    /// [`StoreError::Io`]; [`StoreError::Poisoned`] if the store had stopped, or does so now.
     pub fn remove(&self, id: &BlobId) -> Result<bool, StoreError> {
         let path = self.path(id);
+        let folder = self.folder(id);
+        let _alone = folder.lock().unwrap_or_else(PoisonError::into_inner);
         match self.disk.remove(&path) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
             Err(error) => return Err(error).during("removing a blob"),
         }
-        self.disk
-            .fsync_dir(path.parent().unwrap_or(&self.dir))
-            .during("removing a blob")?;
+        let folder = path.parent().unwrap_or(&self.dir);
+        self.health.synced(self.disk.fsync_dir(folder))?;
         Ok(true)
     }
 
@@ -195,6 +207,13 @@ impl Blobs {
             ));
         }
         Ok(reader.size())
+    }
+
+    /// The folder of a document, for one change of a name.
+    fn folder(&self, id: &BlobId) -> Arc<Mutex<bool>> {
+        let [first, ..] = id.0;
+        let mut folders = self.folders.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(folders.entry(first).or_default())
     }
 
     fn path(&self, id: &BlobId) -> PathBuf {

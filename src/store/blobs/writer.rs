@@ -1,8 +1,9 @@
 //! Writing a document.
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
@@ -100,7 +101,7 @@ impl BlobWriter {
     /// Ends the document: its bytes are on the disk, and it is not there yet.
     ///
     /// # Errors
-    /// [`StoreError::Io`] or [`StoreError::Crypto`].
+    /// [`StoreError::Io`] or [`StoreError::Crypto`]; [`StoreError::Poisoned`] if the sync failed.
     pub fn close(mut self) -> Result<ClosedBlob, StoreError> {
         self.seal(true)?;
         let sha256: [u8; 32] = to_array(self.sha256.finish().as_ref());
@@ -109,7 +110,7 @@ impl BlobWriter {
         let id = BlobId(keys.blob_name(Some(&self.patient.subject), &sha256));
         let header = encode_header(&self.patient, self.cipher, &id, self.size, &self.secret)?;
         self.file.write_at(&header, 0).during("writing a blob")?;
-        self.file.fdatasync().during("syncing a blob")?;
+        self.temporary.blobs.health.synced(self.file.fdatasync())?;
         let info = BlobInfo {
             id,
             size: self.size,
@@ -169,15 +170,26 @@ impl ClosedBlob {
     /// by itself, freshly encrypted.
     ///
     /// # Errors
-    /// [`StoreError::Io`]; the document is then not there.
+    /// [`StoreError::Io`]; the document is then not there. [`StoreError::Poisoned`] if the store
+    /// had stopped, or does so now because a sync failed.
     pub fn keep(mut self) -> Result<BlobInfo, StoreError> {
-        let blobs = &self.temporary.blobs;
+        let blobs = self.temporary.blobs.clone();
         let target = blobs.path(&self.info.id);
         let folder = target.parent().unwrap_or(Path::new("."));
-        blobs
-            .disk
-            .create_dir_all(folder)
-            .during("making a blob folder")?;
+        let durable = blobs.folder(&self.info.id);
+        let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
+        blobs.health.check()?;
+        if !*durable {
+            // It may be there and still not last: a process may have died before this sync.
+            match blobs.disk.create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).during("making a blob folder");
+                }
+                Ok(()) | Err(_) => {}
+            }
+            blobs.health.synced(blobs.disk.fsync_dir(&blobs.dir))?;
+            *durable = true;
+        }
         if let Some(temporary) = &self.temporary.path {
             blobs
                 .disk
@@ -185,8 +197,7 @@ impl ClosedBlob {
                 .during("naming a blob")?;
         }
         self.temporary.path = None;
-        let disk = &self.temporary.blobs.disk;
-        disk.fsync_dir(folder).during("syncing a blob folder")?;
+        blobs.health.synced(blobs.disk.fsync_dir(folder))?;
         Ok(self.info)
     }
 }

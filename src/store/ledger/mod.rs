@@ -24,6 +24,7 @@ use super::commit::Sequence;
 use super::crypto::{SealKey, TAG_BYTES, counter_nonce, sha256};
 use super::disk::DiskFile;
 use super::error::{IoContext as _, StoreError};
+use super::health::Health;
 use super::keys::Random;
 use format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader, frame_bytes,
@@ -78,7 +79,7 @@ pub(crate) struct Ledger {
     chain: [u8; 32],
     next_segment: u64,
     current: Option<Current>,
-    poisoned: bool,
+    health: Health,
     bytes_written: u64,
 }
 
@@ -99,6 +100,7 @@ impl Ledger {
         sizes: Sizes,
         next: Sequence,
         chain: [u8; 32],
+        health: Health,
     ) -> Self {
         let last = shared.segments().last().map_or(0, |header| header.number);
         Self {
@@ -110,7 +112,7 @@ impl Ledger {
             chain,
             next_segment: last + 1,
             current: None,
-            poisoned: false,
+            health,
             bytes_written: 0,
         }
     }
@@ -122,7 +124,7 @@ impl Ledger {
 
     /// Whether a sync has failed.
     pub(crate) fn is_poisoned(&self) -> bool {
-        self.poisoned
+        self.health.has_stopped()
     }
 
     /// Whether anything was written since the store was opened.
@@ -137,14 +139,14 @@ impl Ledger {
 
     /// Refuses everything from now on.
     pub(crate) fn poison(&mut self) {
-        self.poisoned = true;
+        self.health.stop();
     }
 
     /// Appends frames and makes them durable, with one sync for each segment they touch.
     pub(crate) fn append(&mut self, frames: &[NewFrame]) -> Appended {
         let mut durable = 0;
         while let Some(rest) = frames.get(durable..).filter(|rest| !rest.is_empty()) {
-            if self.poisoned {
+            if self.is_poisoned() {
                 return Appended {
                     durable,
                     error: Some(StoreError::Poisoned),
@@ -256,16 +258,12 @@ impl Ledger {
             // fences them off; without it their fate is unknown.
             self.current = None;
             if self.roll(utc).is_err() {
-                self.poisoned = true;
+                self.poison();
                 return Err(StoreError::Poisoned);
             }
             return Err(error);
         }
-        if current.file.fdatasync().is_err() {
-            self.poisoned = true;
-            return Err(StoreError::Poisoned);
-        }
-        Ok(())
+        self.health.synced(current.file.fdatasync())
     }
 
     /// Starts a new segment. It gets its name only when its header is durable, so a segment file
@@ -297,15 +295,12 @@ impl Ledger {
         let allocated = self.sizes.preallocate.min(self.sizes.segment).max(start);
         file.preallocate(start, allocated)
             .during("taking disk space for the ledger")?;
-        file.fdatasync().map_err(|_| self.sync_failed())?;
+        self.health.synced(file.fdatasync())?;
         shared
             .disk
             .rename(&temporary, &path)
             .during("naming a ledger segment")?;
-        shared
-            .disk
-            .fsync_dir(&shared.dir)
-            .map_err(|_| self.sync_failed())?;
+        self.health.synced(shared.disk.fsync_dir(&shared.dir))?;
         self.current = Some(Current {
             file,
             key: shared.keys.segment_key(&header.id)?,
@@ -315,11 +310,6 @@ impl Ledger {
         self.next_segment += 1;
         shared.add(header);
         Ok(())
-    }
-
-    fn sync_failed(&mut self) -> StoreError {
-        self.poisoned = true;
-        StoreError::Poisoned
     }
 }
 

@@ -45,11 +45,17 @@ pub(super) fn content(text: &str) -> Vec<u8> {
 }
 
 pub(super) fn keep_blob(store: &Store, text: &str) -> Result<BlobInfo, StoreError> {
-    let mut writer = store.blobs().writer()?;
+    let mut writer = store.blobs().writer(&patient_of(store, text)?)?;
     for part in content(text).chunks(40_000) {
         writer.write(part)?;
     }
     writer.finish()
+}
+
+/// The key of the patient a document is about: one of four.
+pub(super) fn patient_of(store: &Store, text: &str) -> Result<SubjectKey, StoreError> {
+    let patient = u8::try_from(text.len() % 4).unwrap();
+    wait(store.subject(Tag::from_bytes([patient; 16])))
 }
 
 /// Reads a document to its end.
@@ -184,7 +190,8 @@ impl Receipts {
     fn document(&mut self, store: &Store) -> End {
         let (row, text) = (WITH_BLOB + self.steps, format!("document {}", self.steps));
         // An upload that is given up leaves nothing.
-        if let Ok(mut writer) = store.blobs().writer() {
+        let begun = patient_of(store, &text).and_then(|key| store.blobs().writer(&key));
+        if let Ok(mut writer) = begun {
             let _written = writer.write(b"given up").is_ok();
         }
         let info = match keep_blob(store, &text) {

@@ -16,6 +16,7 @@ mod client;
 mod clocks;
 mod commit;
 mod damage;
+mod failures;
 mod keys;
 mod power;
 mod tier;

@@ -9,7 +9,7 @@ use crate::store::disk::sim::Faults;
 pub(super) fn tiny(disk: &SimDisk, seed: u64) -> Options {
     Options {
         // Half of the stores have their key in a folder of its own.
-        root_key: (seed % 2 == 1).then(|| PathBuf::from("/keys/root.key")),
+        root: (seed % 2 == 1).then(|| RootSource::File(PathBuf::from("/keys/root.key"))),
         segment_bytes: 2048,
         preallocate_bytes: 1024,
         ..sim_options(disk)

@@ -1,0 +1,42 @@
+//! Whether the store may still promise anything.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::error::StoreError;
+
+/// Set by the first sync that fails, of ledger or documents, for all who share it. Nothing is
+/// acknowledged from then on until the store is opened again: the kernel may call clean what it
+/// never wrote, also what others wrote, so no later sync proves anything.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Health(Arc<AtomicBool>);
+
+impl Health {
+    /// Nothing is acknowledged any more.
+    pub(crate) fn stop(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    /// Whether it has stopped.
+    pub(crate) fn has_stopped(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// [`StoreError::Poisoned`] if it has stopped.
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        match self.has_stopped() {
+            true => Err(StoreError::Poisoned),
+            false => Ok(()),
+        }
+    }
+
+    /// Takes the result of a sync; a failure stops the store.
+    pub(crate) fn synced(&self, result: io::Result<()>) -> Result<(), StoreError> {
+        result.map_err(|error| {
+            tracing::error!(%error, "a sync failed; the store stops");
+            self.stop();
+            StoreError::Poisoned
+        })
+    }
+}
