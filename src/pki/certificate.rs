@@ -13,8 +13,9 @@ use x509_parser::x509::X509Name;
 
 use super::der;
 use super::extensions::{Extensions, read_extensions};
-use super::refusal::Refusal;
+use super::refusal::{Place, Refusal, refuse_if};
 use super::signature::{PublicKey, SignatureAlgorithm};
+use crate::types::{CertificateNumber, IssuerName};
 
 /// One attribute of a distinguished name: OID, and text if it is a text we read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(crate) struct Attribute {
 pub(crate) struct DistinguishedName {
     pub(crate) der: Vec<u8>,
     pub(crate) attributes: Vec<Attribute>,
+    /// How many of the attributes each RDN holds, in order.
+    sizes: Vec<usize>,
 }
 
 impl DistinguishedName {
@@ -42,7 +45,21 @@ impl DistinguishedName {
         Self {
             der: name.as_raw().to_vec(),
             attributes,
+            sizes: name.iter_rdn().map(|rdn| rdn.iter().count()).collect(),
         }
+    }
+
+    /// The RDNs in certificate order: OID and text of each attribute. A value that is no text is
+    /// told by an empty one, which no registration can name.
+    fn rdns(&self) -> Vec<Vec<(&str, &str)>> {
+        let mut attributes = self.attributes.iter();
+        let sizes = self.sizes.iter();
+        let rdn = sizes.map(|size| {
+            let rdn = attributes.by_ref().take(*size);
+            rdn.map(|one| (one.oid.as_str(), one.value.as_deref().unwrap_or_default()))
+                .collect()
+        });
+        rdn.collect()
     }
 
     /// The values of attribute `oid`, in order.
@@ -95,6 +112,8 @@ pub(crate) mod oid {
     pub(crate) const ORGANISATIONAL_UNIT: &str = "2.5.4.11";
     pub(crate) const SUBJECT_DIRECTORY_ATTRIBUTES: &str = "2.5.29.9";
     pub(crate) const ANY_POLICY: &str = "2.5.29.32.0";
+    pub(crate) const CPS_URI: &str = "1.3.6.1.5.5.7.2.1";
+    pub(crate) const USER_NOTICE: &str = "1.3.6.1.5.5.7.2.2";
 }
 
 /// A certificate's facts.
@@ -143,19 +162,26 @@ impl Certificate {
     /// # Errors
     /// [`Refusal::Malformed`], [`Refusal::CertificateTooLarge`].
     pub(crate) fn read(der: &CertificateDer<'_>, limit: usize) -> Result<Self, Refusal> {
-        if der.len() > limit {
-            return Err(Refusal::CertificateTooLarge {
-                bytes: der.len(),
-                limit,
-            });
-        }
+        Self::read_at(der, limit, Place::EndEntity)
+    }
+
+    /// As [`Certificate::read`], of the certificate presented at `place`.
+    pub(crate) fn read_at(
+        der: &CertificateDer<'_>,
+        limit: usize,
+        place: Place,
+    ) -> Result<Self, Refusal> {
+        let bytes = der.len();
+        refuse_if(bytes > limit, place, || Refusal::CertificateTooLarge {
+            bytes,
+            limit,
+        })?;
         let algorithms_agree =
             der::algorithms_agree(der).map_err(|_| malformed("not an X.509 certificate"))?;
         let (rest, parsed) =
             X509Certificate::from_der(der).map_err(|_| malformed("not an X.509 certificate"))?;
-        if !rest.is_empty() || parsed.signature_value.unused_bits != 0 {
-            return Err(malformed("octets after the certificate"));
-        }
+        let more = !rest.is_empty() || parsed.signature_value.unused_bits != 0;
+        refuse_if(more, place, || malformed("octets after the certificate"))?;
         let tbs = &parsed.tbs_certificate;
         let spki = tbs.subject_pki.raw;
         Ok(Self {
@@ -175,6 +201,11 @@ impl Certificate {
             key: PublicKey::read(&tbs.subject_pki),
             extensions: read_extensions(tbs.extensions())?,
         })
+    }
+
+    /// Issuer and serial number, by which the certificate may be registered.
+    pub(crate) fn number(&self) -> CertificateNumber {
+        CertificateNumber::new(IssuerName::from_rdns(self.issuer.rdns()), &self.serial)
     }
 
     /// Whether issuer and subject are the same name (RFC 5280 §6.1: self-issued).

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::profile::HcRole;
 use super::refusal::{Place, Usage};
-use crate::types::CertificatePin;
+use crate::types::{CertificateNumber, CertificatePin};
 
 /// The subject of a certificate, as far as the gateway uses it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,6 +65,8 @@ pub struct Certified {
     pub subject: Subject,
     /// The issuer's name as text.
     pub issuer: String,
+    /// Issuer and serial number, the other way to register a certificate.
+    pub number: CertificateNumber,
     /// The serial number, lower-case hexadecimal.
     pub serial: String,
     /// SHA-256 of the public key: the registered pin.

@@ -14,7 +14,8 @@ use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate
 use super::certificate::{Certificate, DistinguishedName, timestamp};
 use super::der;
 use super::names::Name;
-use super::profile::{Algorithms, Limits};
+use super::planted;
+use super::profile::Profiles;
 use super::signature::SignatureAlgorithm;
 
 /// Why a revocation list is not taken.
@@ -32,9 +33,30 @@ pub enum CrlError {
     /// Not a DER `CertificateList`, or a part that does not parse.
     #[error("malformed revocation list: {0}")]
     Malformed(Box<str>),
-    /// A critical extension that is not processed; an indirect, delta or partial-reason list.
-    #[error("revocation list of a kind that is not accepted: {0}")]
-    Unsupported(Box<str>),
+    /// Version 1: it has no extensions, so no number.
+    #[error("revocation list of version 1")]
+    Version,
+    /// The signed and the outer algorithm identifiers differ (RFC 5280 §5.1.1.2).
+    #[error("revocation list names two different signature algorithms")]
+    AlgorithmsDiffer,
+    /// One that speaks for other issuers too.
+    #[error("indirect revocation list, which is not accepted")]
+    Indirect,
+    /// One that only adds to another.
+    #[error("delta revocation list, which is not accepted")]
+    Delta,
+    /// One of some reasons or of attribute certificates only.
+    #[error("partial revocation list, which is not accepted")]
+    Partial,
+    /// A distribution point named relative to its issuer.
+    #[error("revocation list with a relative distribution point, which is not accepted")]
+    RelativePoint,
+    /// A critical extension, of the list or of an entry, that is not processed.
+    #[error("revocation list with the unknown critical extension {oid}")]
+    UnknownCritical {
+        /// The extension.
+        oid: Box<str>,
+    },
     /// No nextUpdate: its freshness could not be judged.
     #[error("revocation list without nextUpdate")]
     NoNextUpdate,
@@ -60,6 +82,28 @@ pub enum CrlError {
         /// The number in force.
         known: Box<str>,
     },
+}
+
+impl CrlError {
+    /// The stable name of the rule, for metrics, logs and tests.
+    pub fn rule(&self) -> &'static str {
+        match self {
+            Self::TooLarge { .. } => "list-size",
+            Self::Malformed(_) => "list-malformed",
+            Self::Version => "list-version",
+            Self::AlgorithmsDiffer => "list-algorithms-differ",
+            Self::Indirect => "list-indirect",
+            Self::Delta => "list-delta",
+            Self::Partial => "list-partial",
+            Self::RelativePoint => "list-relative-point",
+            Self::UnknownCritical { .. } => "list-unknown-critical-extension",
+            Self::NoNextUpdate => "list-no-next-update",
+            Self::NoNumber => "list-no-number",
+            Self::SignatureAlgorithm(_) => "list-signature-algorithm",
+            Self::Signer { .. } => "list-signer",
+            Self::NumberWentBack { .. } => "list-number-went-back",
+        }
+    }
 }
 
 /// What part of an issuer's certificates a list covers.
@@ -120,53 +164,56 @@ impl Crl {
     pub(crate) fn load<'a>(
         der: &[u8],
         authorities: impl Iterator<Item = &'a Certificate>,
-        algorithms: &Algorithms,
-        limits: &Limits,
+        profiles: &Profiles,
     ) -> Result<Self, CrlError> {
-        if der.len() > limits.crl_bytes {
-            return Err(CrlError::TooLarge {
-                bytes: der.len(),
-                limit: limits.crl_bytes,
-            });
-        }
+        let (bytes, limit) = (der.len(), profiles.limits().crl_bytes);
+        refuse_list_if(bytes > limit, || CrlError::TooLarge { bytes, limit })?;
         let algorithms_agree =
             der::algorithms_agree(der).map_err(|_| malformed("not a certificate list"))?;
         let (rest, parsed) = CertificateRevocationList::from_der(der)
             .map_err(|_| malformed("not a certificate list"))?;
         let tbs = &parsed.tbs_cert_list;
-        if !rest.is_empty() || parsed.signature_value.unused_bits != 0 {
-            return Err(malformed("octets after the list"));
-        }
-        if tbs.version.map(|version| version.0) != Some(1) {
-            return Err(CrlError::Unsupported("version 1".into()));
-        }
+        let more = !rest.is_empty() || parsed.signature_value.unused_bits != 0;
+        refuse_list_if(more, || malformed("octets after the list"))?;
+        let second = tbs.version.map(|version| version.0) == Some(1);
+        refuse_list_if(!second, || CrlError::Version)?;
         let algorithm = SignatureAlgorithm::read(&parsed.signature_algorithm);
-        if !algorithms_agree {
-            return Err(malformed("two different signature algorithms"));
-        }
-        if !algorithms.signatures.contains(&algorithm.0) {
-            return Err(CrlError::SignatureAlgorithm(algorithm.0));
-        }
+        refuse_list_if(!algorithms_agree, || CrlError::AlgorithmsDiffer)?;
+        // By the list that starts the profile, as for the CA that signed it.
+        let accepted = profiles.algorithms().at(Timestamp::MIN).signatures;
+        refuse_list_if(!accepted.contains(&algorithm.0), || {
+            CrlError::SignatureAlgorithm(algorithm.0.clone())
+        })?;
         let issuer = DistinguishedName::read(&tbs.issuer);
-        let signer = authorities
+        let mut named: Vec<&Certificate> = authorities
             .filter(|authority| authority.subject.der == issuer.der)
-            .filter(|authority| authority.extensions.has_key_usage("cRLSign"))
-            .find(|authority| {
-                let signature = &parsed.signature_value.data;
-                authority.key.verifies(&algorithm, tbs.as_ref(), signature)
-            })
-            .ok_or_else(|| CrlError::Signer {
-                issuer: issuer.text().into(),
-            })?;
+            .collect();
+        let signed = |authority: &&Certificate| {
+            let signature = &parsed.signature_value.data;
+            let may = authority.extensions.has_key_usage("cRLSign");
+            may && authority.key.verifies(&algorithm, tbs.as_ref(), signature)
+        };
+        let signer = named.iter().position(signed);
+        refuse_list_if(signer.is_none(), || CrlError::Signer {
+            issuer: issuer.text().into(),
+        })?;
+        let signer = match signer.unwrap_or_default() {
+            index if index < named.len() => named.swap_remove(index).spki_sha256,
+            _ => [0; 32],
+        };
         let (scope, number) = read_extensions(&parsed)?;
         let time = |time| timestamp(time).map_err(|_| malformed("time out of range"));
+        let this_update = time(tbs.this_update)?;
+        refuse_list_if(tbs.next_update.is_none(), || CrlError::NoNextUpdate)?;
+        let next_update = time(tbs.next_update.unwrap_or(tbs.this_update))?;
+        refuse_list_if(next_update < this_update, || malformed("times reversed"))?;
         Ok(Self {
             issuer,
-            signer: signer.spki_sha256,
+            signer,
             scope,
             number,
-            this_update: time(tbs.this_update)?,
-            next_update: time(tbs.next_update.ok_or(CrlError::NoNextUpdate)?)?,
+            this_update,
+            next_update,
             revoked: tbs
                 .revoked_certificates
                 .iter()
@@ -224,47 +271,45 @@ fn read_extensions(list: &CertificateRevocationList<'_>) -> Result<(Scope, Vec<u
     let mut seen = Vec::new();
     for extension in list.extensions() {
         let id = extension.oid.to_id_string();
-        if seen.contains(&id) || der::whole(extension.value).is_err() {
-            return Err(CrlError::Malformed(format!("extension {id}").into()));
+        let bad = || CrlError::Malformed(format!("extension {id}").into());
+        refuse_list_if(seen.contains(&id), bad)?;
+        if der::whole(extension.value).is_err() {
+            return Err(bad());
         }
         match extension.parsed_extension() {
-            ParsedExtension::ParseError { .. } => {
-                return Err(CrlError::Malformed(format!("extension {id}").into()));
-            }
+            ParsedExtension::ParseError { .. } => return Err(bad()),
             ParsedExtension::IssuingDistributionPoint(point) => scope = read_scope(point)?,
             ParsedExtension::CRLNumber(value) => number = Some(value.to_bytes_be()),
             ParsedExtension::AuthorityKeyIdentifier(_)
             | ParsedExtension::IssuerAlternativeName(_)
             | ParsedExtension::AuthorityInfoAccess(_) => {}
-            _ if id == "2.5.29.27" => return Err(CrlError::Unsupported("delta".into())),
-            _ if extension.critical => {
-                return Err(CrlError::Unsupported(
-                    format!("unknown critical extension {id}").into(),
-                ));
-            }
-            _ => {}
+            _ if id == "2.5.29.27" => refuse_list_if(true, || CrlError::Delta)?,
+            _ => refuse_list_if(extension.critical, || CrlError::UnknownCritical {
+                oid: id.as_str().into(),
+            })?,
         }
         seen.push(id);
     }
-    Ok((scope, trimmed(&number.ok_or(CrlError::NoNumber)?).to_vec()))
+    refuse_list_if(number.is_none(), || CrlError::NoNumber)?;
+    Ok((scope, trimmed(&number.unwrap_or_default()).to_vec()))
 }
 
 fn read_scope(point: &IssuingDistributionPoint<'_>) -> Result<Scope, CrlError> {
-    if point.indirect_crl {
-        return Err(CrlError::Unsupported("indirect".into()));
-    }
-    if point.only_some_reasons.is_some() || point.only_contains_attribute_certs {
-        return Err(CrlError::Unsupported("partial".into()));
-    }
+    refuse_list_if(point.indirect_crl, || CrlError::Indirect)?;
+    let some = point.only_some_reasons.is_some() || point.only_contains_attribute_certs;
+    refuse_list_if(some, || CrlError::Partial)?;
+    let nothing = point.only_contains_user_certs && point.only_contains_ca_certs;
+    refuse_list_if(nothing, || malformed("a list of nothing"))?;
     let points = match &point.distribution_point {
         None => Vec::new(),
         Some(DistributionPointName::FullName(names)) => names.iter().map(Name::read).collect(),
         Some(DistributionPointName::NameRelativeToCRLIssuer(_)) => {
-            return Err(CrlError::Unsupported("relative distribution point".into()));
+            refuse_list_if(true, || CrlError::RelativePoint)?;
+            Vec::new()
         }
     };
-    if point.distribution_point.is_some() && points.is_empty() {
-        return Err(malformed("empty distribution point"));
+    if point.distribution_point.is_some() {
+        refuse_list_if(points.is_empty(), || malformed("empty distribution point"))?;
     }
     Ok(Scope {
         users_only: point.only_contains_user_certs,
@@ -279,12 +324,29 @@ fn read_entry(entry: &RevokedCertificate<'_>) -> Result<(Box<[u8]>, Timestamp), 
             extension.parsed_extension(),
             ParsedExtension::ReasonCode(_) | ParsedExtension::InvalidityDate(_)
         );
-        if extension.critical && !known {
-            return Err(CrlError::Unsupported(
-                "unknown critical entry extension".into(),
-            ));
-        }
+        refuse_list_if(extension.critical && !known, || CrlError::UnknownCritical {
+            oid: extension.oid.to_id_string().into(),
+        })?;
     }
     let when = timestamp(entry.revocation_date).map_err(|_| malformed("time out of range"))?;
     Ok((trimmed(entry.raw_serial()).into(), when))
+}
+
+/// Refuses a list with `error` if a rule is `broken`: as [`super::refusal::refuse_if`] for
+/// certificates.
+///
+/// # Errors
+/// The error.
+pub(crate) fn refuse_list_if(
+    broken: bool,
+    error: impl FnOnce() -> CrlError,
+) -> Result<(), CrlError> {
+    if !broken {
+        return Ok(());
+    }
+    let error = error();
+    match planted::is_rule_left_out(error.rule()) {
+        true => Ok(()),
+        false => Err(error),
+    }
 }

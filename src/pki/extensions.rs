@@ -2,7 +2,7 @@
 
 use x509_parser::extensions::{
     AuthorityKeyIdentifier, CRLDistributionPoints, DistributionPointName, GeneralName,
-    ParsedExtension, SubjectAlternativeName, X509Extension,
+    ParsedExtension, PolicyInformation, PolicyMappings, SubjectAlternativeName, X509Extension,
 };
 
 use super::certificate::{DistinguishedName, malformed, oid};
@@ -58,6 +58,8 @@ pub(crate) struct Extensions {
     /// (cA, pathLenConstraint).
     pub(crate) basic_constraints: Option<(bool, Option<u32>)>,
     pub(crate) policies: Option<Vec<String>>,
+    /// What RFC 5280 forbids about the policy extensions, if anything.
+    pub(crate) policy_fault: Option<&'static str>,
     /// issuerDomainPolicy of policyMappings: mapping is inhibited, so these do not pass on.
     pub(crate) mapped_policies: Vec<String>,
     pub(crate) extended_key_usage: Option<Vec<String>>,
@@ -124,21 +126,20 @@ fn read_extension(
             "basicConstraints"
         }
         ParsedExtension::CertificatePolicies(policies) => {
-            let ids = policies
-                .iter()
-                .map(|policy| policy.policy_id.to_id_string());
-            found.policies = Some(ids.collect());
+            read_policies(found, policies, extension.critical);
             "certificatePolicies"
         }
         ParsedExtension::PolicyMappings(mappings) => {
-            let issuers = mappings.mappings.iter();
-            found.mapped_policies = issuers
-                .map(|pair| pair.issuer_domain_policy.to_id_string())
-                .collect();
+            read_mappings(found, mappings);
             "policyMappings"
         }
         // Both only tighten what is always on here: explicit policy, no mapping, no anyPolicy.
-        ParsedExtension::PolicyConstraints(_) => "policyConstraints",
+        ParsedExtension::PolicyConstraints(limits) => {
+            let nothing =
+                limits.require_explicit_policy.is_none() && limits.inhibit_policy_mapping.is_none();
+            fault(found, nothing, "empty policyConstraints");
+            "policyConstraints"
+        }
         ParsedExtension::InhibitAnyPolicy(_) => "inhibitAnyPolicy",
         ParsedExtension::ExtendedKeyUsage(_) => {
             found.extended_key_usage = Some(read_purposes(extension.value)?);
@@ -173,6 +174,43 @@ fn read_extension(
         _ => return Ok(None),
     };
     Ok(Some(name))
+}
+
+fn fault(found: &mut Extensions, broken: bool, what: &'static str) {
+    if broken {
+        found.policy_fault.get_or_insert(what);
+    }
+}
+
+/// certificatePolicies (RFC 5280 §4.2.1.4). A critical one is to be understood with its qualifiers:
+/// the address of a practice statement and a notice, which change no verdict.
+fn read_policies(found: &mut Extensions, policies: &[PolicyInformation<'_>], critical: bool) {
+    let mut ids: Vec<String> = Vec::new();
+    for policy in policies {
+        let id = policy.policy_id.to_id_string();
+        fault(found, ids.contains(&id), "the same policy twice");
+        let qualifiers = policy.policy_qualifiers.iter().flatten();
+        for qualifier in qualifiers {
+            let kind = qualifier.policy_qualifier_id.to_id_string();
+            let known = kind == oid::CPS_URI || kind == oid::USER_NOTICE;
+            fault(found, critical && !known, "unknown policy qualifier");
+        }
+        ids.push(id);
+    }
+    fault(found, ids.is_empty(), "no policy");
+    found.policies = Some(ids);
+}
+
+/// policyMappings: neither side may be anyPolicy (RFC 5280 §6.1.4 a).
+fn read_mappings(found: &mut Extensions, mappings: &PolicyMappings<'_>) {
+    for pair in &mappings.mappings {
+        let issuer = pair.issuer_domain_policy.to_id_string();
+        let subject = pair.subject_domain_policy.to_id_string();
+        let any = issuer == oid::ANY_POLICY || subject == oid::ANY_POLICY;
+        fault(found, any, "anyPolicy mapped");
+        found.mapped_policies.push(issuer);
+    }
+    fault(found, mappings.mappings.is_empty(), "empty policyMappings");
 }
 
 fn read_usage(flags: u16) -> Vec<&'static str> {

@@ -2,14 +2,14 @@
 //! revocation. Pure: chain, trust store, usage and time in; verdict out.
 
 use data_encoding::HEXLOWER;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rustls_pki_types::CertificateDer;
 
 use super::certificate::Certificate;
 use super::certified::{Certified, Remark, Subject};
 use super::path::{self, Revocation};
 use super::profile::{HcRole, Profile};
-use super::refusal::{Refusal, Usage};
+use super::refusal::{Place, Refusal, Usage, refuse_if};
 use super::rules;
 use super::trust::TrustStore;
 use crate::types::CertificatePin;
@@ -34,6 +34,7 @@ pub(crate) enum Check {
     ExtendedKeyUsage,
     HcRole,
     ValidityLength,
+    SubjectComplete,
     InstitutionCode,
 }
 
@@ -90,7 +91,10 @@ pub(crate) fn examine(
     };
     let profiles = trust.profiles();
     verdict.note(Check::Form, rules::form(&leaf, 0))?;
-    verdict.note(Check::Algorithms, rules::algorithms(&leaf, 0, profiles))?;
+    verdict.note(
+        Check::Algorithms,
+        rules::algorithms(&leaf, 0, profiles, now),
+    )?;
     verdict.note(Check::Extensions, rules::extensions(&leaf, 0))?;
     verdict.note(Check::Validity, rules::validity(&leaf, 0, now))?;
     verdict.note(Check::EndEntity, rules::end_entity(&leaf))?;
@@ -117,6 +121,10 @@ pub(crate) fn examine(
         rules::validity_length(&leaf, profile),
     )?;
     if let Some(subject) = &subject {
+        verdict.note(
+            Check::SubjectComplete,
+            rules::subject_complete(subject, profile),
+        )?;
         verdict.note(
             Check::InstitutionCode,
             rules::institution_code(subject, profile),
@@ -190,14 +198,17 @@ fn read_chain(
 ) -> Result<(Certificate, Vec<Certificate>), Refusal> {
     let limits = trust.profiles().limits();
     let (first, rest) = chain.split_first().ok_or(Refusal::NoCertificate)?;
-    if chain.len() > limits.chain_certificates {
-        let (count, limit) = (chain.len(), limits.chain_certificates);
-        return Err(Refusal::ChainTooLong { count, limit });
-    }
-    let leaf = Certificate::read(first, limits.certificate_bytes)?;
+    let (count, limit) = (chain.len(), limits.chain_certificates);
+    refuse_if(count > limit, Place::EndEntity, || Refusal::ChainTooLong {
+        count,
+        limit,
+    })?;
+    let read = |der, place| Certificate::read_at(der, limits.certificate_bytes, place);
+    let leaf = read(first, Place::EndEntity)?;
     let presented = rest
         .iter()
-        .map(|der| Certificate::read(der, limits.certificate_bytes))
+        .enumerate()
+        .map(|(index, der)| read(der, Place::Authority(index + 1)))
         .collect::<Result<Vec<_>, _>>()?;
     Ok((leaf, presented))
 }
@@ -208,7 +219,7 @@ struct Walk<'t> {
     policy: String,
     revocation: Revocation,
     remarks: Vec<Remark>,
-    /// Earliest notAfter of the path.
+    /// Earliest notAfter of the path, or end of the accepted algorithms.
     not_after: Timestamp,
 }
 
@@ -221,7 +232,7 @@ fn walk<'t>(
 ) -> Result<Walk<'t>, (Check, Refusal)> {
     let pool: Vec<&Certificate> = trust.intermediates().iter().chain(presented).collect();
     let mut accept = |path: &[&Certificate]| validate_path(path, trust, usage, now);
-    path::find(leaf, &pool, trust.roots(), trust.profiles(), &mut accept)
+    path::find(leaf, &pool, trust, now, &mut accept)
         .map_err(|refusal| (check_of_path_refusal(&refusal), refusal))
 }
 
@@ -236,6 +247,7 @@ fn check_of_path_refusal(refusal: &Refusal) -> Check {
         Refusal::NameConstraints { .. } => Check::NameConstraints,
         Refusal::PolicyMissing { .. }
         | Refusal::AnyPolicy { .. }
+        | Refusal::PolicyMalformed { .. }
         | Refusal::PolicyNotAccepted { .. } => Check::Policy,
         Refusal::CrlMissing { .. }
         | Refusal::CrlExpired { .. }
@@ -255,18 +267,25 @@ fn validate_path<'t>(
 ) -> Result<Walk<'t>, Refusal> {
     let profiles = trust.profiles();
     for (depth, authority) in path.iter().enumerate().skip(1) {
-        rules::authority(authority, depth, profiles)?;
+        rules::authority(authority, depth, profiles, now)?;
         rules::validity(authority, depth, now)?;
     }
     rules::path_lengths(path)?;
     rules::name_constraints(path)?;
     let (profile, policy) = rules::policy(path, profiles, usage)?;
+    rules::authority_purposes(path, profile, usage)?;
     let revocation = path::revocation(path, trust, now)?;
     let remarks = path
         .iter()
         .enumerate()
-        .filter_map(|(depth, certificate)| rules::key_remark(certificate, depth, profiles));
-    let not_after = path.iter().map(|certificate| certificate.not_after).min();
+        .filter_map(|(depth, certificate)| {
+            rules::key_remark(certificate, depth, profiles, now)
+        });
+    let ends = path.iter().map(|certificate| certificate.not_after);
+    // A verdict does not outlive a change of the accepted algorithms either.
+    let change = profiles.algorithms().next_change(now);
+    let change = change.and_then(|at| at.checked_sub(SignedDuration::from_secs(1)).ok());
+    let not_after = ends.chain(change).min();
     Ok(Walk {
         profile,
         policy,
@@ -309,6 +328,7 @@ fn certify(
         profile: walk.profile.name().to_owned(),
         subject,
         issuer: leaf.issuer.text(),
+        number: leaf.number(),
         serial: HEXLOWER.encode(&leaf.serial),
         spki_sha256: CertificatePin::from_bytes(leaf.spki_sha256),
         fingerprint: leaf.fingerprint,

@@ -5,6 +5,7 @@
 //! PKI. Sole user of rustls's configuration and of x509-parser. It does not know which institution
 //! a certificate is registered for, nor what a role may do: that is `directory` and `access`.
 
+mod advice;
 pub mod assertion;
 mod certificate;
 mod certified;
@@ -19,6 +20,7 @@ mod identity;
 mod judge;
 mod names;
 mod path;
+mod planted;
 pub mod profile;
 mod refusal;
 mod rules;
@@ -31,7 +33,8 @@ mod trust;
 pub use certified::{Certified, Remark, Subject};
 pub use crl::CrlError;
 pub use describe::{Description, describe};
-pub use explain::{Explanation, Outcome, Step, explain, japanese};
+pub use advice::{advice, japanese, rules as rule_names};
+pub use explain::{Explanation, Outcome, Step, explain};
 pub use identity::{IdentityError, NodeIdentity};
 pub use judge::judge;
 pub use profile::{HcRole, Profile, ProfileError, Profiles, RoleKind};

@@ -110,7 +110,7 @@ impl Constraints {
 
     /// The first name of `certificate` outside these constraints.
     ///
-    /// Forms this gateway does not compare (URI, e-mail, …) are outside whenever they are
+    /// Forms this gateway does not compare (e-mail, registered id, …) are outside whenever they are
     /// constrained at all, as RFC 5280 allows.
     pub(crate) fn violated_by(&self, certificate: &Certificate) -> Option<Name> {
         let subject = Name::Directory(certificate.subject.der.clone());
@@ -146,6 +146,9 @@ fn contains(base: &Name, name: &Name) -> bool {
             dns_within(name.strip_prefix("*.").unwrap_or(name), base)
         }
         (Name::Ip(base), Name::Ip(name)) => ip_within(name, base),
+        (Name::Uri(base), Name::Uri(name)) => {
+            uri_host(name).is_some_and(|host| host_within(host, base))
+        }
         (Name::Directory(base), Name::Directory(name)) => directory_within(name, base),
         _ => false,
     }
@@ -159,6 +162,10 @@ fn touches(base: &Name, name: &Name) -> bool {
             Some(parent) => dns_within(parent, base) || dns_within(base, parent),
             None => dns_within(name, base),
         },
+        // A URI without a host that can be compared is refused, permitted or excluded.
+        (Name::Uri(base), Name::Uri(name)) => {
+            uri_host(name).is_none_or(|host| host_within(host, base))
+        }
         (Name::Ip(_), Name::Ip(_)) | (Name::Directory(_), Name::Directory(_)) => {
             contains(base, name)
         }
@@ -174,6 +181,26 @@ fn dns_within(name: &str, base: &str) -> bool {
     match base.strip_prefix('.') {
         Some(parent) => name.ends_with(&base) && name.len() > parent.len() + 1,
         None => name == base || name.ends_with(&format!(".{base}")),
+    }
+}
+
+/// The host of a URI, if it is a name and not an address.
+fn uri_host(uri: &str) -> Option<&str> {
+    let (_, rest) = uri.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = host.split_once(':').map_or(host, |(host, _)| host);
+    let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+    let name = host.contains(|c: char| c.is_ascii_alphabetic()) && host.chars().all(label);
+    name.then_some(host)
+}
+
+/// A URI's base is one host, or with a leading dot everything below it (RFC 5280 §4.2.1.10): not, as
+/// for DNS names, both.
+fn host_within(host: &str, base: &str) -> bool {
+    match base.starts_with('.') {
+        true => dns_within(host, base),
+        false => host.eq_ignore_ascii_case(base),
     }
 }
 
@@ -247,12 +274,41 @@ mod tests {
     }
 
     #[test]
-    fn a_uri_is_outside_whenever_uris_are_constrained() {
+    fn a_uri_is_compared_by_its_host_and_refused_without_one() {
+        let uri = |text: &str| Name::Uri(text.to_owned());
+        let permits = |base: &str, name: &str| {
+            let constraints = Constraints {
+                permitted: vec![uri(base)],
+                excluded: vec![],
+            };
+            constraints.allows(&uri(name))
+        };
+        let excludes = |base: &str, name: &str| {
+            let constraints = Constraints {
+                permitted: vec![],
+                excluded: vec![uri(base)],
+            };
+            !constraints.allows(&uri(name))
+        };
+        for (base, name, within) in [
+            ("gw.example.jp", "https://gw.example.jp/a", true),
+            ("gw.example.jp", "https://user@GW.example.jp:443/a?b", true),
+            ("gw.example.jp", "https://a.gw.example.jp/", false),
+            (".example.jp", "https://gw.example.jp", true),
+            (".example.jp", "https://example.jp", false),
+            (".example.jp", "https://badexample.jp", false),
+        ] {
+            assert_eq!(permits(base, name), within, "{base} {name}");
+            assert_eq!(excludes(base, name), within, "{base} {name}");
+        }
+        for hostless in ["https://10.0.0.1/", "urn:oid:1.2.3", "https:///a", "https://[::1]/"] {
+            assert!(!permits(".example.jp", hostless), "{hostless}");
+            assert!(excludes(".example.jp", hostless), "{hostless}");
+        }
         let constraints = Constraints {
-            permitted: vec![Name::Uri("example.jp".into())],
+            permitted: vec![uri("example.jp")],
             excluded: vec![],
         };
-        assert!(!constraints.allows(&Name::Uri("https://example.jp".into())));
-        assert!(constraints.allows(&dns("anything.jp")));
+        assert!(constraints.allows(&dns("anything.jp")), "another form");
     }
 }

@@ -4,10 +4,11 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::certificate::Certificate;
 use super::certified::Remark;
+use super::crl::Crl;
 use super::extensions::AuthorityKey;
 use super::names::Name;
 use super::profile::Profiles;
-use super::refusal::{Place, Refusal};
+use super::refusal::{Place, Refusal, refuse_if};
 use super::rules;
 use super::trust::TrustStore;
 
@@ -19,15 +20,17 @@ const CLOCK_SKEW: SignedDuration = SignedDuration::from_mins(5);
 pub(crate) fn find<'c, T>(
     leaf: &'c Certificate,
     pool: &[&'c Certificate],
-    roots: &'c [Certificate],
-    profiles: &Profiles,
+    trust: &'c TrustStore,
+    now: Timestamp,
     accept: &mut dyn FnMut(&[&'c Certificate]) -> Result<T, Refusal>,
 ) -> Result<T, Refusal> {
+    let profiles = trust.profiles();
     let checks = profiles.limits().signature_checks;
     let mut search = Search {
         pool,
-        roots,
+        roots: trust.roots(),
         profiles,
+        now,
         checks,
         closest: None,
     };
@@ -44,6 +47,7 @@ struct Search<'s, 'c> {
     pool: &'s [&'c Certificate],
     roots: &'c [Certificate],
     profiles: &'s Profiles,
+    now: Timestamp,
     /// Signature checks left.
     checks: usize,
     /// How close the best failure came to a path, and why it failed.
@@ -69,14 +73,16 @@ impl<'c> Search<'_, 'c> {
         let current = path.last().copied()?;
         let depth = path.len() - 1;
         let limit = self.profiles.limits().chain_certificates;
-        if path.len() >= limit {
-            let count = path.len() + 1;
-            self.failed(depth * 10 + 4, Refusal::ChainTooLong { count, limit });
+        let count = path.len() + 1;
+        if let Err(refusal) = refuse_if(count > limit, Place::at(depth), || {
+            Refusal::ChainTooLong { count, limit }
+        }) {
+            self.failed(depth * 10 + 4, refusal);
             return None;
         }
         // A CA that may not be one leads nowhere; no signature check is spent on it.
         if depth > 0
-            && let Err(refusal) = rules::authority(current, depth, self.profiles)
+            && let Err(refusal) = rules::authority(current, depth, self.profiles, self.now)
         {
             self.failed(depth * 10 + 5, refusal);
             return None;
@@ -112,41 +118,53 @@ impl<'c> Search<'_, 'c> {
                 return found;
             }
         }
-        let issuer = current.issuer.text().into();
-        self.failed(
-            depth * 10 + 1,
-            Refusal::IssuerUnknown {
-                place: Place::at(depth),
-                issuer,
-            },
-        );
-        None
+        let place = Place::at(depth);
+        match refuse_if(true, place, || Refusal::IssuerUnknown {
+            place,
+            issuer: current.issuer.text().into(),
+        }) {
+            Err(refusal) => {
+                self.failed(depth * 10 + 1, refusal);
+                None
+            }
+            Ok(()) => accept(path).ok(),
+        }
     }
 
     /// Whether `candidate`, of the right name, issued `current`; spends one signature check.
     fn signs(&mut self, candidate: &Certificate, current: &Certificate, depth: usize) -> bool {
-        let place = Place::at(depth);
-        if let Some(key) = &current.extensions.authority_key
-            && !names_issuer(key, candidate)
-        {
-            self.failed(depth * 10 + 2, Refusal::AuthorityKeyIdentifier { place });
-            return false;
+        let outcome = self.check_signed(candidate, current, Place::at(depth));
+        match outcome {
+            Ok(()) => true,
+            Err((closeness, refusal)) => {
+                self.failed(depth * 10 + closeness, refusal);
+                false
+            }
         }
-        if self.checks == 0 {
-            let limit = self.profiles.limits().signature_checks;
-            self.failed(999, Refusal::PathTooComplex { limit });
-            return false;
-        }
-        self.checks -= 1;
+    }
+
+    /// The failure, with how close it came.
+    fn check_signed(
+        &mut self,
+        candidate: &Certificate,
+        current: &Certificate,
+        place: Place,
+    ) -> Result<(), (usize, Refusal)> {
+        let key = current.extensions.authority_key.as_ref();
+        let another = key.is_some_and(|key| !names_issuer(key, candidate));
+        refuse_if(another, place, || Refusal::AuthorityKeyIdentifier { place })
+            .map_err(|refusal| (2, refusal))?;
+        let limit = self.profiles.limits().signature_checks;
+        refuse_if(self.checks == 0, place, || Refusal::PathTooComplex {
+            limit,
+        })
+        .map_err(|refusal| (999, refusal))?;
+        self.checks = self.checks.saturating_sub(1);
         let (algorithm, signed) = (&current.signature_algorithm, &current.signed);
-        if candidate
+        let made = candidate
             .key
-            .verifies(algorithm, signed, &current.signature)
-        {
-            return true;
-        }
-        self.failed(depth * 10 + 3, Refusal::Signature { place });
-        false
+            .verifies(algorithm, signed, &current.signature);
+        refuse_if(!made, place, || Refusal::Signature { place }).map_err(|refusal| (3, refusal))
     }
 }
 
@@ -205,44 +223,47 @@ fn check_one(
     now: Timestamp,
     result: &mut Revocation,
 ) -> Result<(), Refusal> {
-    let covering: Vec<_> = trust
+    let covering: Vec<&Crl> = trust
         .crls()
         .iter()
         .filter(|list| list.covers(certificate, issuer))
         .collect();
     // A stale list still tells the truth about what it revokes.
-    if let Some(revoked_at) = covering
+    let revoked = covering
         .iter()
-        .find_map(|list| list.revoked_at(&certificate.serial))
-    {
-        return Err(Refusal::Revoked { place, revoked_at });
-    }
-    if !issuer.extensions.has_key_usage("cRLSign") {
-        return Err(Refusal::CrlSign { place });
-    }
+        .find_map(|list| list.revoked_at(&certificate.serial));
+    refuse_if(revoked.is_some(), place, || Refusal::Revoked {
+        place,
+        revoked_at: revoked.unwrap_or(now),
+    })?;
+    let signs_lists = issuer.extensions.has_key_usage("cRLSign");
+    refuse_if(!signs_lists, place, || Refusal::CrlSign { place })?;
+    refuse_if(covering.is_empty(), place, || Refusal::CrlMissing {
+        place,
+        issuer: certificate.issuer.text().into(),
+    })?;
     let latest_start = now.saturating_add(CLOCK_SKEW).unwrap_or(Timestamp::MAX);
-    let started = covering
-        .iter()
-        .filter(|list| list.this_update <= latest_start);
-    let Some(list) = started.max_by_key(|list| list.next_update) else {
-        return Err(match covering.first() {
-            Some(list) => Refusal::CrlNotYetValid {
-                place,
-                this_update: list.this_update,
-            },
-            None => Refusal::CrlMissing {
-                place,
-                issuer: certificate.issuer.text().into(),
-            },
-        });
+    let started = |list: &&Crl| list.this_update <= latest_start;
+    let early = covering.iter().find(|list| !started(list));
+    if let Some(list) = early.filter(|_| !covering.iter().any(started)) {
+        refuse_if(true, place, || Refusal::CrlNotYetValid {
+            place,
+            this_update: list.this_update,
+        })?;
+    }
+    let newest = covering.iter().filter(|list| started(list));
+    let Some(list) = newest.max_by_key(|list| list.next_update) else {
+        // Only with a rule above left out.
+        return Ok(());
     };
     let next_update = list.next_update;
     let end = next_update
         .saturating_add(trust.options().crl_grace)
         .unwrap_or(Timestamp::MAX);
-    if now > end {
-        return Err(Refusal::CrlExpired { place, next_update });
-    }
+    refuse_if(now > end, place, || Refusal::CrlExpired {
+        place,
+        next_update,
+    })?;
     if now > next_update {
         result
             .remarks

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 
 use super::refusal::Usage;
@@ -116,15 +117,71 @@ pub(crate) struct RoleScheme {
     pub(crate) max_actors: usize,
 }
 
-/// Accepted algorithms and key sizes.
+/// Accepted algorithms and key sizes, and how the list narrows with time.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Algorithms {
-    pub(crate) signatures: Vec<Box<str>>,
-    pub(crate) curves: Vec<Box<str>>,
+    signatures: Vec<Box<str>>,
+    curves: Vec<Box<str>>,
+    rsa_min_bits: usize,
+    rsa_max_bits: usize,
+    rsa_advised_bits: usize,
+    #[serde(default)]
+    from: Vec<AlgorithmChange>,
+}
+
+/// What is accepted from a date on: what is not named stays as it was before.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AlgorithmChange {
+    #[serde(deserialize_with = "timestamp")]
+    date: Timestamp,
+    signatures: Option<Vec<Box<str>>>,
+    curves: Option<Vec<Box<str>>>,
+    rsa_min_bits: Option<usize>,
+    rsa_advised_bits: Option<usize>,
+}
+
+/// Accepted algorithms and key sizes at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Accepted<'a> {
+    pub(crate) signatures: &'a [Box<str>],
+    pub(crate) curves: &'a [Box<str>],
     pub(crate) rsa_min_bits: usize,
     pub(crate) rsa_max_bits: usize,
     pub(crate) rsa_advised_bits: usize,
+}
+
+impl Algorithms {
+    /// What is accepted at `now`.
+    pub(crate) fn at(&self, now: Timestamp) -> Accepted<'_> {
+        let start = Accepted {
+            signatures: &self.signatures,
+            curves: &self.curves,
+            rsa_min_bits: self.rsa_min_bits,
+            rsa_max_bits: self.rsa_max_bits,
+            rsa_advised_bits: self.rsa_advised_bits,
+        };
+        let begun = self.from.iter().filter(|change| change.date <= now);
+        begun.fold(start, |before, change| Accepted {
+            signatures: change.signatures.as_deref().unwrap_or(before.signatures),
+            curves: change.curves.as_deref().unwrap_or(before.curves),
+            rsa_min_bits: change.rsa_min_bits.unwrap_or(before.rsa_min_bits),
+            rsa_max_bits: before.rsa_max_bits,
+            rsa_advised_bits: change.rsa_advised_bits.unwrap_or(before.rsa_advised_bits),
+        })
+    }
+
+    /// When the list next narrows: a verdict holds no longer than that.
+    pub(crate) fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        let later = self.from.iter().map(|change| change.date);
+        later.filter(|date| *date > now).min()
+    }
+}
+
+fn timestamp<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Timestamp, D::Error> {
+    let text = String::deserialize(from)?;
+    text.parse().map_err(serde::de::Error::custom)
 }
 
 /// Limits against hostile input.
@@ -175,6 +232,7 @@ pub struct Profile {
     pub(crate) ca_critical: Vec<Box<str>>,
     extended_key_usage: EkuRules,
     pub(crate) hc_role: RoleRule,
+    pub(crate) subject_required: Vec<Box<str>>,
     pub(crate) institution_code: Presence,
     pub(crate) max_validity_days: i64,
 }
@@ -266,7 +324,8 @@ impl Profiles {
     /// # Errors
     /// [`ProfileError`]: syntax, unknown keys, unknown set or profile, ambiguous policy.
     pub fn parse(text: &str, set: &str) -> Result<Self, ProfileError> {
-        let file: File = toml::from_str(text)?;
+        let mut file: File = toml::from_str(text)?;
+        file.algorithms.from.sort_by_key(|change| change.date);
         let chosen = file
             .set
             .iter()

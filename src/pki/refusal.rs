@@ -5,6 +5,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use super::planted;
+
 /// What a certificate is presented for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -196,23 +198,35 @@ pub enum Refusal {
         /// What the profile wants.
         expected: Box<str>,
     },
-    /// Extended key usage absent or without the purpose needed (RFC 5280 §4.2.1.12).
-    #[error("extendedKeyUsage {found} does not allow use as {usage}")]
+    /// Extended key usage absent or without the purpose needed (RFC 5280 §4.2.1.12); of a CA, one
+    /// that names purposes but not this one.
+    #[error("extendedKeyUsage {found} of {place} does not allow use as {usage}")]
     ExtendedKeyUsage {
+        /// Which certificate.
+        place: Place,
         /// The purposes found.
         found: Box<str>,
         /// What the certificate was presented for.
         usage: Usage,
     },
-    /// A subject value with control, bidirectional or NUL characters, or too long.
-    #[error("subject attribute {attribute} holds characters that are not accepted")]
+    /// A subject value with control, bidirectional or NUL characters, too long, or of another
+    /// string type than `PrintableString` and `UTF8String`.
+    #[error("subject attribute {attribute} of {place} holds characters that are not accepted")]
     SubjectText {
+        /// Which certificate.
+        place: Place,
         /// The attribute's OID.
         attribute: Box<str>,
     },
     /// A single-valued subject attribute that appears more than once.
     #[error("subject attribute {attribute} appears more than once")]
     SubjectAmbiguous {
+        /// The attribute's name.
+        attribute: Box<str>,
+    },
+    /// A subject attribute that the profile requires is absent.
+    #[error("subject has no {attribute}")]
+    SubjectIncomplete {
         /// The attribute's name.
         attribute: Box<str>,
     },
@@ -280,6 +294,16 @@ pub enum Refusal {
     PolicyMissing {
         /// Which certificate.
         place: Place,
+    },
+    /// certificatePolicies, policyMappings or policyConstraints that RFC 5280 forbids: the same policy
+    /// twice, none at all, anyPolicy mapped, an empty constraint, a qualifier nobody knows in a
+    /// critical extension.
+    #[error("the policies of {place} are malformed: {what}")]
+    PolicyMalformed {
+        /// Which certificate.
+        place: Place,
+        /// What is wrong.
+        what: &'static str,
     },
     /// Only anyPolicy, which is not accepted.
     #[error("{place} asserts anyPolicy only, which is not accepted")]
@@ -396,6 +420,7 @@ impl Refusal {
             Self::ExtendedKeyUsage { .. } => "extended-key-usage",
             Self::SubjectText { .. } => "subject-text",
             Self::SubjectAmbiguous { .. } => "subject-ambiguous",
+            Self::SubjectIncomplete { .. } => "subject-incomplete",
             Self::InstitutionCodeMissing => "institution-code-missing",
             Self::IssuerUnknown { .. } => "issuer-unknown",
             Self::AuthorityKeyIdentifier { .. } => "authority-key-identifier",
@@ -406,6 +431,7 @@ impl Refusal {
             Self::PathLength { .. } => "path-length",
             Self::NameConstraints { .. } => "name-constraints",
             Self::PolicyMissing { .. } => "policy-missing",
+            Self::PolicyMalformed { .. } => "policy-malformed",
             Self::AnyPolicy { .. } => "any-policy",
             Self::PolicyNotAccepted { .. } => "policy-not-accepted",
             Self::HcRoleMissing => "hc-role-missing",
@@ -422,4 +448,24 @@ impl Refusal {
             Self::Pin { .. } => "pin",
         }
     }
+}
+
+/// Refuses with `refusal` if a rule is `broken` at `place`. Every rule refuses through here, so that
+/// a planted defect can take out exactly one (`docs/status.md`, mutation run).
+///
+/// # Errors
+/// The refusal.
+pub(crate) fn refuse_if(
+    broken: bool,
+    place: Place,
+    refusal: impl FnOnce() -> Refusal,
+) -> Result<(), Refusal> {
+    if !broken {
+        return Ok(());
+    }
+    let refusal = refusal();
+    if planted::is_left_out(refusal.rule(), place) {
+        return Ok(());
+    }
+    Err(refusal)
 }

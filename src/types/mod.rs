@@ -7,6 +7,7 @@ mod code;
 mod date;
 mod endpoint;
 mod id;
+mod issuer;
 mod linkage;
 mod pin;
 mod purpose;
@@ -22,6 +23,7 @@ pub use id::{
     AssigningAuthority, DocumentUniqueId, EntryUuid, HomeCommunityId, InstitutionCode, InvalidId,
     LocalPatientId, Oid, PatientIdentifier, RepositoryUniqueId,
 };
+pub use issuer::{CertificateNumber, InvalidNumber, IssuerName};
 pub use linkage::{InvalidLinkageId, LinkageId};
 pub use pin::{CertificatePin, InvalidPin};
 pub use purpose::{PersonRole, PurposeOfUse, Relation, UnknownCode};

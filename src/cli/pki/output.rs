@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::pki::{Certified, Description, Explanation, HcRole, Outcome, Refusal, Usage, japanese};
+use crate::pki::{Certified, Description, Explanation, HcRole, Outcome, Refusal, Usage, advice, japanese};
 
 pub(super) fn description_lines(said: &Description) -> Vec<String> {
     let roles = said.roles.iter().map(|(name, japanese)| match japanese {
@@ -73,6 +73,9 @@ pub(super) fn explanation_lines(explanation: &Explanation) -> Vec<String> {
         if let Outcome::Violated(refusal) = &step.outcome {
             lines.push(format!("{:26} -> {refusal} [{}]", "", refusal.rule()));
             lines.push(format!("{:26} -> {}", "", japanese(refusal)));
+            let (english, japanese) = advice(refusal);
+            lines.push(format!("{:26} => {english}", ""));
+            lines.push(format!("{:26} => {japanese}", ""));
         }
     }
     lines.push(String::new());
@@ -81,6 +84,9 @@ pub(super) fn explanation_lines(explanation: &Explanation) -> Vec<String> {
         Err(refusal) => {
             lines.push(format!("REFUSED: {refusal}"));
             lines.push(format!("拒否: {}", japanese(refusal)));
+            let (english, japanese) = advice(refusal);
+            lines.push(format!("what to do: {english}"));
+            lines.push(format!("対処: {japanese}"));
         }
     }
     lines
@@ -130,6 +136,9 @@ pub(super) fn explanation_json(explanation: &Explanation, usage: Usage, now: Tim
                 "check": step.name, "outcome": outcome,
                 "english": step.english, "japanese": step.japanese,
                 "rule": refusal.map(Refusal::rule), "reason": refusal.map(ToString::to_string),
+                "reason_japanese": refusal.map(japanese),
+                "advice": refusal.map(|refusal| advice(refusal).0),
+                "advice_japanese": refusal.map(|refusal| advice(refusal).1),
             })
         })
         .collect();
@@ -139,6 +148,8 @@ pub(super) fn explanation_json(explanation: &Explanation, usage: Usage, now: Tim
         "accepted": certified.is_some(), "usage": usage.name(), "at": now.to_string(),
         "rule": refusal.map(Refusal::rule), "reason": refusal.map(ToString::to_string),
         "reason_japanese": refusal.map(japanese),
+        "advice": refusal.map(|refusal| advice(refusal).0),
+        "advice_japanese": refusal.map(|refusal| advice(refusal).1),
         "profile": certified.map(|c| &c.profile), "policy": certified.map(|c| &c.policy),
         "subject": certified.map(|c| &c.subject.text),
         "pin": certified.map(|c| c.spki_sha256.to_string()),

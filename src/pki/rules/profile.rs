@@ -3,8 +3,9 @@
 use crate::pki::certificate::Certificate;
 use crate::pki::certified::Subject;
 use crate::pki::hc_role;
-use crate::pki::profile::{HcRole, Lenience, Presence, Profile, Profiles};
-use crate::pki::{Refusal, Usage};
+use crate::pki::profile::{EkuRule, HcRole, Lenience, Presence, Profile, Profiles};
+use crate::pki::refusal::refuse_if;
+use crate::pki::{Place, Refusal, Usage};
 
 /// keyUsage holds every bit the profile requires and none it does not allow.
 pub(crate) fn key_usage(certificate: &Certificate, profile: &Profile) -> Result<(), Refusal> {
@@ -16,16 +17,15 @@ pub(crate) fn key_usage(certificate: &Certificate, profile: &Profile) -> Result<
     let allowed = found
         .iter()
         .all(|bit| profile.key_usage_allowed.iter().any(|ok| **ok == **bit));
-    if required && allowed {
-        return Ok(());
-    }
-    Err(Refusal::KeyUsage {
-        found: if found.is_empty() {
-            "(absent)".into()
-        } else {
-            found.join("+").into()
-        },
-        expected: profile.key_usage_required.join("+").into(),
+    refuse_if(!required || !allowed, Place::EndEntity, || {
+        Refusal::KeyUsage {
+            found: if found.is_empty() {
+                "(absent)".into()
+            } else {
+                found.join("+").into()
+            },
+            expected: profile.key_usage_required.join("+").into(),
+        }
     })
 }
 
@@ -38,26 +38,27 @@ pub(crate) fn extended_key_usage(
     let Some(rule) = profile.extended_key_usage(usage) else {
         return Ok(());
     };
-    let refused = |found: &str| Refusal::ExtendedKeyUsage {
-        found: found.into(),
-        usage,
+    let place = Place::EndEntity;
+    let (fits, names) = match &certificate.extensions.extended_key_usage {
+        None => (rule.absent == Lenience::Accept, vec!["(absent)"]),
+        Some(found) => (is_for(&purposes(found), rule), purposes(found)),
     };
-    match &certificate.extensions.extended_key_usage {
-        None if rule.absent == Lenience::Accept => Ok(()),
-        None => Err(refused("(absent)")),
-        Some(found) => {
-            let names: Vec<&str> = found.iter().map(|purpose| purpose_name(purpose)).collect();
-            if rule
-                .any_of
-                .iter()
-                .any(|purpose| names.contains(&&**purpose))
-            {
-                Ok(())
-            } else {
-                Err(refused(&names.join("+")))
-            }
-        }
-    }
+    refuse_if(!fits, place, || Refusal::ExtendedKeyUsage {
+        place,
+        found: names.join("+").into(),
+        usage,
+    })
+}
+
+/// The usual names of `found`.
+pub(super) fn purposes(found: &[String]) -> Vec<&str> {
+    found.iter().map(|purpose| purpose_name(purpose)).collect()
+}
+
+pub(super) fn is_for(names: &[&str], rule: &EkuRule) -> bool {
+    rule.any_of
+        .iter()
+        .any(|purpose| names.contains(&&**purpose))
 }
 
 /// The usual name of an extended key usage, or its OID.
@@ -77,21 +78,30 @@ pub(crate) fn roles(
     profile: &Profile,
     profiles: &Profiles,
 ) -> Result<Vec<HcRole>, Refusal> {
+    let place = Place::EndEntity;
     let names = match &certificate.extensions.directory_attributes {
-        Some(value) => hc_role::decode(value, profiles.role_scheme())?,
+        Some(value) => match hc_role::decode(value, profiles.role_scheme()) {
+            Ok(names) => names,
+            Err(malformed) => {
+                refuse_if(true, place, || malformed)?;
+                return Ok(Vec::new());
+            }
+        },
         None => Vec::new(),
     };
-    if names.is_empty() && profile.hc_role.absent == Lenience::Refuse {
-        return Err(Refusal::HcRoleMissing);
-    }
+    let missing = names.is_empty() && profile.hc_role.absent == Lenience::Refuse;
+    refuse_if(missing, place, || Refusal::HcRoleMissing)?;
     let mut roles = Vec::new();
     for name in names {
-        match profiles.role(&name) {
-            Some(role) if profile.hc_role.kinds.contains(&role.kind()) => roles.push(role),
-            Some(_) => return Err(Refusal::HcRoleKind { role: name.into() }),
-            None if profile.hc_role.unknown == Lenience::Accept => {}
-            None => return Err(Refusal::HcRoleUnknown { role: name.into() }),
-        }
+        let known = profiles.role(&name);
+        let unknown = known.is_none() && profile.hc_role.unknown == Lenience::Refuse;
+        refuse_if(unknown, place, || Refusal::HcRoleUnknown {
+            role: name.as_str().into(),
+        })?;
+        let Some(role) = known else { continue };
+        let fits = profile.hc_role.kinds.contains(&role.kind());
+        refuse_if(!fits, place, || Refusal::HcRoleKind { role: name.into() })?;
+        roles.push(role);
     }
     Ok(roles)
 }
@@ -100,16 +110,34 @@ pub(crate) fn roles(
 pub(crate) fn validity_length(certificate: &Certificate, profile: &Profile) -> Result<(), Refusal> {
     let seconds = certificate.not_after.as_second() - certificate.not_before.as_second();
     let (days, limit) = (seconds / 86_400, profile.max_validity_days);
-    if seconds < 0 || days > limit {
-        return Err(Refusal::ValidityTooLong { days, limit });
-    }
-    Ok(())
+    refuse_if(seconds < 0 || days > limit, Place::EndEntity, || {
+        Refusal::ValidityTooLong { days, limit }
+    })
+}
+
+/// The subject attributes that the profile requires.
+pub(crate) fn subject_complete(subject: &Subject, profile: &Profile) -> Result<(), Refusal> {
+    let missing = profile.subject_required.iter().find(|name| {
+        let value = match &***name {
+            "commonName" => &subject.common_name,
+            "organizationName" => &subject.organisation,
+            "serialNumber" => &subject.serial_number,
+            _ => &None,
+        };
+        value.as_deref().is_none_or(str::is_empty)
+    });
+    refuse_if(missing.is_some(), Place::EndEntity, || {
+        Refusal::SubjectIncomplete {
+            attribute: missing.cloned().unwrap_or_default(),
+        }
+    })
 }
 
 /// The institution code, where the profile requires one.
 pub(crate) fn institution_code(subject: &Subject, profile: &Profile) -> Result<(), Refusal> {
-    match (profile.institution_code, &subject.institution_code) {
-        (Presence::Required, None) => Err(Refusal::InstitutionCodeMissing),
-        _ => Ok(()),
-    }
+    let required = profile.institution_code == Presence::Required;
+    let missing = required && subject.institution_code.is_none();
+    refuse_if(missing, Place::EndEntity, || {
+        Refusal::InstitutionCodeMissing
+    })
 }

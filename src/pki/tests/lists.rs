@@ -122,19 +122,19 @@ fn lists_that_must_not_be_loaded() {
     let delta = Extension::new("2.5.29.27", true, vec![2, 1, 1]);
     assert_eq!(
         with(delta).unwrap_err(),
-        CrlError::Unsupported("delta".into())
+        CrlError::Delta
     );
     let indirect = with(scope(vec![flag(4)])).unwrap_err();
-    assert_eq!(indirect, CrlError::Unsupported("indirect".into()));
+    assert_eq!(indirect, CrlError::Indirect);
     let attributes = with(scope(vec![flag(5)])).unwrap_err();
-    assert_eq!(attributes, CrlError::Unsupported("partial".into()));
+    assert_eq!(attributes, CrlError::Partial);
     let reasons = der::element(tag::primitive(3), &[6, 0x40]);
     assert_eq!(
         with(scope(vec![reasons])).unwrap_err(),
-        CrlError::Unsupported("partial".into())
+        CrlError::Partial
     );
     let unknown = with(Extension::new("1.2.392.1", true, vec![5, 0])).unwrap_err();
-    assert!(matches!(unknown, CrlError::Unsupported(_)));
+    assert!(matches!(unknown, CrlError::UnknownCritical { .. }));
     assert!(with(Extension::new("1.2.392.1", false, vec![5, 0])).is_ok());
     let mut weak = list();
     weak.algorithm = Some(der::sequence([der::oid("1.2.840.10045.4.1")]));

@@ -1,6 +1,7 @@
 //! Reading certificates and revocation lists, PEM or DER.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use rustls_pki_types::pem::PemObject;
@@ -8,11 +9,28 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 
 use super::TrustError;
 
-fn read_file(path: &Path) -> Result<Vec<u8>, TrustError> {
-    fs::read(path).map_err(|source| TrustError::Io {
+/// The largest file of certificates read: a thousand of them.
+const LARGEST_CERTIFICATES: usize = 4 << 20;
+
+/// Reads a file of at most `limit` octets; a larger one is not read into memory.
+fn read_file(path: &Path, limit: usize) -> Result<Vec<u8>, TrustError> {
+    let io = |source| TrustError::Io {
         path: path.to_owned(),
         source,
-    })
+    };
+    let file = File::open(path).map_err(io)?;
+    let mut bytes = Vec::new();
+    let most = u64::try_from(limit).unwrap_or(u64::MAX);
+    file.take(most.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .map_err(io)?;
+    if bytes.len() > limit {
+        return Err(TrustError::TooLarge {
+            path: path.to_owned(),
+            limit,
+        });
+    }
+    Ok(bytes)
 }
 
 fn is_pem(bytes: &[u8]) -> bool {
@@ -25,9 +43,9 @@ fn is_pem(bytes: &[u8]) -> bool {
 /// The certificates of one PEM (one or more) or DER (one) file.
 ///
 /// # Errors
-/// [`TrustError::Io`], [`TrustError::Pem`], [`TrustError::Empty`].
+/// [`TrustError::Io`], [`TrustError::TooLarge`], [`TrustError::Pem`], [`TrustError::Empty`].
 pub fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
-    let bytes = read_file(path)?;
+    let bytes = read_file(path, LARGEST_CERTIFICATES)?;
     let found = if is_pem(&bytes) {
         CertificateDer::pem_slice_iter(&bytes)
             .collect::<Result<Vec<_>, _>>()
@@ -56,9 +74,11 @@ fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TrustError {
 type ListFile = (PathBuf, CertificateRevocationListDer<'static>);
 
 /// The revocation lists of one file, or of every file in a folder whose name has no leading dot.
-pub(super) fn read_lists(path: &Path) -> Result<Vec<ListFile>, TrustError> {
+/// A file may be twice `limit`: PEM is a third larger than what it holds.
+pub(super) fn read_lists(path: &Path, limit: usize) -> Result<Vec<ListFile>, TrustError> {
+    let limit = limit.saturating_mul(2);
     if !path.is_dir() {
-        return read_list_file(path);
+        return read_list_file(path, limit);
     }
     let io = |source| TrustError::Io {
         path: path.to_owned(),
@@ -76,14 +96,14 @@ pub(super) fn read_lists(path: &Path) -> Result<Vec<ListFile>, TrustError> {
     files.sort();
     let mut lists = Vec::new();
     for file in files {
-        lists.extend(read_list_file(&file)?);
+        lists.extend(read_list_file(&file, limit)?);
     }
     Ok(lists)
 }
 
 /// The revocation lists of one PEM (one or more) or DER (one) file.
-fn read_list_file(path: &Path) -> Result<Vec<ListFile>, TrustError> {
-    let bytes = read_file(path)?;
+fn read_list_file(path: &Path, limit: usize) -> Result<Vec<ListFile>, TrustError> {
+    let bytes = read_file(path, limit)?;
     let lists = if is_pem(&bytes) {
         CertificateRevocationListDer::pem_slice_iter(&bytes)
             .collect::<Result<Vec<_>, _>>()

@@ -15,7 +15,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use self::files::read_lists;
 use super::Refusal;
 use super::certificate::Certificate;
-use super::crl::{Crl, CrlError};
+use super::crl::{Crl, CrlError, refuse_list_if};
 use super::profile::Profiles;
 use super::rules;
 
@@ -40,6 +40,14 @@ pub enum TrustError {
         path: PathBuf,
         /// Why.
         source: std::io::Error,
+    },
+    /// A file larger than any that is used.
+    #[error("{path:?} is larger than {limit} octets")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        limit: usize,
     },
     /// A file holds nothing of the kind expected.
     #[error("no {expected} in {path:?}")]
@@ -142,8 +150,9 @@ impl TrustStore {
         }
         let store = Self::from_der(&root_certificates, &ca_certificates, &[], profiles, options)?;
         let mut lists: Vec<Crl> = Vec::new();
+        let limit = store.profiles().limits().crl_bytes;
         for path in crls {
-            for (file, list) in read_lists(path)? {
+            for (file, list) in read_lists(path, limit)? {
                 let origin = file.display().to_string();
                 let list = store
                     .read_crl(&list)
@@ -204,35 +213,23 @@ impl TrustStore {
         let mut lists = self.0.crls.clone();
         for der in new {
             let list = self.read_crl(der)?;
-            if let Some(known) = lists.iter().find(|known| known.same_scope(&list))
-                && list.is_older_than(known)
-            {
-                return Err(CrlError::NumberWentBack {
-                    issuer: list.issuer.text().into(),
-                    found: list.number_text().into(),
-                    known: known.number_text().into(),
-                });
-            }
+            let known = lists.iter().find(|known| known.same_scope(&list));
+            refuse_older(&list, known)?;
             keep_newest(&mut lists, list);
         }
         Ok(self.with_lists(lists))
     }
 
     /// Checks that no list of this store is older than the one `previous` holds for the same
-    /// certificates, and none of `previous` is missing; for a reload from files.
+    /// certificates; for a reload from files. A list that is missing altogether is no rollback:
+    /// its issuer's certificates are refused then.
     ///
     /// # Errors
     /// [`CrlError::NumberWentBack`].
     pub fn check_not_older_than(&self, previous: &Self) -> Result<(), CrlError> {
         for known in &previous.0.crls {
             let newer = self.0.crls.iter().find(|list| list.same_scope(known));
-            if newer.is_some_and(|list| list.is_older_than(known)) {
-                return Err(CrlError::NumberWentBack {
-                    issuer: known.issuer.text().into(),
-                    found: newer.map(Crl::number_text).unwrap_or_default().into(),
-                    known: known.number_text().into(),
-                });
-            }
+            newer.map_or(Ok(()), |newer| refuse_older(newer, Some(known)))?;
         }
         Ok(())
     }
@@ -250,8 +247,7 @@ impl TrustStore {
 
     fn read_crl(&self, der: &[u8]) -> Result<Crl, CrlError> {
         let authorities = self.0.roots.iter().chain(&self.0.intermediates);
-        let profiles = &self.0.profiles;
-        Crl::load(der, authorities, profiles.algorithms(), profiles.limits())
+        Crl::load(der, authorities, &self.0.profiles)
     }
 
     /// The number of this state of trust, never given twice in one process: a verdict under one
@@ -312,6 +308,16 @@ fn crl_error(origin: &str, error: CrlError) -> TrustError {
     }
 }
 
+/// A CRL number never goes back (RFC 5280 §5.2.3).
+fn refuse_older(list: &Crl, known: Option<&Crl>) -> Result<(), CrlError> {
+    let older = known.filter(|known| list.is_older_than(known));
+    refuse_list_if(older.is_some(), || CrlError::NumberWentBack {
+        issuer: list.issuer.text().into(),
+        found: list.number_text().into(),
+        known: older.map(Crl::number_text).unwrap_or_default().into(),
+    })
+}
+
 fn keep_newest(lists: &mut Vec<Crl>, list: Crl) {
     match lists.iter_mut().find(|known| known.same_scope(&list)) {
         Some(known) if list.is_older_than(known) => {}
@@ -329,7 +335,8 @@ fn read_authority(
         subject: "(unreadable)".into(),
         refusal,
     })?;
-    match rules::authority(&certificate, 1, profiles) {
+    // By the list that starts the profile: what narrows with time is judged with each path.
+    match rules::authority(&certificate, 1, profiles, Timestamp::MIN) {
         Ok(()) => Ok(certificate),
         Err(refusal) => Err(TrustError::Authority {
             subject: certificate.subject.text().into(),
