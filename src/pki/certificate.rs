@@ -180,8 +180,9 @@ impl Certificate {
             der::algorithms_agree(der).map_err(|_| malformed("not an X.509 certificate"))?;
         let (rest, parsed) =
             X509Certificate::from_der(der).map_err(|_| malformed("not an X.509 certificate"))?;
-        let more = !rest.is_empty() || parsed.signature_value.unused_bits != 0;
-        refuse_if(more, place, || malformed("octets after the certificate"))?;
+        if !rest.is_empty() || parsed.signature_value.unused_bits != 0 {
+            return Err(malformed("octets after the certificate"));
+        }
         let tbs = &parsed.tbs_certificate;
         let spki = tbs.subject_pki.raw;
         Ok(Self {

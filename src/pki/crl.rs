@@ -7,12 +7,12 @@ use std::collections::HashMap;
 
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
-use x509_parser::extensions::{DistributionPointName, IssuingDistributionPoint, ParsedExtension};
+use x509_parser::extensions::ParsedExtension;
 use x509_parser::prelude::FromDer;
 use x509_parser::revocation_list::{CertificateRevocationList, RevokedCertificate};
 
 use super::certificate::{Certificate, DistinguishedName, timestamp};
-use super::der;
+use super::der::{self, Element, tag};
 use super::names::Name;
 use super::planted;
 use super::profile::Profiles;
@@ -278,7 +278,7 @@ fn read_extensions(list: &CertificateRevocationList<'_>) -> Result<(Scope, Vec<u
         }
         match extension.parsed_extension() {
             ParsedExtension::ParseError { .. } => return Err(bad()),
-            ParsedExtension::IssuingDistributionPoint(point) => scope = read_scope(point)?,
+            ParsedExtension::IssuingDistributionPoint(_) => scope = read_scope(extension.value)?,
             ParsedExtension::CRLNumber(value) => number = Some(value.to_bytes_be()),
             ParsedExtension::AuthorityKeyIdentifier(_)
             | ParsedExtension::IssuerAlternativeName(_)
@@ -294,28 +294,53 @@ fn read_extensions(list: &CertificateRevocationList<'_>) -> Result<(Scope, Vec<u
     Ok((scope, trimmed(&number.unwrap_or_default()).to_vec()))
 }
 
-fn read_scope(point: &IssuingDistributionPoint<'_>) -> Result<Scope, CrlError> {
-    refuse_list_if(point.indirect_crl, || CrlError::Indirect)?;
-    let some = point.only_some_reasons.is_some() || point.only_contains_attribute_certs;
-    refuse_list_if(some, || CrlError::Partial)?;
-    let nothing = point.only_contains_user_certs && point.only_contains_ca_certs;
-    refuse_list_if(nothing, || malformed("a list of nothing"))?;
-    let points = match &point.distribution_point {
-        None => Vec::new(),
-        Some(DistributionPointName::FullName(names)) => names.iter().map(Name::read).collect(),
-        Some(DistributionPointName::NameRelativeToCRLIssuer(_)) => {
-            refuse_list_if(true, || CrlError::RelativePoint)?;
-            Vec::new()
+/// issuingDistributionPoint (RFC 5280 §5.2.5), read here because the parser passes over parts that it
+/// does not know: in a critical extension none may be.
+fn read_scope(value: &[u8]) -> Result<Scope, CrlError> {
+    let bad = |_| malformed("issuingDistributionPoint");
+    let parts = der::whole(value)
+        .and_then(|list| list.expect(tag::SEQUENCE)?.children())
+        .map_err(bad)?;
+    let mut scope = Scope::default();
+    let mut before = None;
+    for part in parts {
+        let number = part.tag & 0x1f;
+        let ordered = before.is_none_or(|before| before < number);
+        refuse_list_if(!ordered, || malformed("issuingDistributionPoint"))?;
+        before = Some(number);
+        match part.tag {
+            0xa0 => scope.points = read_point(part)?,
+            0x81 => scope.users_only = read_flag(part)?,
+            0x82 => scope.authorities_only = read_flag(part)?,
+            0x83 => refuse_list_if(true, || CrlError::Partial)?,
+            0x84 => refuse_list_if(read_flag(part)?, || CrlError::Indirect)?,
+            0x85 => refuse_list_if(read_flag(part)?, || CrlError::Partial)?,
+            _ => return Err(malformed("issuingDistributionPoint")),
         }
-    };
-    if point.distribution_point.is_some() {
-        refuse_list_if(points.is_empty(), || malformed("empty distribution point"))?;
     }
-    Ok(Scope {
-        users_only: point.only_contains_user_certs,
-        authorities_only: point.only_contains_ca_certs,
-        points,
-    })
+    let nothing = scope.users_only && scope.authorities_only;
+    refuse_list_if(nothing, || malformed("a list of nothing"))?;
+    Ok(scope)
+}
+
+fn read_flag(part: Element<'_>) -> Result<bool, CrlError> {
+    match part.content {
+        [0xff] => Ok(true),
+        [0] => Ok(false),
+        _ => Err(malformed("issuingDistributionPoint")),
+    }
+}
+
+/// The full names of a distribution point.
+fn read_point(part: Element<'_>) -> Result<Vec<Name>, CrlError> {
+    let bad = |_| malformed("issuingDistributionPoint");
+    let name = part.only_child().map_err(bad)?;
+    refuse_list_if(name.tag == tag::constructed(1), || CrlError::RelativePoint)?;
+    let names = name.children().map_err(bad)?;
+    let names: Result<Vec<Name>, _> = names.into_iter().map(Name::from_element).collect();
+    let names = names.map_err(bad)?;
+    refuse_list_if(names.is_empty(), || malformed("empty distribution point"))?;
+    Ok(names)
 }
 
 fn read_entry(entry: &RevokedCertificate<'_>) -> Result<(Box<[u8]>, Timestamp), CrlError> {

@@ -278,9 +278,7 @@ fn validate_path<'t>(
     let remarks = path
         .iter()
         .enumerate()
-        .filter_map(|(depth, certificate)| {
-            rules::key_remark(certificate, depth, profiles, now)
-        });
+        .filter_map(|(depth, certificate)| rules::key_remark(certificate, depth, profiles, now));
     let ends = path.iter().map(|certificate| certificate.not_after);
     // A verdict does not outlive a change of the accepted algorithms either.
     let change = profiles.algorithms().next_change(now);

@@ -30,10 +30,10 @@ mod tests;
 pub mod tls;
 mod trust;
 
+pub use advice::{advice, japanese, rules as rule_names};
 pub use certified::{Certified, Remark, Subject};
 pub use crl::CrlError;
 pub use describe::{Description, describe};
-pub use advice::{advice, japanese, rules as rule_names};
 pub use explain::{Explanation, Outcome, Step, explain};
 pub use identity::{IdentityError, NodeIdentity};
 pub use judge::judge;

@@ -38,7 +38,7 @@ impl Name {
     }
 
     /// The name in a `GeneralName` element.
-    fn from_element(element: Element<'_>) -> Result<Self, NotDer> {
+    pub(crate) fn from_element(element: Element<'_>) -> Result<Self, NotDer> {
         let text = || {
             let ascii = element.content.is_ascii();
             let text = std::str::from_utf8(element.content).map_err(|_| NotDer)?;
@@ -188,7 +188,9 @@ fn dns_within(name: &str, base: &str) -> bool {
 fn uri_host(uri: &str) -> Option<&str> {
     let (_, rest) = uri.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let host = authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host);
     let host = host.split_once(':').map_or(host, |(host, _)| host);
     let label = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let name = host.contains(|c: char| c.is_ascii_alphabetic()) && host.chars().all(label);
@@ -301,7 +303,12 @@ mod tests {
             assert_eq!(permits(base, name), within, "{base} {name}");
             assert_eq!(excludes(base, name), within, "{base} {name}");
         }
-        for hostless in ["https://10.0.0.1/", "urn:oid:1.2.3", "https:///a", "https://[::1]/"] {
+        for hostless in [
+            "https://10.0.0.1/",
+            "urn:oid:1.2.3",
+            "https:///a",
+            "https://[::1]/",
+        ] {
             assert!(!permits(".example.jp", hostless), "{hostless}");
             assert!(excludes(".example.jp", hostless), "{hostless}");
         }

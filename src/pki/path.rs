@@ -74,17 +74,11 @@ impl<'c> Search<'_, 'c> {
         let depth = path.len() - 1;
         let limit = self.profiles.limits().chain_certificates;
         let count = path.len() + 1;
-        if let Err(refusal) = refuse_if(count > limit, Place::at(depth), || {
-            Refusal::ChainTooLong { count, limit }
+        if let Err(refusal) = refuse_if(count > limit, Place::at(depth), || Refusal::ChainTooLong {
+            count,
+            limit,
         }) {
             self.failed(depth * 10 + 4, refusal);
-            return None;
-        }
-        // A CA that may not be one leads nowhere; no signature check is spent on it.
-        if depth > 0
-            && let Err(refusal) = rules::authority(current, depth, self.profiles, self.now)
-        {
-            self.failed(depth * 10 + 5, refusal);
             return None;
         }
         let roots = self.roots.iter().map(|root| (root, true));
@@ -100,6 +94,14 @@ impl<'c> Search<'_, 'c> {
                     .iter()
                     .any(|known| known.fingerprint == candidate.fingerprint)
             {
+                continue;
+            }
+            // A CA that may not be one leads nowhere; no signature check is spent on it.
+            if !is_root
+                && let Err(refusal) =
+                    rules::authority(candidate, depth + 1, self.profiles, self.now)
+            {
+                self.failed(depth * 10 + 15, refusal);
                 continue;
             }
             if !self.signs(candidate, current, depth) {
@@ -155,8 +157,8 @@ impl<'c> Search<'_, 'c> {
         refuse_if(another, place, || Refusal::AuthorityKeyIdentifier { place })
             .map_err(|refusal| (2, refusal))?;
         let limit = self.profiles.limits().signature_checks;
-        refuse_if(self.checks == 0, place, || Refusal::PathTooComplex {
-            limit,
+        refuse_if(self.checks == 0, Place::Authority(1), || {
+            Refusal::PathTooComplex { limit }
         })
         .map_err(|refusal| (999, refusal))?;
         self.checks = self.checks.saturating_sub(1);

@@ -67,7 +67,10 @@ mod active {
     }
 
     #[cfg(feature = "planted-defects")]
-    #[expect(clippy::disallowed_methods, reason = "a defect is no setting of a node")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "a defect is no setting of a node"
+    )]
     fn from_environment() -> Option<&'static str> {
         static DEFECT: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
         DEFECT

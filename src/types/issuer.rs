@@ -135,7 +135,9 @@ fn unescape(text: &str) -> Result<String, InvalidNumber> {
             bytes.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes());
             continue;
         }
-        let hex = rest.get(..2).and_then(|two| u8::from_str_radix(two, 16).ok());
+        let hex = rest
+            .get(..2)
+            .and_then(|two| u8::from_str_radix(two, 16).ok());
         let next = rest.chars().next().ok_or(InvalidNumber::Issuer)?;
         match hex {
             Some(byte) => {
@@ -230,15 +232,33 @@ mod tests {
             assert_eq!(IssuerName::parse(text).unwrap(), certificate, "{text}");
         }
         let printed = certificate.to_string();
-        assert_eq!(IssuerName::parse(&printed).unwrap(), certificate, "{printed}");
+        assert_eq!(
+            IssuerName::parse(&printed).unwrap(),
+            certificate,
+            "{printed}"
+        );
         let other_order = IssuerName::parse("C=JP,O=A").unwrap();
         assert_ne!(other_order, IssuerName::parse("O=A,C=JP").unwrap());
     }
 
     #[test]
     fn what_is_no_name_or_number_is_refused() {
-        for text in ["", "CN", "CN=", "=a", "CN=a,", r"CN=a\", r"CN=a\q", "XX=a", "CN=a,,O=b"] {
-            assert_eq!(IssuerName::parse(text), Err(InvalidNumber::Issuer), "{text}");
+        for text in [
+            "",
+            "CN",
+            "CN=",
+            "=a",
+            "CN=a,",
+            r"CN=a\",
+            r"CN=a\q",
+            "XX=a",
+            "CN=a,,O=b",
+        ] {
+            assert_eq!(
+                IssuerName::parse(text),
+                Err(InvalidNumber::Issuer),
+                "{text}"
+            );
         }
         for serial in ["", "xyz", "0x12", &"ab".repeat(22)] {
             let number = CertificateNumber::parse("CN=a", serial);

@@ -3,7 +3,9 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::pki::{Certified, Description, Explanation, HcRole, Outcome, Refusal, Usage, advice, japanese};
+use crate::pki::{
+    Certified, Description, Explanation, HcRole, Outcome, Refusal, Usage, advice, japanese,
+};
 
 pub(super) fn description_lines(said: &Description) -> Vec<String> {
     let roles = said.roles.iter().map(|(name, japanese)| match japanese {

@@ -391,6 +391,8 @@ pub(super) fn root_crl(
             extension::authorities_only(&arl_point(profile)),
         ],
         algorithm: None,
+        unversioned: false,
+        outer_algorithm: None,
     })
 }
 
@@ -419,5 +421,7 @@ pub(super) fn issuing_crl(
             extension::crl_number(state.crl_number),
         ],
         algorithm: None,
+        unversioned: false,
+        outer_algorithm: None,
     })
 }

@@ -4,6 +4,7 @@
 //! What it issues is data (`certs-dev/profile.toml`). It uses the *test* policy OIDs, which no
 //! production profile accepts.
 
+pub mod corpus;
 mod files;
 mod issue;
 mod profile;
@@ -259,7 +260,6 @@ impl DevPki {
     }
 
     /// An issuing CA's certificate under the root for `key`, before its signature.
-    #[cfg(test)]
     pub(crate) fn authority_template(
         &self,
         key: &DevKey,

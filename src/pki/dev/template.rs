@@ -233,6 +233,10 @@ pub(crate) struct ListTemplate {
     pub(crate) extensions: Vec<Extension>,
     /// `AlgorithmIdentifier`, if another than the key's; for the refusal corpus.
     pub(crate) algorithm: Option<Vec<u8>>,
+    /// Without its version, as if of version 1; for the refusal corpus.
+    pub(crate) unversioned: bool,
+    /// `AlgorithmIdentifier` outside, if another than inside; likewise.
+    pub(crate) outer_algorithm: Option<Vec<u8>>,
 }
 
 impl ListTemplate {
@@ -242,12 +246,13 @@ impl ListTemplate {
             .algorithm
             .clone()
             .unwrap_or_else(|| key.signature_algorithm());
-        let mut parts = vec![
-            der::element(tag::INTEGER, &[1]),
-            algorithm.clone(),
-            self.issuer.clone(),
-            time(self.this_update),
-        ];
+        let mut parts = Vec::new();
+        if !self.unversioned {
+            parts.push(der::element(tag::INTEGER, &[1]));
+        }
+        parts.push(algorithm.clone());
+        parts.push(self.issuer.clone());
+        parts.push(time(self.this_update));
         parts.extend(self.next_update.map(time));
         if !self.entries.is_empty() {
             let entries = self.entries.iter().map(|entry| {
@@ -269,7 +274,8 @@ impl ListTemplate {
         }
         let tbs = der::sequence(parts);
         let signature = key.sign(&tbs)?;
-        Ok(der::sequence([tbs, algorithm, der::bit_string(&signature)]))
+        let outer = self.outer_algorithm.clone().unwrap_or(algorithm);
+        Ok(der::sequence([tbs, outer, der::bit_string(&signature)]))
     }
 }
 

@@ -40,12 +40,10 @@ pub(crate) fn name_constraints(path: &[&Certificate]) -> Result<(), Refusal> {
             if below > 0 && certificate.is_self_issued() {
                 continue;
             }
-            let violation = constraints.violated_by(certificate);
-            refuse_if(violation.is_some(), Place::at(below), || {
-                Refusal::NameConstraints {
-                    place: Place::at(depth),
-                    name: violation.map(|name| name.text()).unwrap_or_default().into(),
-                }
+            let (place, violation) = (Place::at(depth), constraints.violated_by(certificate));
+            refuse_if(violation.is_some(), place, || Refusal::NameConstraints {
+                place,
+                name: violation.map(|name| name.text()).unwrap_or_default().into(),
             })?;
         }
     }
@@ -106,7 +104,13 @@ pub(crate) fn policy<'p>(
         usage,
         found: found.as_str().into(),
     };
-    refuse_if(accepted.is_none(), Place::EndEntity, refusal)?;
+    // Whose fault: the end entity's if it asserts none, else that of a CA that does not pass it on.
+    let asserted = leaf.is_some_and(|own| own.iter().any(|it| profiles.find(usage, it).is_some()));
+    refuse_if(
+        accepted.is_none(),
+        Place::at(usize::from(asserted)),
+        refusal,
+    )?;
     let default = profiles.iter().find(|profile| profile.serves(usage));
     accepted
         .or_else(|| default.map(|profile| (profile, found.clone())))

@@ -132,7 +132,8 @@ pub(crate) fn validity(
 
 /// An end entity is no CA: basicConstraints absent or cA false, no keyCertSign.
 pub(crate) fn end_entity(certificate: &Certificate) -> Result<(), Refusal> {
-    let authority = is_authority(certificate) || certificate.extensions.has_key_usage("keyCertSign");
+    let authority =
+        is_authority(certificate) || certificate.extensions.has_key_usage("keyCertSign");
     refuse_if(authority, Place::EndEntity, || {
         Refusal::AuthorityAsEndEntity
     })

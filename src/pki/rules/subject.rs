@@ -1,9 +1,9 @@
 //! The rules of the subject.
 
-use crate::pki::refusal::refuse_if;
-use crate::pki::{Place, Refusal};
 use crate::pki::certificate::{Attribute, Certificate, DistinguishedName, is_unsafe, oid};
 use crate::pki::certified::Subject;
+use crate::pki::refusal::refuse_if;
+use crate::pki::{Place, Refusal};
 
 /// Longest accepted subject attribute, in characters (RFC 5280 ub-name is 32,768; ours is smaller).
 const LONGEST_ATTRIBUTE: usize = 256;

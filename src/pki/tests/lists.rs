@@ -120,19 +120,13 @@ fn lists_that_must_not_be_loaded() {
     without.extensions.retain(|known| known.oid != "2.5.29.20");
     assert_eq!(load(&lab, &without).unwrap_err(), CrlError::NoNumber);
     let delta = Extension::new("2.5.29.27", true, vec![2, 1, 1]);
-    assert_eq!(
-        with(delta).unwrap_err(),
-        CrlError::Delta
-    );
+    assert_eq!(with(delta).unwrap_err(), CrlError::Delta);
     let indirect = with(scope(vec![flag(4)])).unwrap_err();
     assert_eq!(indirect, CrlError::Indirect);
     let attributes = with(scope(vec![flag(5)])).unwrap_err();
     assert_eq!(attributes, CrlError::Partial);
     let reasons = der::element(tag::primitive(3), &[6, 0x40]);
-    assert_eq!(
-        with(scope(vec![reasons])).unwrap_err(),
-        CrlError::Partial
-    );
+    assert_eq!(with(scope(vec![reasons])).unwrap_err(), CrlError::Partial);
     let unknown = with(Extension::new("1.2.392.1", true, vec![5, 0])).unwrap_err();
     assert!(matches!(unknown, CrlError::UnknownCritical { .. }));
     assert!(with(Extension::new("1.2.392.1", false, vec![5, 0])).is_ok());

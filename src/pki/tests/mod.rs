@@ -3,6 +3,7 @@
 mod algorithms;
 mod assertions;
 mod authorities;
+mod corpus;
 mod end_entities;
 mod handshake;
 mod lists;

@@ -221,7 +221,11 @@ fn hc_roles() {
 #[test]
 fn subjects() {
     let dn = |list: &'static [(&'static str, &'static str)]| {
-        move |t: &mut Template| t.subject = name(list.iter().copied())
+        move |t: &mut Template| {
+            t.subject = name(list.iter().copied());
+            // It speaks of the subscriber number of the former subject.
+            drop_extension(t, "2.5.29.17");
+        }
     };
     run(vec![
         case(
@@ -238,6 +242,7 @@ fn subjects() {
         ),
         case("long", Kind::Institution, "subject-text", |t| {
             t.subject = name([(CN, "x".repeat(257).as_str())]);
+            drop_extension(t, "2.5.29.17");
         }),
         case(
             "two CN",
@@ -255,7 +260,7 @@ fn subjects() {
             "two OU",
             Kind::Institution,
             "ok",
-            dn(&[(OU, "1312345678"), (OU, "Surgery")]),
+            dn(&[(OU, "1312345678"), (OU, "Surgery"), (CN, "a")]),
         ),
         case("no code", Kind::Institution, "ok", dn(&[(CN, "a")])),
         case(
@@ -302,7 +307,10 @@ fn profiles_are_data() {
         let chain = lab.altered(Kind::Institution, change);
         rule(&judge(&chain, &store, Usage::Institution, lab.now()))
     };
-    let nameless = |t: &mut Template| t.subject = name([(CN, "a")]);
+    let nameless = |t: &mut Template| {
+        t.subject = name([(CN, "a")]);
+        drop_extension(t, "2.5.29.17");
+    };
     assert_eq!(judged(text, &nameless), "ok");
     assert_eq!(judged(&required, &nameless), "institution-code-missing");
     assert_eq!(judged(&required, &|_| {}), "ok");
