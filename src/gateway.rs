@@ -157,6 +157,7 @@ impl Gateway {
             Arc::clone(&trust),
             home.clone(),
             parent.clone(),
+            clock.now(),
         );
         let consents = Arc::new(Consents::new(Arc::clone(&store), Arc::clone(&clock)));
         let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);

@@ -1,6 +1,7 @@
 //! The connection to a node: mutual TLS, and what every call carries.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,8 +23,10 @@ use super::profile::ClientProfile;
 use crate::clock::{Clock, SystemClock};
 use crate::pki::assertion::{AssertionSigner, Statement};
 use crate::pki::tls::{ServerExpectation, client_config};
-use crate::pki::{NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
-use crate::types::Endpoint as Address;
+use crate::pki::{
+    NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore, read_certificates,
+};
+use crate::types::{CertificateThumbprint, Endpoint as Address};
 use crate::wire::pb::admin::admin_service_client::AdminServiceClient;
 use crate::wire::pb::audit::audit_service_client::AuditServiceClient;
 use crate::wire::pb::consent::consent_service_client::ConsentServiceClient;
@@ -113,11 +116,27 @@ pub async fn connect_at(profile: &ClientProfile, clock: Arc<dyn Clock>) -> Resul
 ///
 /// # Errors
 /// The profile, its certificate or its key.
-pub fn assertion(profile: &ClientProfile) -> Result<String> {
+pub fn assertion(
+    profile: &ClientProfile,
+    presenter: Option<CertificateThumbprint>,
+    one_time: bool,
+) -> Result<String> {
     let signer = AssertionSigner::from_identity(&identity(profile)?, &profiles(profile)?)?;
     let statement = profile.statement()?;
-    let statement = statement.ok_or_else(|| Problem::new("the profile has no [person]"))?;
+    let mut statement = statement.ok_or_else(|| Problem::new("the profile has no [person]"))?;
+    statement.presenter = presenter;
+    statement.one_time = one_time;
     Ok(signer.issue(statement, SystemClock.now(), ASSERTION_LIFETIME)?)
+}
+
+/// The thumbprint of the first certificate in `path`, to bind an assertion to.
+///
+/// # Errors
+/// The file.
+pub(super) fn thumbprint(path: &Path) -> Result<CertificateThumbprint> {
+    let certificates = read_certificates(path)?;
+    let first = certificates.first().context("no certificate")?;
+    Ok(crate::pki::assertion::thumbprint(first))
 }
 
 fn profiles(profile: &ClientProfile) -> Result<Profiles> {
@@ -186,7 +205,7 @@ struct Asserted {
 }
 
 impl Asserted {
-    /// A new assertion: each call has its own, since its nonce is taken once.
+    /// A new assertion: each call has its own, so that none outlives its use.
     fn sign(&self, clock: &dyn Clock) -> Result<MetadataValue<Ascii>, Status> {
         let statement = Statement::clone(&self.statement);
         let token = self

@@ -30,6 +30,9 @@
 //! assigning_authorities = ["1.2.392.100495.20.3.51.11310000001"]
 //! ```
 //!
+//! A pin may be a table with more about the certificate: `{ pin, from, until, profile, status }`, or for
+//! an institution `{ issuer, serial, … }` instead of the pin: the issuer's name as RFC 4514 has it and
+//! the serial number in hexadecimal, as `renkei pki show` prints them.
 //! An authority may be a table with more about it: `{ oid, namespace_id, name, system_uris,
 //! source_institution_id }`. In JSON the keys are the same: `{"community": […], "institution": […]}`.
 
@@ -40,7 +43,9 @@ use serde::Deserialize;
 
 use super::names::Named;
 use super::profile::toml_problem;
-use crate::types::{CertificatePin, Endpoint as Address, HomeCommunityId, InstitutionCode, Oid};
+use crate::types::{
+    CertificateNumber, CertificatePin, Endpoint as Address, HomeCommunityId, InstitutionCode, Oid,
+};
 use crate::wire::pb::common::PurposeOfUse;
 use crate::wire::pb::directory as pb;
 
@@ -76,7 +81,7 @@ struct Community {
     assigning_authorities: Vec<Authority>,
     endpoint: Option<String>,
     #[serde(default)]
-    gateway_pins: Vec<String>,
+    gateway_pins: Vec<Certificate>,
     #[serde(default)]
     repositories: Vec<String>,
     parent: Option<String>,
@@ -101,7 +106,7 @@ struct Institution {
     #[serde(default)]
     emergency: bool,
     #[serde(default)]
-    pins: Vec<String>,
+    pins: Vec<Certificate>,
     #[serde(default)]
     roles: Vec<String>,
     #[serde(default)]
@@ -109,6 +114,30 @@ struct Institution {
     #[serde(default)]
     assigning_authorities: Vec<String>,
     prefecture: Option<String>,
+    status: Option<String>,
+}
+
+/// A registered certificate: its pin alone, or more about it.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Certificate {
+    Pin(String),
+    Full(FullCertificate),
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FullCertificate {
+    #[serde(default)]
+    pin: String,
+    #[serde(default)]
+    issuer: String,
+    #[serde(default)]
+    serial: String,
+    from: Option<String>,
+    until: Option<String>,
+    #[serde(default)]
+    profile: String,
     status: Option<String>,
 }
 
@@ -307,11 +336,45 @@ fn status(text: Option<&str>) -> Result<i32> {
     text.map_or(Ok(0), |text| word::<pb::MemberStatus>("status", text))
 }
 
-fn certificate(key: &str, text: &str) -> Result<pb::CertificatePin> {
-    let pin: CertificatePin = text.parse().map_err(|error| wrong(key, text, error))?;
+fn certificate(key: &str, entry: &Certificate) -> Result<pb::CertificatePin> {
+    let bare;
+    let full = match entry {
+        Certificate::Full(full) => full,
+        Certificate::Pin(pin) => {
+            bare = FullCertificate {
+                pin: pin.clone(),
+                ..FullCertificate::default()
+            };
+            &bare
+        }
+    };
+    let numbered = !full.issuer.is_empty() || !full.serial.is_empty();
+    if numbered != full.pin.is_empty() {
+        let why = "has either a pin, or issuer and serial";
+        return Err(wrong(key, &full.pin, why));
+    }
+    if numbered {
+        CertificateNumber::parse(&full.issuer, &full.serial)
+            .map_err(|error| wrong(key, &full.issuer, error))?;
+    } else {
+        check::<CertificatePin>(key, &full.pin)?;
+    }
+    let time = |text: &Option<String>| {
+        let text = text.as_ref();
+        text.map(|text| {
+            let at: jiff::Timestamp = text.parse().map_err(|error| wrong(key, text, error))?;
+            Ok(crate::wire::timestamp(at))
+        })
+        .transpose()
+    };
     Ok(pb::CertificatePin {
-        spki_sha256: pin.to_string(),
-        ..pb::CertificatePin::default()
+        spki_sha256: full.pin.to_lowercase(),
+        issuer: full.issuer.clone(),
+        serial_number: full.serial.clone(),
+        not_before: time(&full.from)?,
+        not_after: time(&full.until)?,
+        profile: full.profile.clone(),
+        status: status(full.status.as_deref())?,
     })
 }
 

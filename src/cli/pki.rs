@@ -13,9 +13,10 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::args::{CheckArgs, InitArgs, IssueArgs, RefreshArgs, RevokeArgs, ShowArgs};
+use self::args::{CheckArgs, CorpusArgs, InitArgs, IssueArgs, RefreshArgs, RevokeArgs, ShowArgs};
 use self::output::{description_json, description_lines, explanation_json, explanation_lines};
 use crate::clock::{Clock, SystemClock};
+use crate::pki::dev::corpus::Corpus;
 use crate::pki::dev::{DevPki, IssueRequest, Layout};
 use crate::pki::{Profiles, TrustOptions, TrustStore, describe, explain, read_certificates};
 
@@ -34,6 +35,7 @@ pub fn run(args: PkiArgs, json: bool) -> anyhow::Result<()> {
         PkiCommand::Refresh(args) => refresh(&args, clock, json),
         PkiCommand::Show(args) => show(&args, json),
         PkiCommand::Check(args) => check(&args, clock.now(), json),
+        PkiCommand::Corpus(args) => corpus(&args, clock, json),
     }
 }
 
@@ -158,6 +160,20 @@ fn show(args: &ShowArgs, json: bool) -> anyhow::Result<()> {
         objects.push(description_json(&said));
     }
     print(json, &json!({ "certificates": objects }), &lines);
+    Ok(())
+}
+
+fn corpus(args: &CorpusArgs, clock: Arc<dyn Clock>, json: bool) -> anyhow::Result<()> {
+    let corpus = Corpus::generate(clock)?;
+    let written = corpus.write(&args.dir)?;
+    let manifest = args.dir.join("manifest.json");
+    let rules = corpus.violated().len();
+    let object = json!({ "cases": written, "rules": rules, "manifest": manifest });
+    let line = format!(
+        "wrote {written} cases, {rules} rules by level: {}",
+        manifest.display()
+    );
+    print(json, &object, &[line]);
     Ok(())
 }
 

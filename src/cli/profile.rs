@@ -211,6 +211,8 @@ impl ClientProfile {
                 true => vec![community],
                 false => audience,
             },
+            presenter: None,
+            one_time: false,
         }))
     }
 }

@@ -1,5 +1,7 @@
 //! `renkei token`: the person's assertion, for other tools.
 
+use std::path::PathBuf;
+
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -33,16 +35,25 @@ use super::output::{Done, Output};
         audience = [\"urn:oid:1.2.3\"]  # optional: homeCommunityIds; else `community`",
     after_help = "Examples:\n  \
         renkei token --as clinic.toml\n  \
+        renkei token --as dr-sato.toml --presenter clinic.pem --one-time\n  \
         grpcurl -H \"renkei-assertion: $(renkei token --as clinic.toml)\" …"
 )]
 pub(crate) struct Token {
     #[command(flatten)]
     connection: Connection,
+    /// For one call only; a node takes it once
+    #[arg(long)]
+    one_time: bool,
+    /// Certificate of the system that will present it, if it is not the profile's own
+    #[arg(long, value_name = "FILE")]
+    presenter: Option<PathBuf>,
 }
 
 impl Token {
     pub(crate) fn run(&self, out: Output) -> Result<Done> {
-        let token = client::assertion(&self.connection.profile()?)?;
+        let presenter = self.presenter.as_deref().map(client::thumbprint);
+        let presenter = presenter.transpose()?;
+        let token = client::assertion(&self.connection.profile()?, presenter, self.one_time)?;
         out.object(&json!({ "assertion": token }))?;
         out.human(|text| text.line(token))?;
         Ok(Done::All)

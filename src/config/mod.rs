@@ -292,6 +292,19 @@ impl Default for Deadlines {
 pub struct Directory {
     /// A directory file applied at start, if its content is not in force already.
     pub file: Option<PathBuf>,
+    /// What happens to an institution code with a wrong check digit when it is registered.
+    pub check_digits: CheckDigits,
+}
+
+/// What happens to an institution code whose check digit is wrong.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckDigits {
+    /// It is registered, with a warning: codes in use, and those of the national guides, have them.
+    #[default]
+    Warn,
+    /// It is refused.
+    Refuse,
 }
 
 /// Logs, on standard error.

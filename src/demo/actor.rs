@@ -65,6 +65,8 @@ impl Caller {
                     relation: person.relation,
                     institution: person.institution.parse()?,
                     audience: vec![network.clone()],
+                    presenter: None,
+                    one_time: false,
                 };
                 signer
                     .issue(statement, link.clock.now(), LIFETIME)

@@ -9,10 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use aws_lc_rs::digest;
 use jiff::Timestamp;
 
+use super::suspicion::{Suspicion, Suspicions};
 use super::{Directory, Snapshot};
 use crate::access::{Caller, Participant, ParticipantKind, Person};
-use crate::error::{Error, Reason, Result};
-use crate::pki::assertion::{VerifiedAssertion, verify};
+use crate::error::{Error, Reason};
+use crate::pki::assertion::{
+    AssertionPolicy, AssertionRefusal, Nonces, Presentation, VerifiedAssertion, verify,
+};
 use crate::pki::{Certified, TrustHandle, Usage};
 use crate::types::{CertificatePin, HomeCommunityId, PersonRole, PurposeOfUse};
 
@@ -29,6 +32,17 @@ pub struct Peer {
     pub pin: CertificatePin,
 }
 
+/// A call refused before its caller is known: what the caller is told, and the rule for the audit.
+#[derive(Debug)]
+pub struct Unauthenticated {
+    /// What the caller is told.
+    pub error: Error,
+    /// The rule that refused.
+    pub rule: &'static str,
+    /// The participant whose certificate it was, if it is anybody's.
+    pub participant: Option<Arc<Participant>>,
+}
+
 /// Makes callers.
 #[derive(Debug)]
 pub struct Authenticator {
@@ -37,6 +51,8 @@ pub struct Authenticator {
     home: HomeCommunityId,
     parent: Option<HomeCommunityId>,
     verified: Mutex<HashMap<[u8; 32], Remembered>>,
+    nonces: Nonces,
+    suspicions: Suspicions,
 }
 
 #[derive(Clone, Debug)]
@@ -45,13 +61,17 @@ struct Remembered {
     generation: u64,
 }
 
+/// A refusal by rule.
+type Refused = (Error, &'static str);
+
 impl Authenticator {
-    /// An authenticator for the node of `home`, under `parent`.
+    /// An authenticator for the node of `home`, under `parent`, that remembers from `now` on.
     pub fn new(
         directory: Arc<Directory>,
         trust: Arc<TrustHandle>,
         home: HomeCommunityId,
         parent: Option<HomeCommunityId>,
+        now: Timestamp,
     ) -> Self {
         Self {
             directory,
@@ -59,22 +79,55 @@ impl Authenticator {
             home,
             parent,
             verified: Mutex::default(),
+            nonces: Nonces::new(now, AssertionPolicy::default().skew),
+            suspicions: Suspicions::default(),
         }
     }
 
-    /// The caller of a request that came from `peer`, with the assertion it carries.
+    /// The caller of request `request_id` that came from `peer`, with the assertion it carries.
     ///
     /// # Errors
     /// [`Reason::UnregisteredCertificate`]; [`Reason::InvalidAssertion`].
-    pub fn caller(&self, peer: &Peer, assertion: Option<&str>, now: Timestamp) -> Result<Caller> {
+    pub fn caller(
+        &self,
+        peer: &Peer,
+        assertion: Option<&str>,
+        request_id: &str,
+        now: Timestamp,
+    ) -> std::result::Result<Caller, Unauthenticated> {
         let directory = self.directory.snapshot();
-        let participant = directory.participant(&peer.pin, now).ok_or_else(|| {
-            let message = "no active participant is registered for this certificate";
-            Error::new(Reason::UnregisteredCertificate, message)
-        })?;
+        let participant = directory.participant(&peer.certified, now);
+        let caller = match &participant {
+            Some(participant) => {
+                let come = (peer, participant, request_id, now);
+                self.known_caller(&directory, come, assertion)
+            }
+            None => {
+                let message = "no active participant is registered for this certificate";
+                let error = Error::new(Reason::UnregisteredCertificate, message);
+                Err((error, "unregistered-certificate"))
+            }
+        };
+        caller.map_err(|(error, rule)| {
+            self.suspicions
+                .note(rule, peer.pin, participant.as_deref(), now);
+            Unauthenticated {
+                error,
+                rule,
+                participant,
+            }
+        })
+    }
+
+    fn known_caller(
+        &self,
+        directory: &Snapshot,
+        (peer, participant, request_id, now): (&Peer, &Arc<Participant>, &str, Timestamp),
+        assertion: Option<&str>,
+    ) -> std::result::Result<Caller, Refused> {
         let Some(token) = assertion else {
             return Ok(Caller {
-                participant,
+                participant: Arc::clone(participant),
                 person: None,
                 purpose: PurposeOfUse::Operations,
                 pin: peer.pin,
@@ -83,14 +136,26 @@ impl Authenticator {
             });
         };
         let verified = self.verified(token, now)?;
-        let originator = self.originator(&directory, &participant, &verified, now)?;
+        let relay =
+            (participant.kind == ParticipantKind::Gateway).then(|| participant.community.clone());
+        let presentation = match &relay {
+            Some(by) => Presentation::Relayed { by, request_id },
+            None => {
+                verified
+                    .check_presenter(&peer.certified)
+                    .map_err(refused_assertion)?;
+                Presentation::Direct
+            }
+        };
+        let originator = self.originator(directory, participant, &verified, now)?;
         let role = verified
             .claims
             .role
             .parse::<PersonRole>()
-            .map_err(|_| invalid("role"))?;
-        let relay =
-            (participant.kind == ParticipantKind::Gateway).then(|| participant.community.clone());
+            .map_err(|_| invalid("assertion-role"))?;
+        self.nonces
+            .take(&verified, presentation, now)
+            .map_err(refused_assertion)?;
         Ok(Caller {
             participant: originator,
             person: Some(Person {
@@ -113,27 +178,29 @@ impl Authenticator {
         participant: &Arc<Participant>,
         verified: &VerifiedAssertion,
         now: Timestamp,
-    ) -> Result<Arc<Participant>> {
+    ) -> std::result::Result<Arc<Participant>, Refused> {
         let institution = &verified.claims.institution;
         if participant.kind != ParticipantKind::Gateway {
             return if participant.code.as_ref() == Some(institution) {
                 Self::vouched(directory, participant, verified, now)?;
                 Ok(Arc::clone(participant))
             } else {
-                Err(invalid("institution"))
+                Err(invalid("assertion-institution"))
             };
         }
         let originator = directory
             .by_code(institution)
-            .ok_or_else(|| invalid("institution"))?;
+            .ok_or_else(|| invalid("assertion-institution"))?;
         let relay = &participant.community;
         // The parent speaks for everybody it has checked; a region only for its own institutions.
         if Some(relay) != self.parent.as_ref() && originator.community != *relay {
-            return Err(invalid("relay"));
+            return Err(invalid("assertion-relay"));
         }
-        // What a person signs alone says nothing reliable about the institution.
-        if verified.signer.usage == Usage::Person {
-            return Err(invalid("signer"));
+        // What a person signs says nothing reliable about the institution, unless the CA has put it
+        // into their certificate; then the claim was compared with that.
+        let person = verified.signer.usage == Usage::Person;
+        if person && verified.signer.institution_code().is_none() {
+            return Err(invalid("assertion-signer"));
         }
         Self::vouched(directory, originator, verified, now)?;
         Ok(Arc::clone(originator))
@@ -146,22 +213,26 @@ impl Authenticator {
         institution: &Participant,
         verified: &VerifiedAssertion,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> std::result::Result<(), Refused> {
         if verified.signer.usage == Usage::Person {
             return Ok(());
         }
-        let signer = directory.participant(&verified.signer.spki_sha256, now);
+        let signer = directory.participant(&verified.signer, now);
         if signer.is_some_and(|signer| signer.code == institution.code) {
             Ok(())
         } else {
-            Err(invalid("signer"))
+            Err(invalid("assertion-signer"))
         }
     }
 
     /// Verifies a token, or remembers that it was verified under the trust now in force.
     ///
     /// An audience is this community or its parent: who addresses the hub addresses the network.
-    fn verified(&self, token: &str, now: Timestamp) -> Result<Arc<VerifiedAssertion>> {
+    fn verified(
+        &self,
+        token: &str,
+        now: Timestamp,
+    ) -> std::result::Result<Arc<VerifiedAssertion>, Refused> {
         let mut key = [0; 32];
         key.copy_from_slice(digest::digest(&digest::SHA256, token.as_bytes()).as_ref());
         let generation = self.trust.current().generation();
@@ -169,14 +240,16 @@ impl Authenticator {
         if let Some(known) = known
             && known.generation == generation
             && now < known.assertion.claims.expires_at
+            && now <= known.assertion.signer.verdict_valid_until
         {
             return Ok(known.assertion);
         }
         let network = self.parent.as_ref().unwrap_or(&self.home);
-        let verified = verify(token, &self.trust, network, now)
-            .or_else(|_| verify(token, &self.trust, &self.home, now))
-            .map_err(|refusal| invalid(refusal.rule()).caused_by(refusal.to_string()))?;
-        let assertion = Arc::new(verified);
+        let verified = verify(token, &self.trust, network, now).or_else(|refusal| match refusal {
+            AssertionRefusal::Audience => verify(token, &self.trust, &self.home, now),
+            other => Err(other),
+        });
+        let assertion = Arc::new(verified.map_err(refused_assertion)?);
         let mut remembered = self.lock();
         if remembered.len() >= REMEMBERED {
             remembered.clear();
@@ -191,15 +264,26 @@ impl Authenticator {
         Ok(assertion)
     }
 
+    /// What was refused lately that speaks of a stolen or misused identity.
+    pub fn suspicions(&self, now: Timestamp) -> Vec<Suspicion> {
+        self.suspicions.lately(now)
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Remembered>> {
         self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn invalid(rule: &str) -> Error {
-    Error::field(
+fn refused_assertion(refusal: AssertionRefusal) -> Refused {
+    let (error, rule) = invalid(refusal.rule());
+    (error.caused_by(refusal.to_string()), rule)
+}
+
+fn invalid(rule: &'static str) -> Refused {
+    let error = Error::field(
         Reason::InvalidAssertion,
         crate::wire::ASSERTION,
         format!("the person's assertion is not accepted ({rule})"),
-    )
+    );
+    (error, rule)
 }

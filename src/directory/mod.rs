@@ -1,18 +1,20 @@
 //! Who takes part: communities, institutions, their certificates and endpoints.
 //!
 //! Operators apply it at the hub; regions adopt the hub's. A certificate is bound to a member by its
-//! pin, never by its DN alone (`spec` japan §1.7).
+//! pin or its number (issuer and serial), never by its DN alone (`spec` japan §1.7).
 
 mod authn;
 mod service;
 mod snapshot;
+mod suspicion;
 
 #[cfg(test)]
 mod tests;
 
-pub use authn::{Authenticator, Peer as CertifiedPeer};
+pub use authn::{Authenticator, Peer as CertifiedPeer, Unauthenticated};
 pub use service::Directory;
 pub use snapshot::{Peer, Snapshot, purpose_of_use};
+pub use suspicion::Suspicion;
 
 use crate::store::Schema;
 

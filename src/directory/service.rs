@@ -8,13 +8,13 @@ use prost::Message as _;
 use tokio::sync::{Mutex, watch};
 
 use crate::access::{Action, Call, Participant, ParticipantKind, Permit};
-use crate::config::Config;
+use crate::config::{CheckDigits, Config};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Commit, IndexKey, Outcome, Row, Store, TableId, Write};
-use crate::types::{CertificatePin, HomeCommunityId};
+use crate::types::{CertificatePin, HomeCommunityId, InstitutionCode, Redacted};
 use crate::wire::pb::directory as pb;
 
-use super::snapshot::{Peer, Snapshot};
+use super::snapshot::{Peer, Snapshot, identified};
 
 /// A member: a community or an institution.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -64,6 +64,7 @@ pub struct Directory {
     store: Arc<Store>,
     home: HomeCommunityId,
     presets: Presets,
+    check_digits: CheckDigits,
     current: ArcSwap<Snapshot>,
     changed: watch::Sender<u64>,
     /// One change at a time, so that the snapshot in force is the one committed last. The
@@ -108,6 +109,7 @@ impl Directory {
             store,
             home,
             presets,
+            check_digits: config.directory.check_digits,
             current: ArcSwap::default(),
             changed: watch::Sender::new(0),
             changing: Mutex::new(()),
@@ -172,17 +174,90 @@ impl Directory {
             return Err(Error::new(Reason::ConcurrentChange, message));
         }
         let validate_only = request.validate_only;
+        let warnings = self.check_digits(&request)?;
         let after = merged(before.clone(), request);
         Snapshot::build(&after)?;
         let response = pb::ApplyDirectoryResponse {
             version: after.version,
-            ..Default::default()
+            warnings,
         };
         if validate_only {
             return Ok(response);
         }
         let writes = difference(&before, &after);
         call.note(|record| record.items = u32::try_from(writes.len()).unwrap_or(u32::MAX));
+        let response = call
+            .commit(&self.store, now, writes, idempotency, response)
+            .await?;
+        self.put_in_force(&self.read()?)?;
+        Ok(response)
+    }
+
+    /// Institution codes whose check digit is wrong: a warning, or a refusal if so configured. The
+    /// sample codes of the national FHIR guides are all wrong (`spec` japan §2.1).
+    fn check_digits(&self, request: &pb::ApplyDirectoryRequest) -> Result<Vec<String>> {
+        let mut warnings = Vec::new();
+        for (index, institution) in request.institutions.iter().enumerate() {
+            let code: Option<InstitutionCode> = institution.institution_id.parse().ok();
+            let Some(code) = code.filter(|code| !code.check_digit_ok()) else {
+                continue;
+            };
+            if self.check_digits == CheckDigits::Refuse {
+                let field = format!("institutions[{index}].institution_id");
+                let message = "has a wrong check digit";
+                return Err(Error::field(Reason::InvalidField, field, message));
+            }
+            warnings.push(format!("institution {code}: the check digit is wrong"));
+        }
+        Ok(warnings)
+    }
+
+    /// Suspends an institution or one certificate of it, or lets it in again: in force for the next
+    /// call at this node, and at the others as soon as they have the new version.
+    ///
+    /// # Errors
+    /// [`Reason::NotFound`]; [`Reason::WrongState`] if the institution has left;
+    /// [`Reason::MissingField`] without a reason; the store.
+    pub async fn suspend(
+        &self,
+        permit: &Permit,
+        call: &Call,
+        request: pb::SuspendInstitutionRequest,
+        now: jiff::Timestamp,
+    ) -> Result<pb::SuspendInstitutionResponse> {
+        permit.require(&[Action::ApplyDirectory])?;
+        let idempotency = call.idempotency(&self.store, &request.idempotency_key, &request, now)?;
+        if request.reason.trim().is_empty() {
+            return Err(Error::field(Reason::MissingField, "reason", "is required"));
+        }
+        let _one = self.changing.lock().await;
+        if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
+            return Ok(first);
+        }
+        let before = self.read()?;
+        let mut after = before.clone();
+        after.version = before.version.saturating_add(1);
+        let institution = after
+            .institutions
+            .iter_mut()
+            .find(|institution| institution.institution_id == request.institution_id)
+            .ok_or_else(|| {
+                let message = "no such institution";
+                Error::field(Reason::NotFound, "institution_id", message)
+            })?;
+        set_status(institution, &request)?;
+        let institution = institution.clone();
+        Snapshot::build(&after)?;
+        call.note(|record| {
+            record.items = 1;
+            record.reason = Some(Redacted(request.reason.clone()));
+        });
+        let response = pb::SuspendInstitutionResponse {
+            institution: Some(institution),
+            connections_closed: 0,
+            version: after.version,
+        };
+        let writes = difference(&before, &after);
         let response = call
             .commit(&self.store, now, writes, idempotency, response)
             .await?;
@@ -257,6 +332,40 @@ impl Directory {
             emergency: false,
             roles: Vec::new(),
             purposes: Vec::new(),
+        }
+    }
+}
+
+/// Puts the status asked for on the institution, or on the certificate of it that is named.
+fn set_status(
+    institution: &mut pb::Institution,
+    request: &pb::SuspendInstitutionRequest,
+) -> Result<()> {
+    if institution.status() == pb::MemberStatus::Retired {
+        let message = "the institution has left the network";
+        return Err(Error::field(Reason::WrongState, "institution_id", message));
+    }
+    let status = match request.reinstate {
+        true => pb::MemberStatus::Active,
+        false => pb::MemberStatus::Suspended,
+    };
+    let Some(named) = &request.certificate else {
+        institution.status = status.into();
+        return Ok(());
+    };
+    let wanted = identified(named)?;
+    let mut found = false;
+    for certificate in &mut institution.certificates {
+        if identified(certificate)? == wanted {
+            certificate.status = status.into();
+            found = true;
+        }
+    }
+    match found {
+        true => Ok(()),
+        false => {
+            let message = "no such certificate is registered for the institution";
+            Err(Error::field(Reason::NotFound, "certificate", message))
         }
     }
 }

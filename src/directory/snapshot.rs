@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use crate::access::{Participant, ParticipantKind};
 use crate::error::{Error, Reason, Result};
+use crate::pki::Certified;
 use crate::types::{
-    AssigningAuthority, CertificatePin, Endpoint, HomeCommunityId, InstitutionCode, PersonRole,
-    PurposeOfUse, RepositoryUniqueId,
+    AssigningAuthority, CertificateNumber, CertificatePin, Endpoint, HomeCommunityId,
+    InstitutionCode, PersonRole, PurposeOfUse, RepositoryUniqueId,
 };
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::directory as pb;
@@ -33,6 +34,21 @@ struct Registered {
     participant: Arc<Participant>,
     from: Option<Timestamp>,
     until: Option<Timestamp>,
+    /// The certificate profile it must follow.
+    profile: Option<Box<str>>,
+    /// This certificate alone does not take part.
+    suspended: bool,
+}
+
+impl Registered {
+    /// The participant, if the certificate may be used now.
+    fn usable(&self, certified: &Certified, now: Timestamp) -> Option<&Arc<Participant>> {
+        let started = self.from.is_none_or(|from| from <= now);
+        let ended = self.until.is_some_and(|until| until <= now);
+        let profile = self.profile.as_deref();
+        let fits = profile.is_none_or(|profile| profile == certified.profile);
+        (started && !ended && fits && !self.suspended).then_some(&self.participant)
+    }
 }
 
 /// Who takes part, at one version.
@@ -41,6 +57,7 @@ pub struct Snapshot {
     version: u64,
     peers: HashMap<HomeCommunityId, Arc<Peer>>,
     certificates: HashMap<CertificatePin, Registered>,
+    numbered: HashMap<CertificateNumber, Registered>,
     authorities: HashMap<AssigningAuthority, HomeCommunityId>,
     repositories: HashMap<RepositoryUniqueId, HomeCommunityId>,
     institutions: HashMap<InstitutionCode, Arc<Participant>>,
@@ -108,6 +125,15 @@ impl Snapshot {
             roles: Vec::new(),
             purposes: Vec::new(),
         });
+        // A gateway is also called, and whom to call is known by the key.
+        if let Some(unpinned) = community
+            .gateway_certificates
+            .iter()
+            .position(|certificate| certificate.spki_sha256.is_empty())
+        {
+            let field = format!("gateway_certificates[{unpinned}].spki_sha256");
+            return Err(Error::field(Reason::MissingField, field, "is required"));
+        }
         let pins = self.register(&community.gateway_certificates, &participant)?;
         let name = community
             .name
@@ -161,19 +187,35 @@ impl Snapshot {
     ) -> Result<Vec<CertificatePin>> {
         let mut pins = Vec::new();
         for certificate in certificates {
-            let pin: CertificatePin = parse("certificates", &certificate.spki_sha256)?;
-            let taken = self.certificates.get(&pin);
-            if taken.is_some_and(|taken| taken.participant != *participant) {
-                let message = "a certificate is registered for two members";
-                return Err(Error::field(Reason::InvalidField, "certificates", message));
-            }
             let registered = Registered {
                 participant: Arc::clone(participant),
                 from: time(certificate.not_before.as_ref())?,
                 until: time(certificate.not_after.as_ref())?,
+                profile: match certificate.profile.as_str() {
+                    "" => None,
+                    profile => Some(profile.into()),
+                },
+                suspended: certificate.status() != pb::MemberStatus::Active
+                    && certificate.status() != pb::MemberStatus::Unspecified,
             };
-            self.certificates.insert(pin, registered);
-            pins.push(pin);
+            let (pin, number) = identified(certificate)?;
+            let taken = [
+                pin.and_then(|pin| self.certificates.get(&pin)),
+                number.as_ref().and_then(|number| self.numbered.get(number)),
+            ];
+            let another = |taken: &Registered| taken.participant != *participant;
+            if taken.into_iter().flatten().any(another) {
+                let message = "a certificate is registered for two members";
+                return Err(Error::field(Reason::InvalidField, "certificates", message));
+            }
+            if let Some(pin) = pin {
+                if !registered.suspended {
+                    pins.push(pin);
+                }
+                self.certificates.insert(pin, registered);
+            } else if let Some(number) = number {
+                self.numbered.insert(number, registered);
+            }
         }
         Ok(pins)
     }
@@ -184,6 +226,8 @@ impl Snapshot {
             participant: Arc::new(participant),
             from: None,
             until: None,
+            profile: None,
+            suspended: false,
         });
     }
 
@@ -208,12 +252,15 @@ impl Snapshot {
         self.version
     }
 
-    /// The participant whose registered certificate this is, if it may be used now.
-    pub fn participant(&self, pin: &CertificatePin, now: Timestamp) -> Option<Arc<Participant>> {
-        let registered = self.certificates.get(pin)?;
-        let started = registered.from.is_none_or(|from| from <= now);
-        let ended = registered.until.is_some_and(|until| until <= now);
-        (started && !ended).then(|| Arc::clone(&registered.participant))
+    /// The participant whose registered certificate this is, if it may be used now. A certificate
+    /// registered both by its key and by its number must be usable by both.
+    pub fn participant(&self, certified: &Certified, now: Timestamp) -> Option<Arc<Participant>> {
+        let by_key = self.certificates.get(&certified.spki_sha256);
+        let by_number = self.numbered.get(&certified.number);
+        let mut registered = by_key.into_iter().chain(by_number);
+        let first = registered.next()?.usable(certified, now)?;
+        let agreed = registered.all(|other| other.usable(certified, now) == Some(first));
+        agreed.then(|| Arc::clone(first))
     }
 
     /// An institution by its 10-digit code.
@@ -273,6 +320,30 @@ fn kind(kind: pb::InstitutionKind) -> Result<ParticipantKind> {
             Reason::InvalidField,
             "kind",
             "is not a kind of institution taken here",
+        )),
+    }
+}
+
+/// By what a registered certificate is known: its key, or its issuer and serial number.
+pub(super) fn identified(
+    certificate: &pb::CertificatePin,
+) -> Result<(Option<CertificatePin>, Option<CertificateNumber>)> {
+    let (issuer, serial) = (&certificate.issuer, &certificate.serial_number);
+    let wrong = |message: String| Error::field(Reason::InvalidField, "certificates", message);
+    match (
+        certificate.spki_sha256.is_empty(),
+        issuer.is_empty() && serial.is_empty(),
+    ) {
+        (false, true) => Ok((Some(parse("certificates", &certificate.spki_sha256)?), None)),
+        (true, false) => {
+            let number = CertificateNumber::parse(issuer, serial);
+            Ok((
+                None,
+                Some(number.map_err(|error| wrong(error.to_string()))?),
+            ))
+        }
+        _ => Err(wrong(
+            "has either spki_sha256, or issuer and serial_number".to_owned(),
         )),
     }
 }

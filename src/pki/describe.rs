@@ -9,7 +9,7 @@ use super::names::Name;
 use super::profile::Profiles;
 use super::refusal::Refusal;
 use super::{hc_role, rules};
-use crate::types::CertificatePin;
+use crate::types::{CertificateNumber, CertificatePin};
 
 /// The largest certificate described.
 const LARGEST: usize = 1 << 20;
@@ -26,6 +26,8 @@ pub struct Description {
     pub issuer: String,
     /// Serial number, hexadecimal.
     pub serial: String,
+    /// Issuer (RFC 4514) and serial number, by which it may be registered.
+    pub number: CertificateNumber,
     /// Start of validity.
     pub not_before: Timestamp,
     /// End of validity.
@@ -97,6 +99,7 @@ pub fn describe(der: &CertificateDer<'_>, profiles: &Profiles) -> Result<Descrip
             .collect(),
         issuer: certificate.issuer.text(),
         serial: HEXLOWER.encode(&certificate.serial),
+        number: certificate.number(),
         not_before: certificate.not_before,
         not_after: certificate.not_after,
         key: certificate.key.text(),

@@ -25,6 +25,7 @@ use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, Unix
 use super::certificate::Certificate;
 use super::identity::NodeIdentity;
 use super::names;
+use super::refusal::{Place, refuse_if};
 use super::trust::TrustHandle;
 use super::{Certified, Refusal, Usage};
 use crate::clock::Clock;
@@ -305,15 +306,9 @@ impl ServerCertVerifier for ServerVerifier {
             .verifier
             .judge(end_entity, intermediates, Usage::Server)
             .map_err(refused)?;
-        if self
-            .expect
-            .pin
-            .is_some_and(|pin| pin != certified.spki_sha256)
-        {
-            return Err(refused(Refusal::Pin {
-                found: certified.spki_sha256,
-            }));
-        }
+        let found = certified.spki_sha256;
+        let another = self.expect.pin.is_some_and(|pin| pin != found);
+        refuse_if(another, Place::EndEntity, || Refusal::Pin { found }).map_err(refused)?;
         let limit = self
             .verifier
             .trust
@@ -322,10 +317,11 @@ impl ServerCertVerifier for ServerVerifier {
             .limits()
             .certificate_bytes;
         let certificate = Certificate::read(end_entity, limit).map_err(refused)?;
-        if !names::is_for_server(&certificate, &self.expect.name) {
-            let name = self.expect.name.to_str().into_owned().into();
-            return Err(refused(Refusal::ServerName { name }));
-        }
+        let named = names::is_for_server(&certificate, &self.expect.name);
+        refuse_if(!named, Place::EndEntity, || Refusal::ServerName {
+            name: self.expect.name.to_str().into_owned().into(),
+        })
+        .map_err(refused)?;
         Ok(ServerCertVerified::assertion())
     }
 

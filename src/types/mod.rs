@@ -25,6 +25,6 @@ pub use id::{
 };
 pub use issuer::{CertificateNumber, InvalidNumber, IssuerName};
 pub use linkage::{InvalidLinkageId, LinkageId};
-pub use pin::{CertificatePin, InvalidPin};
+pub use pin::{CertificatePin, CertificateThumbprint, InvalidPin};
 pub use purpose::{PersonRole, PurposeOfUse, Relation, UnknownCode};
 pub use redacted::Redacted;

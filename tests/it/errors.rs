@@ -421,6 +421,8 @@ impl Signing<'_> {
             issued_at: now,
             expires_at: now + SignedDuration::from_mins(5),
             nonce: uuid::Uuid::new_v4().to_string(),
+            presenter: self.signer.thumbprint(),
+            one_time: false,
         }
     }
 

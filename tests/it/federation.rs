@@ -134,6 +134,8 @@ async fn asked_by_the_hub(network: &Network, truth: usize) -> Result<usize, Stat
         relation: doctor.relation,
         institution: code.parse().unwrap(),
         audience: vec![network.world.hub.home.parse().unwrap()],
+        presenter: None,
+        one_time: false,
     };
     let token = signer.issue(statement, network.clock.now(), Duration::from_mins(5));
     let hub = network.caller(At::Region(0), "hub", None);

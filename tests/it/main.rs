@@ -18,6 +18,7 @@ mod emergency;
 mod errors;
 mod federation;
 mod idempotency;
+mod identities;
 mod proto_lint;
 mod shared;
 mod store_versions;

@@ -101,6 +101,23 @@ async fn node_status(
             since: None,
         });
     }
+    for one in gateway.authenticator.suspicions(gateway.clock.now()) {
+        let whose = one
+            .institution
+            .map(|code| format!(" of institution {code}"));
+        alarms.push(pb::Alarm {
+            code: "IDENTITY_REFUSED".to_owned(),
+            severity: pb::Severity::Warning.into(),
+            message: format!(
+                "certificate {}{} was refused {} times: {}",
+                one.pin,
+                whose.unwrap_or_default(),
+                one.times,
+                one.rule
+            ),
+            since: Some(crate::wire::timestamp(one.first)),
+        });
+    }
     let in_flight = gateway.config.listen.max_in_flight - gateway.admission.available_permits();
     Ok(pb::GetStatusResponse {
         serving: !gateway.stop.is_cancelled(),

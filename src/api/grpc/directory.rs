@@ -109,6 +109,19 @@ async fn apply(
         .await
 }
 
+async fn suspend(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::SuspendInstitutionRequest,
+) -> Result<pb::SuspendInstitutionResponse> {
+    gateway.serves(Capability::Directory)?;
+    let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
+    gateway
+        .directory
+        .suspend(&permit, &call, request, gateway.clock.now())
+        .await
+}
+
 async fn communities(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
@@ -318,7 +331,12 @@ impl DirectoryService for Directories {
         request: Request<pb::SuspendInstitutionRequest>,
     ) -> Result<Response<pb::SuspendInstitutionResponse>, Status> {
         self.0
-            .not_implemented(method!("SuspendInstitution"), request)
+            .run(
+                method!("SuspendInstitution"),
+                Class::Query,
+                request,
+                suspend,
+            )
             .await
     }
 }

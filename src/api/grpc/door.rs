@@ -12,7 +12,7 @@ use tonic::{Request, Response, Status};
 
 use crate::access::Call;
 use crate::audit::{Outcome, Record, Who};
-use crate::directory::CertifiedPeer as Peer;
+use crate::directory::{CertifiedPeer as Peer, Unauthenticated};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::gateway::Gateway;
 use crate::store::Commit;
@@ -74,9 +74,10 @@ impl Door {
             let error = Error::new(Reason::Overloaded, "too many calls at once; try again");
             status(&error)
         })?;
-        let call = match self.call(method, class, &request) {
+        let id = request_id(&request);
+        let call = match self.call(method, class, &request, &id) {
             Ok(call) => Arc::new(call),
-            Err(error) => return Err(self.refuse(method, request_id(&request), error).await),
+            Err(refused) => return Err(self.refuse(method, id, refused).await),
         };
         let message = request.into_inner();
         let running = Arc::clone(&call);
@@ -142,29 +143,36 @@ impl Door {
         .await
     }
 
-    fn call<Q>(&self, method: &'static str, class: Class, request: &Request<Q>) -> Result<Call> {
+    fn call<Q>(
+        &self,
+        method: &'static str,
+        class: Class,
+        request: &Request<Q>,
+        id: &str,
+    ) -> std::result::Result<Call, Unauthenticated> {
         let gateway = &self.gateway;
+        let refused = |rule, error| Unauthenticated {
+            error,
+            rule,
+            participant: None,
+        };
         let peer = request.extensions().get::<Peer>().ok_or_else(|| {
-            Error::new(
-                Reason::UnregisteredCertificate,
-                "the connection has no certificate",
-            )
+            let message = "the connection has no certificate";
+            let error = Error::new(Reason::UnregisteredCertificate, message);
+            refused("no-certificate", error)
         })?;
         let assertion = request.metadata().get(ASSERTION).map(|value| {
-            value
-                .to_str()
-                .map_err(|_| Error::field(Reason::InvalidAssertion, ASSERTION, "is not ASCII"))
+            value.to_str().map_err(|_| {
+                let error = Error::field(Reason::InvalidAssertion, ASSERTION, "is not ASCII");
+                refused("assertion-malformed", error)
+            })
         });
         let assertion = assertion.transpose()?;
         let caller = gateway
             .authenticator
-            .caller(peer, assertion, gateway.clock.now())?;
-        Ok(Call::new(
-            caller,
-            method,
-            request_id(request),
-            self.deadline(class, request),
-        ))
+            .caller(peer, assertion, id, gateway.clock.now())?;
+        let deadline = self.deadline(class, request);
+        Ok(Call::new(caller, method, id.to_owned(), deadline))
     }
 
     /// min(what the caller asks for, the ceiling); the class's default if it asks for nothing.
@@ -186,11 +194,20 @@ impl Door {
         Instant::now() + granted
     }
 
-    /// A call refused before its caller is known: audited too.
-    async fn refuse(&self, method: &'static str, request_id: String, error: Error) -> Status {
+    /// A call refused before its caller is known: audited too, with the rule, and with whose
+    /// certificate it came if that is known.
+    async fn refuse(
+        &self,
+        method: &'static str,
+        request_id: String,
+        refused: Unauthenticated,
+    ) -> Status {
+        let (error, rule) = (refused.error, refused.rule);
+        let known = refused.participant;
+        let home = self.gateway.home.clone();
         let who = Who {
-            institution: None,
-            community: self.gateway.home.clone(),
+            institution: known.as_ref().and_then(|known| known.code.clone()),
+            community: known.map_or(home, |known| known.community.clone()),
             subject: None,
             role: PersonRole::System,
             purpose: PurposeOfUse::Operations,
@@ -198,6 +215,7 @@ impl Door {
         };
         let mut record = Record::new(who, method, request_id);
         record.failure = Some(error.reason().name());
+        record.denial = Some(rule);
         let event = record.close(Outcome::Denied, self.gateway.clock.now());
         let commit = Commit {
             audit: vec![event],
@@ -206,7 +224,12 @@ impl Door {
         if let Err(store) = self.gateway.store.commit(commit).await {
             tracing::error!(error = %store, "a refusal could not be audited");
         }
-        tracing::warn!(rpc = method, reason = error.reason().name(), "refused");
+        tracing::warn!(
+            rpc = method,
+            reason = error.reason().name(),
+            rule,
+            "refused"
+        );
         status(&error)
     }
 }

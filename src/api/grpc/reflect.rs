@@ -74,7 +74,7 @@ where
             self.gateway
                 .directory
                 .snapshot()
-                .participant(&peer.pin, now)
+                .participant(&peer.certified, now)
         });
         if known.is_none() {
             let message = "no active participant is registered for this certificate";

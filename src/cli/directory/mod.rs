@@ -15,7 +15,7 @@ use crate::cli::idempotency_key;
 use crate::cli::names::{elapsed, join, label, time};
 use crate::cli::output::{Done, Output, Table, Text};
 use crate::wire::pb::directory::{
-    ApplyDirectoryRequest, ApplyDirectoryResponse, BilingualName, BreakerState,
+    ApplyDirectoryRequest, ApplyDirectoryResponse, BilingualName, BreakerState, CertificatePin,
     GetRegionStatusRequest, MemberStatus, RegionHealth, SuspendInstitutionRequest,
 };
 
@@ -97,7 +97,7 @@ enum Command {
         #[arg(long = "community", value_name = "OID")]
         communities: Vec<String>,
     },
-    /// Suspend an institution at once: every call refused, connections cut
+    /// Suspend an institution, or one certificate of it, at once
     #[command(after_help = "Example:\n  \
         renkei directory suspend --as operator.toml 1310000001 --because 'key stolen'")]
     Suspend(Suspend),
@@ -115,6 +115,15 @@ struct Suspend {
     /// Why
     #[arg(long, value_name = "TEXT")]
     because: String,
+    /// Only this certificate of it: the pin it is registered by
+    #[arg(long, value_name = "PIN", conflicts_with_all = ["issuer", "serial"])]
+    pin: Option<String>,
+    /// Only this certificate of it: the issuer it is registered by
+    #[arg(long, value_name = "NAME", requires = "serial")]
+    issuer: Option<String>,
+    /// The serial number it is registered by, hexadecimal
+    #[arg(long, value_name = "HEX", requires = "issuer")]
+    serial: Option<String>,
 }
 
 impl Directory {
@@ -284,11 +293,19 @@ fn name(name: Option<&BilingualName>) -> String {
 
 impl Suspend {
     async fn run(self, reinstate: bool, session: Session, out: Output) -> Result<Done> {
+        let named = self.pin.is_some() || self.issuer.is_some();
+        let certificate = CertificatePin {
+            spki_sha256: self.pin.unwrap_or_default(),
+            issuer: self.issuer.unwrap_or_default(),
+            serial_number: self.serial.unwrap_or_default(),
+            ..CertificatePin::default()
+        };
         let request = SuspendInstitutionRequest {
             institution_id: self.institution,
             reinstate,
             reason: self.because,
             idempotency_key: idempotency_key(),
+            certificate: named.then_some(certificate),
         };
         let answer = session
             .directory()

@@ -61,6 +61,18 @@ pub enum PkiCommand {
     /// Judge a certificate as the gateway would, and explain the verdict rule by rule
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
+    /// Write the corpus of test certificates, chains and lists with the verdict expected of each
+    #[command(
+        after_help = "Example:\n  renkei pki corpus corpus/   # manifest.json says how to use it"
+    )]
+    Corpus(CorpusArgs),
+}
+
+/// Arguments of `pki corpus`.
+#[derive(Debug, clap::Args)]
+pub struct CorpusArgs {
+    /// Folder to write to
+    pub(super) dir: PathBuf,
 }
 
 /// Arguments of `pki init`.

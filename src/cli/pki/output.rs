@@ -27,6 +27,14 @@ pub(super) fn description_lines(said: &Description) -> Vec<String> {
         ("key", said.key.clone()),
         ("signed with", said.signature_algorithm.clone()),
         ("pin", said.pin.to_string()),
+        (
+            "or by number",
+            format!(
+                "{{ issuer = {:?}, serial = {:?} }}",
+                said.number.issuer().to_string(),
+                said.number.serial()
+            ),
+        ),
         ("fingerprint", said.fingerprint.clone()),
         ("policy", said.policies.join(", ")),
         ("hcRole", roles.join(", ")),
@@ -54,6 +62,7 @@ pub(super) fn description_json(said: &Description) -> Value {
         "not_before": said.not_before.to_string(), "not_after": said.not_after.to_string(),
         "key": said.key, "signature_algorithm": said.signature_algorithm,
         "pin": said.pin.to_string(), "fingerprint": said.fingerprint,
+        "issuer_rfc4514": said.number.issuer().to_string(), "serial_number": said.number.serial(),
         "authority": said.authority, "key_usage": said.key_usage,
         "extended_key_usage": said.extended_key_usage, "policies": said.policies,
         "roles": roles, "role_problem": said.role_problem,

@@ -3,21 +3,27 @@
 //! Compact serialisation (RFC 7515), `alg` ES256 or RS256, `typ` [`TOKEN_TYPE`], and the signer's
 //! certificate chain in `x5c`. The signer is either the person, with an HPKI authentication
 //! certificate, or the institution, vouching for a member of its staff with its own certificate.
-//! Any vendor can make one; the claims are listed at [`Claims`]. Replay is refused elsewhere, by
-//! `jti`: this module is pure.
+//! Any vendor can make one: `docs/assertion.md`. It is bound to the certificate that presents it
+//! (`cnf`), so that stolen it is of no use, and one that says it is for one time is taken once
+//! ([`Nonces`]).
 
+mod replay;
 mod sign;
 mod verify;
 
 use std::str::FromStr;
 
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
-use super::certificate::{Certificate, is_unsafe};
-use super::{Profiles, Refusal, Usage};
-use crate::types::{HomeCommunityId, InstitutionCode, PersonRole, PurposeOfUse, Relation};
+use super::certificate::{Certificate, is_unsafe, sha256};
+use super::{Profiles, Refusal, Usage, planted};
+use crate::types::{
+    CertificateThumbprint, HomeCommunityId, InstitutionCode, PersonRole, PurposeOfUse, Relation,
+};
 
+pub use replay::{Nonces, Presentation};
 pub use sign::{AssertionSigner, SigningError};
 pub use verify::{AssertionPolicy, VerifiedAssertion, verify};
 
@@ -57,9 +63,13 @@ pub struct Claims {
     pub issued_at: Timestamp,
     /// `exp`, to the second.
     pub expires_at: Timestamp,
-    /// `jti`: a nonce, at least 16 characters. The assertion may be used until it expires, by the institution
-    /// that signed it or a gateway that may speak for it.
+    /// `jti`: a nonce, at least 16 characters, never used twice by one signer.
     pub nonce: String,
+    /// `cnf`, member `x5t#S256` (RFC 7800, RFC 8705): the certificate of the connection that may
+    /// present it. Gateways pass it on; each checks the connection it comes by.
+    pub presenter: CertificateThumbprint,
+    /// `one_time`: for one call only; otherwise for every call until it expires.
+    pub one_time: bool,
 }
 
 /// What a signer states; [`AssertionSigner::issue`] adds issuer, times and nonce.
@@ -77,6 +87,17 @@ pub struct Statement {
     pub institution: InstitutionCode,
     /// As [`Claims::audience`].
     pub audience: Vec<HomeCommunityId>,
+    /// As [`Claims::presenter`]; the signer's own certificate if none is named.
+    pub presenter: Option<CertificateThumbprint>,
+    /// As [`Claims::one_time`].
+    pub one_time: bool,
+}
+
+/// `cnf` of RFC 7800, with the member of RFC 8705.
+#[derive(Serialize, Deserialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    thumbprint: String,
 }
 
 /// The claims as JSON.
@@ -92,6 +113,9 @@ struct Wire {
     iat: i64,
     exp: i64,
     jti: String,
+    cnf: Option<Confirmation>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    one_time: bool,
 }
 
 /// Why an assertion is not accepted. [`AssertionRefusal::rule`] names the rule.
@@ -152,6 +176,21 @@ pub enum AssertionRefusal {
     /// A person claims a role that the certificate does not hold.
     #[error("role is not certified by the signer's certificate")]
     RoleNotCertified,
+    /// No `cnf`: whoever got hold of it could use it.
+    #[error("assertion is not bound to a certificate (cnf with x5t#S256)")]
+    Unbound,
+    /// Presented by another certificate than the one it is bound to.
+    #[error("assertion is bound to another certificate than the one that presents it")]
+    Presenter,
+    /// For one time, and used before.
+    #[error("assertion is for one time and was used before")]
+    Replayed,
+    /// For one time, and issued before this node began to remember.
+    #[error("assertion is for one time and older than this node's memory")]
+    BeforeMemory,
+    /// For one time, and there are too many of this signer's, or of all, to remember more.
+    #[error("too many assertions for one time; use one for several calls")]
+    TooMany,
 }
 
 impl AssertionRefusal {
@@ -171,9 +210,53 @@ impl AssertionRefusal {
             Self::Audience => "assertion-audience",
             Self::Contradiction { .. } => "assertion-contradiction",
             Self::RoleNotCertified => "assertion-role-not-certified",
+            Self::Unbound => "assertion-unbound",
+            Self::Presenter => "assertion-presenter",
+            Self::Replayed => "assertion-replayed",
+            Self::BeforeMemory => "assertion-before-memory",
+            Self::TooMany => "assertion-too-many",
         }
     }
 }
+
+/// The thumbprint of a certificate, to bind an assertion to.
+pub fn thumbprint(certificate: &CertificateDer<'_>) -> CertificateThumbprint {
+    CertificateThumbprint::from_bytes(sha256(certificate))
+}
+
+/// Refuses with `refusal` if a rule is `broken`: as [`super::refusal::refuse_if`] for certificates.
+fn refuse_if(
+    broken: bool,
+    refusal: impl FnOnce() -> AssertionRefusal,
+) -> Result<(), AssertionRefusal> {
+    if !broken {
+        return Ok(());
+    }
+    let refusal = refusal();
+    match planted::is_rule_left_out(refusal.rule()) {
+        true => Ok(()),
+        false => Err(refusal),
+    }
+}
+
+/// The rules that can be left out for a mutation run; what does not decode cannot.
+#[cfg(test)]
+pub(crate) const RULES: [&str; 14] = [
+    "assertion-size",
+    "assertion-header",
+    "assertion-signature",
+    "assertion-claim",
+    "assertion-not-yet-valid",
+    "assertion-expired",
+    "assertion-lives-too-long",
+    "assertion-audience",
+    "assertion-contradiction",
+    "assertion-role-not-certified",
+    "assertion-presenter",
+    "assertion-replayed",
+    "assertion-before-memory",
+    "assertion-too-many",
+];
 
 fn code<T: FromStr>(claim: &'static str, text: &str) -> Result<T, AssertionRefusal> {
     text.parse().map_err(|_| AssertionRefusal::Claim { claim })
@@ -181,11 +264,9 @@ fn code<T: FromStr>(claim: &'static str, text: &str) -> Result<T, AssertionRefus
 
 fn bounded(claim: &'static str, text: String, least: usize) -> Result<String, AssertionRefusal> {
     let shown = text.chars().all(|c| !is_unsafe(c));
-    if shown && (least..=LONGEST_TEXT).contains(&text.len()) {
-        Ok(text)
-    } else {
-        Err(AssertionRefusal::Claim { claim })
-    }
+    let fits = shown && (least..=LONGEST_TEXT).contains(&text.len());
+    refuse_if(!fits, || AssertionRefusal::Claim { claim })?;
+    Ok(text)
 }
 
 impl Claims {
@@ -194,12 +275,11 @@ impl Claims {
             Timestamp::from_second(seconds).map_err(|_| AssertionRefusal::Claim { claim })
         };
         let role = bounded("role", wire.role, 1)?;
-        if profiles.role(&role).is_none() && PersonRole::from_str(&role).is_err() {
-            return Err(AssertionRefusal::Claim { claim: "role" });
-        }
-        if !(1..=MOST_AUDIENCES).contains(&wire.aud.len()) {
-            return Err(AssertionRefusal::Claim { claim: "aud" });
-        }
+        let unknown = profiles.role(&role).is_none() && PersonRole::from_str(&role).is_err();
+        refuse_if(unknown, || AssertionRefusal::Claim { claim: "role" })?;
+        let bounded_list = (1..=MOST_AUDIENCES).contains(&wire.aud.len());
+        refuse_if(!bounded_list, || AssertionRefusal::Claim { claim: "aud" })?;
+        let presenter = wire.cnf.ok_or(AssertionRefusal::Unbound)?;
         Ok(Self {
             issuer: bounded("iss", wire.iss, 1)?,
             subject: bounded("sub", wire.sub, 1)?,
@@ -215,6 +295,8 @@ impl Claims {
             issued_at: time("iat", wire.iat)?,
             expires_at: time("exp", wire.exp)?,
             nonce: bounded("jti", wire.jti, SHORTEST_NONCE)?,
+            presenter: code("cnf", &presenter.thumbprint)?,
+            one_time: wire.one_time,
         })
     }
 
@@ -230,6 +312,10 @@ impl Claims {
             iat: self.issued_at.as_second(),
             exp: self.expires_at.as_second(),
             jti: self.nonce.clone(),
+            cnf: Some(Confirmation {
+                thumbprint: self.presenter.to_string(),
+            }),
+            one_time: self.one_time,
         }
     }
 

@@ -16,6 +16,7 @@ use rustls_pki_types::PrivateKeyDer;
 use super::{Claims, Statement, TOKEN_TYPE, claimed_usage};
 use crate::pki::signature::KeyKind;
 use crate::pki::{NodeIdentity, Profiles, Usage, rules};
+use crate::types::CertificateThumbprint;
 
 /// Why an assertion cannot be signed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -40,6 +41,7 @@ pub struct AssertionSigner {
     key: Key,
     chain: Vec<String>,
     issuer: String,
+    own: CertificateThumbprint,
 }
 
 enum Key {
@@ -79,7 +81,13 @@ impl AssertionSigner {
             key: read_key(identity)?,
             chain,
             issuer,
+            own: CertificateThumbprint::from_bytes(leaf.fingerprint),
         })
+    }
+
+    /// The signer's own certificate: what presents its assertions unless another is named.
+    pub fn thumbprint(&self) -> CertificateThumbprint {
+        self.own
     }
 
     /// The `iss` this signer signs as.
@@ -114,6 +122,8 @@ impl AssertionSigner {
                 .checked_add(lifetime)
                 .map_err(|_| SigningError::Lifetime)?,
             nonce: URL_SAFE_NO_PAD.encode(nonce),
+            presenter: statement.presenter.unwrap_or(self.own),
+            one_time: statement.one_time,
         })
     }
 
@@ -138,6 +148,14 @@ impl AssertionSigner {
         let message = format!("{head}.{payload}");
         let signature = self.key.sign(message.as_bytes())?;
         Ok(format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+}
+
+#[cfg(test)]
+impl AssertionSigner {
+    /// Signs any octets.
+    pub(crate) fn sign_message(&self, message: &[u8]) -> Result<Vec<u8>, SigningError> {
+        self.key.sign(message)
     }
 }
 

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use jsonwebtoken::{Algorithm, DecodingKey, Header};
 use rustls_pki_types::CertificateDer;
 
-use super::{AssertionRefusal, Claims, LARGEST_TOKEN, TOKEN_TYPE, Wire, claimed_usage};
+use super::replay::ONE_TIME_SKEW;
+use super::{AssertionRefusal, Claims, LARGEST_TOKEN, TOKEN_TYPE, Wire, claimed_usage, refuse_if};
 use crate::pki::certificate::Certificate;
 use crate::pki::signature::KeyKind;
 use crate::pki::{Certified, Profiles, Refusal, TrustHandle, Usage};
-use crate::types::HomeCommunityId;
+use crate::types::{CertificateThumbprint, HomeCommunityId};
 
 /// An assertion that was accepted.
 #[derive(Clone, Debug)]
@@ -26,6 +27,16 @@ pub struct VerifiedAssertion {
 }
 
 impl VerifiedAssertion {
+    /// Checks that the connection with certificate `presenter` is the one it is bound to (RFC 8705).
+    ///
+    /// # Errors
+    /// [`AssertionRefusal::Presenter`].
+    pub fn check_presenter(&self, presenter: &Certified) -> Result<(), AssertionRefusal> {
+        let thumbprint = CertificateThumbprint::from_bytes(presenter.fingerprint);
+        let another = self.claims.presenter != thumbprint;
+        refuse_if(another, || AssertionRefusal::Presenter)
+    }
+
     /// Whether the role is proven by hcRole; otherwise the institution vouches for it.
     pub fn role_is_certified(&self) -> bool {
         self.signer.usage == Usage::Person
@@ -77,9 +88,10 @@ impl AssertionPolicy {
         audience: &HomeCommunityId,
         now: Timestamp,
     ) -> Result<VerifiedAssertion, AssertionRefusal> {
-        if token.len() > LARGEST_TOKEN {
-            return Err(AssertionRefusal::TooLarge { bytes: token.len() });
-        }
+        let bytes = token.len();
+        refuse_if(bytes > LARGEST_TOKEN, || AssertionRefusal::TooLarge {
+            bytes,
+        })?;
         let (message, signature) = token
             .rsplit_once('.')
             .ok_or(AssertionRefusal::Malformed { what: "parts" })?;
@@ -90,15 +102,12 @@ impl AssertionPolicy {
         let chain = read_chain(&header)?;
         let (signer, leaf) = judge_signer(&chain, trust, now)?;
         let key = decoding_key(&leaf, header.alg)?;
-        match jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, header.alg) {
-            Ok(true) => {}
-            _ => return Err(AssertionRefusal::Signature),
-        }
+        let made = jsonwebtoken::crypto::verify(signature, message.as_bytes(), &key, header.alg);
+        refuse_if(!matches!(made, Ok(true)), || AssertionRefusal::Signature)?;
         let claims = read_claims(payload, trust.current().profiles())?;
         self.check_times(&claims, now)?;
-        if !claims.audience.contains(audience) {
-            return Err(AssertionRefusal::Audience);
-        }
+        let meant = claims.audience.contains(audience);
+        refuse_if(!meant, || AssertionRefusal::Audience)?;
         check_against_signer(&claims, &signer)?;
         Ok(VerifiedAssertion { claims, signer })
     }
@@ -106,18 +115,20 @@ impl AssertionPolicy {
     fn check_times(&self, claims: &Claims, now: Timestamp) -> Result<(), AssertionRefusal> {
         let (issued, expires) = (claims.issued_at.as_second(), claims.expires_at.as_second());
         let seconds = |duration: Duration| i64::try_from(duration.as_secs()).unwrap_or(i64::MAX);
-        let (now, skew) = (now.as_second(), seconds(self.skew));
-        if issued > now.saturating_add(skew) {
-            return Err(AssertionRefusal::NotYetValid);
-        }
-        if expires.saturating_add(skew) < now {
-            return Err(AssertionRefusal::Expired);
-        }
+        let now = now.as_second();
+        // One for one time is made for the moment: a clock ahead would let it live over a restart.
+        let ahead = if claims.one_time {
+            ONE_TIME_SKEW
+        } else {
+            self.skew
+        };
+        let early = issued > now.saturating_add(seconds(ahead));
+        refuse_if(early, || AssertionRefusal::NotYetValid)?;
+        let late = expires.saturating_add(seconds(self.skew)) < now;
+        refuse_if(late, || AssertionRefusal::Expired)?;
         let lifetime = expires.saturating_sub(issued);
-        if lifetime <= 0 || lifetime > seconds(self.max_lifetime) {
-            return Err(AssertionRefusal::LivesTooLong);
-        }
-        Ok(())
+        let long = lifetime <= 0 || lifetime > seconds(self.max_lifetime);
+        refuse_if(long, || AssertionRefusal::LivesTooLong)
     }
 }
 
@@ -127,20 +138,12 @@ fn read_header(head: &str) -> Result<Header, AssertionRefusal> {
         .map_err(|_| AssertionRefusal::Malformed { what: "header" })?;
     let header: Header = serde_json::from_slice(&bytes)
         .map_err(|_| AssertionRefusal::Malformed { what: "header" })?;
-    if header.typ.as_deref() != Some(TOKEN_TYPE) {
-        return Err(AssertionRefusal::Header { what: "typ" });
-    }
-    if header.crit.is_some() || header.zip.is_some() || header.enc.is_some() {
-        return Err(AssertionRefusal::Header { what: "crit" });
-    }
-    if header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some() {
-        return Err(AssertionRefusal::Header {
-            what: "jwk, jku or x5u",
-        });
-    }
-    if !matches!(header.alg, Algorithm::ES256 | Algorithm::RS256) {
-        return Err(AssertionRefusal::Algorithm);
-    }
+    let refuse = |broken, what| refuse_if(broken, || AssertionRefusal::Header { what });
+    refuse(header.typ.as_deref() != Some(TOKEN_TYPE), "typ")?;
+    let processed = header.crit.is_some() || header.zip.is_some() || header.enc.is_some();
+    refuse(processed, "crit")?;
+    let another = header.jwk.is_some() || header.jku.is_some() || header.x5u.is_some();
+    refuse(another, "jwk, jku or x5u")?;
     Ok(header)
 }
 
@@ -170,6 +173,7 @@ fn judge_signer(
     Ok((trust.judge(chain, usage, now)?, leaf))
 }
 
+/// The key for `alg`: the certificate's, and ES256 or RS256 as that is. No other algorithm has one.
 fn decoding_key(leaf: &Certificate, alg: Algorithm) -> Result<DecodingKey, AssertionRefusal> {
     match (&leaf.key.kind, alg) {
         (KeyKind::Rsa { .. }, Algorithm::RS256) => Ok(DecodingKey::from_rsa_der(&leaf.key.bits)),
@@ -192,32 +196,22 @@ fn read_claims(payload: &str, profiles: &Profiles) -> Result<Claims, AssertionRe
 /// A claim must not say what the certificate denies. A person speaks for themselves and in a role
 /// of hcRole; an institution for its own staff, in any role (whether it may is `access`'s to say).
 fn check_against_signer(claims: &Claims, signer: &Certified) -> Result<(), AssertionRefusal> {
-    let contradiction = |claim| Err(AssertionRefusal::Contradiction { claim });
+    let denied = |broken, claim| refuse_if(broken, || AssertionRefusal::Contradiction { claim });
     match signer.usage {
         Usage::Person => {
             let serial = signer.subject.serial_number.as_deref();
-            if serial != Some(claims.issuer.as_str()) {
-                return contradiction("iss");
-            }
-            if claims.subject != claims.issuer {
-                return contradiction("sub");
-            }
+            denied(serial != Some(claims.issuer.as_str()), "iss")?;
+            denied(claims.subject != claims.issuer, "sub")?;
             let code = signer.institution_code();
-            if code.is_some_and(|code| code != claims.institution.as_str()) {
-                return contradiction("institution");
-            }
-            if !signer.has_role(&claims.role) {
-                return Err(AssertionRefusal::RoleNotCertified);
-            }
+            let elsewhere = code.is_some_and(|code| code != claims.institution.as_str());
+            denied(elsewhere, "institution")?;
+            let certified = signer.has_role(&claims.role);
+            refuse_if(!certified, || AssertionRefusal::RoleNotCertified)
         }
         Usage::Institution | Usage::Server => {
-            if signer.institution_code() != Some(claims.issuer.as_str()) {
-                return contradiction("iss");
-            }
-            if claims.institution.as_str() != claims.issuer {
-                return contradiction("institution");
-            }
+            let code = signer.institution_code();
+            denied(code != Some(claims.issuer.as_str()), "iss")?;
+            denied(claims.institution.as_str() != claims.issuer, "institution")
         }
     }
-    Ok(())
 }

@@ -4,9 +4,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
-use crate::pki::assertion::{self, AssertionPolicy, AssertionSigner, Claims, Statement};
+use crate::pki::assertion::{
+    self, AssertionPolicy, AssertionSigner, Claims, Nonces, Presentation, Statement,
+    VerifiedAssertion,
+};
 use crate::pki::{NodeIdentity, TrustHandle};
-use crate::types::{HomeCommunityId, PersonRole, PurposeOfUse, Relation};
+use crate::types::{CertificateThumbprint, HomeCommunityId, PersonRole, PurposeOfUse, Relation};
 
 fn hub() -> HomeCommunityId {
     "urn:oid:1.2.392.200299.9.1".parse().unwrap()
@@ -44,6 +47,8 @@ impl Desk {
             relation: Relation::Treating,
             institution: CODE.parse().unwrap(),
             audience: vec![hub()],
+            presenter: None,
+            one_time: false,
         }
     }
 
@@ -183,6 +188,162 @@ fn signers_are_judged_like_any_certificate() {
     );
 }
 
+#[test]
+fn an_assertion_is_bound_to_the_certificate_that_presents_it() {
+    let mut signer = Desk::new(&Lab::request(Kind::Institution, "i"));
+    let certified = |chain: &[CertificateDer<'static>], lab: &Lab| {
+        judge(chain, &lab.trust(), Usage::Institution, lab.now()).unwrap()
+    };
+    let other = signer.lab.issue(Kind::Institution, Variant::Ok);
+    let other = certified(&other, &signer.lab);
+    let now = signer.lab.now();
+    let verify = |token: &str| assertion::verify(token, &signer.trust, &hub(), now).unwrap();
+    let own = verify(&signer.token("Clerk"));
+    assert_eq!(own.signer.fingerprint.len(), 32);
+    own.check_presenter(&own.signer).unwrap();
+    assert_eq!(
+        own.check_presenter(&other).unwrap_err().rule(),
+        "assertion-presenter"
+    );
+    // Named: the system of the other certificate may, the signer may not.
+    let mut statement = signer.statement("Clerk");
+    statement.presenter = Some(CertificateThumbprint::from_bytes(other.fingerprint));
+    let token = signer
+        .signer
+        .issue(statement, now, Duration::from_mins(5))
+        .unwrap();
+    let named = verify(&token);
+    named.check_presenter(&other).unwrap();
+    assert_eq!(
+        named.check_presenter(&own.signer).unwrap_err().rule(),
+        "assertion-presenter"
+    );
+    // Without cnf, or with one that is none.
+    let payload = json(&token, 1);
+    assert!(payload.contains("x5t#S256"));
+    let without = resigned(&signer, &payload.replace("\"cnf\"", "\"cnx\""));
+    assert_eq!(signer.verdict(&without), "assertion-unbound");
+    let empty = resigned(&signer, &payload.replace("x5t#S256", "jkt"));
+    assert_eq!(signer.verdict(&empty), "assertion-malformed");
+    let thumbprint = other_thumbprint(&payload);
+    let short = resigned(&signer, &payload.replace(&thumbprint, &thumbprint[1..]));
+    assert_eq!(signer.verdict(&short), "assertion-claim");
+}
+
+fn other_thumbprint(payload: &str) -> String {
+    let claims: serde_json::Value = serde_json::from_str(payload).unwrap();
+    claims["cnf"]["x5t#S256"].as_str().unwrap().to_owned()
+}
+
+/// Any claims, signed.
+fn resigned(signer: &Desk, payload: &str) -> String {
+    let head = signer.token("Clerk");
+    let head = head.split('.').next().unwrap();
+    let message = format!("{head}.{}", URL_SAFE_NO_PAD.encode(payload));
+    let signature = signer.signer.sign_message(message.as_bytes()).unwrap();
+    format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+/// An assertion for one time, verified.
+fn one_time(signer: &Desk, change: impl FnOnce(&mut Claims)) -> VerifiedAssertion {
+    let now = signer.lab.now();
+    let token = signer.token("Clerk");
+    let mut verified = assertion::verify(&token, &signer.trust, &hub(), now).unwrap();
+    verified.claims.one_time = true;
+    change(&mut verified.claims);
+    verified
+}
+
+/// Bars: Z-11 (replay), T-32.
+#[test]
+fn one_for_one_time_is_taken_once() {
+    let signer = Desk::new(&Lab::request(Kind::Institution, "i"));
+    let now = signer.lab.now();
+    let at = |seconds: i64| Timestamp::from_second(now.as_second() + seconds).unwrap();
+    let nonces = Nonces::small(at(-60), 100, 50);
+    let direct = |assertion: &VerifiedAssertion, at| {
+        let taken = nonces.take(assertion, Presentation::Direct, at);
+        taken.map_err(|refusal| refusal.rule())
+    };
+    let first = one_time(&signer, |_| {});
+    assert_eq!(direct(&first, now), Ok(()));
+    assert_eq!(direct(&first, now), Err("assertion-replayed"));
+    assert_eq!(
+        direct(&first, at(300 + 60)),
+        Err("assertion-replayed"),
+        "to its last second"
+    );
+    assert_eq!(nonces.len(), 1);
+    // For several calls: not remembered.
+    let session = one_time(&signer, |claims| claims.one_time = false);
+    assert_eq!(
+        (direct(&session, now), direct(&session, now)),
+        (Ok(()), Ok(()))
+    );
+    assert_eq!(nonces.len(), 1);
+    // Passed on: the calls of one request, of the gateway that came first.
+    let (home, other) = (hub(), "urn:oid:1.2.3".parse().unwrap());
+    let relayed = |by: &HomeCommunityId, request_id: &str| {
+        let taken = nonces.take(&first, Presentation::Relayed { by, request_id }, now);
+        taken.map_err(|refusal| refusal.rule())
+    };
+    assert_eq!(relayed(&home, "a"), Ok(()));
+    assert_eq!(relayed(&home, "a"), Ok(()));
+    assert_eq!(relayed(&home, "b"), Err("assertion-replayed"));
+    assert_eq!(relayed(&other, "b"), Ok(()));
+    // Forgotten when it is refused as expired anyway.
+    let later = one_time(&signer, |claims| {
+        claims.nonce = "another nonce of it".into()
+    });
+    assert_eq!(direct(&later, at(300 + 61)), Ok(()));
+    assert_eq!(nonces.len(), 1);
+    // Issued before the memory began, as after a restart.
+    let restarted = Nonces::small(at(-4), 100, 50);
+    let old = restarted.take(&first, Presentation::Direct, now);
+    assert_eq!(old.unwrap_err().rule(), "assertion-before-memory");
+    let ahead = |seconds: i64| {
+        signer.claims(|claims| {
+            claims.one_time = true;
+            claims.issued_at = at(seconds);
+            claims.expires_at = at(seconds + 60);
+        })
+    };
+    assert_eq!(ahead(5), "ok");
+    assert_eq!(ahead(6), "assertion-not-yet-valid");
+}
+
+#[test]
+fn the_memory_of_nonces_is_bounded_and_shared() {
+    let signer = Desk::new(&Lab::request(Kind::Institution, "i"));
+    let other = Desk::new(&Lab::request(Kind::Institution, "j"));
+    let now = signer.lab.now();
+    let nonces = Nonces::small(now - Duration::from_secs(60), 6, 4);
+    let take = |desk: &Desk, number: usize| {
+        let one = one_time(desk, |claims| {
+            claims.nonce = format!("nonce number {number:04}")
+        });
+        let taken = nonces.take(&one, Presentation::Direct, now);
+        taken.map_err(|refusal| refusal.rule())
+    };
+    for number in 0..4 {
+        assert_eq!(take(&signer, number), Ok(()));
+    }
+    assert_eq!(
+        take(&signer, 4),
+        Err("assertion-too-many"),
+        "one signer's part"
+    );
+    assert_eq!(take(&other, 0), Ok(()));
+    assert_eq!(take(&other, 1), Ok(()));
+    assert_eq!(take(&other, 2), Err("assertion-too-many"), "all of it");
+    assert_eq!(nonces.len(), 6);
+    assert_eq!(
+        take(&signer, 0),
+        Err("assertion-replayed"),
+        "what is known stays known"
+    );
+}
+
 /// `token` with its header, claims and signature replaced where given.
 fn forge(token: &str, head: Option<&str>, claims: Option<&str>, signature: Option<&str>) -> String {
     let parts: Vec<&str> = token.split('.').collect();
@@ -271,5 +432,45 @@ fn garbage_is_refused_without_a_panic() {
         damaged[index] = if damaged[index] == b'A' { b'B' } else { b'A' };
         let damaged = String::from_utf8(damaged).unwrap();
         assert_ne!(signer.verdict(&damaged), "ok", "character {index}");
+    }
+}
+
+/// The example of `docs/assertion.md`, signed as it stands there: another vendor's program would do no
+/// more than put in its own certificates.
+#[test]
+fn the_documented_example_is_accepted() {
+    let text = include_str!("../../../docs/assertion.md");
+    let blocks: Vec<&str> = text
+        .split("```json")
+        .skip(1)
+        .map(|rest| rest.split("```").next().unwrap())
+        .collect();
+    let [head, claims] = blocks.as_slice() else {
+        panic!("a header and claims");
+    };
+    let signer = Desk::new(&Lab::request(Kind::Institution, "i"));
+    let own: serde_json::Value = serde_json::from_str(&json(&signer.token("Clerk"), 0)).unwrap();
+    let mut head: serde_json::Value = serde_json::from_str(head).unwrap();
+    assert!(head["x5c"].is_array());
+    head["x5c"] = own["x5c"].clone();
+    let mut claims: serde_json::Value = serde_json::from_str(claims).unwrap();
+    let sample = claims["cnf"]["x5t#S256"].as_str().unwrap().to_owned();
+    assert_eq!(sample.len(), signer.signer.thumbprint().to_string().len());
+    claims["cnf"]["x5t#S256"] = signer.signer.thumbprint().to_string().into();
+    let part = |value: &serde_json::Value| URL_SAFE_NO_PAD.encode(value.to_string());
+    let message = format!("{}.{}", part(&head), part(&claims));
+    let signature = signer.signer.sign_message(message.as_bytes()).unwrap();
+    let token = format!("{message}.{}", URL_SAFE_NO_PAD.encode(signature));
+    let now = signer.lab.now();
+    let verified = assertion::verify(&token, &signer.trust, &hub(), now).unwrap();
+    verified.check_presenter(&verified.signer).unwrap();
+    assert!(!verified.claims.one_time);
+    assert_eq!(verified.claims.subject, "staff-17");
+    // Every claim and header of the example is explained, and every one that is read is in it.
+    for name in head.as_object().unwrap().keys().chain(claims.as_object().unwrap().keys()) {
+        assert!(text.contains(&format!("| `{name}`")) || text.contains(&format!("`{name}`,")), "{name}");
+    }
+    for rule in ["assertion-presenter", "assertion-replayed", "assertion-too-many"] {
+        assert!(text.contains(rule));
     }
 }

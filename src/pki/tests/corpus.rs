@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
 use super::*;
+use crate::pki::assertion;
 use crate::pki::dev::corpus::{Case, Corpus, Level};
 use crate::pki::planted;
 use crate::pki::rule_names;
@@ -109,6 +110,31 @@ fn every_rule_is_exercised_at_every_level_where_it_can_be_broken() {
             .any(|(known, level)| *known == rule && *level == Level::List);
         assert!(exercised, "no case for {rule}");
     }
+}
+
+/// Every rule that can be left out, as `RENKEI_PLANTED_DEFECT` names it.
+fn defects(corpus: &Corpus) -> BTreeSet<String> {
+    let of_chains = corpus
+        .violated()
+        .into_iter()
+        .filter(|(rule, _)| !NOT_TO_LEAVE_OUT.contains(rule))
+        .map(|(rule, level)| match level {
+            Level::List => rule.to_owned(),
+            level => format!("{rule}@{level}"),
+        });
+    let elsewhere = ELSEWHERE.map(|rule| format!("{rule}@leaf"));
+    let assertions = assertion::RULES.map(str::to_owned);
+    of_chains.chain(elsewhere).chain(assertions).collect()
+}
+
+/// Writes the names for `tests/mutate/pki.sh`.
+#[test]
+#[ignore = "for the script: writes to the file that RENKEI_DEFECTS names"]
+fn the_defects() {
+    let vars = std::env::vars().find(|(name, _)| name == "RENKEI_DEFECTS");
+    let (_, path) = vars.expect("RENKEI_DEFECTS is set");
+    let names: Vec<String> = defects(corpus()).into_iter().collect();
+    std::fs::write(path, names.join("\n") + "\n").unwrap();
 }
 
 /// The mutation run, in process: with a rule left out, at least one of the cases that expect it

@@ -6,6 +6,7 @@ mod authorities;
 mod corpus;
 mod end_entities;
 mod handshake;
+mod hostile;
 mod lists;
 mod openssl;
 mod profiles;

@@ -348,3 +348,50 @@ fn mistakes_in_a_profile_file_are_seen() {
     assert_eq!(kinds(crate::pki::RoleKind::National), 27);
     assert_eq!(kinds(crate::pki::RoleKind::Manager), 5);
 }
+
+/// Bars: T-15, T-16.
+#[test]
+fn algorithms_narrow_at_their_date_and_verdicts_end_there() {
+    let lab = Lab::new();
+    let text = include_str!("../profiles.toml").replace(
+        "# --- Limits against",
+        "[[algorithms.from]]\ndate = \"2026-07-01T00:00:00Z\"\ncurves = [\"P-384\"]\nrsa_min_bits = 3072\n\n\
+         [[algorithms.from]]\ndate = \"2026-06-20T00:00:00Z\"\nrsa_min_bits = 2050\n\n# --- Limits against",
+    );
+    let store = TrustStore::from_der(
+        &[lab.pki.root_certificate()],
+        &[lab.pki.issuing_certificate()],
+        &lab.pki.crls(),
+        Profiles::parse(&text, "test").unwrap(),
+        TrustOptions {
+            crl_grace: days(60),
+        },
+    )
+    .unwrap();
+    let chain = lab.altered(Kind::Institution, |_| {});
+    let judged = |at: &str| judge(&chain, &store, Usage::Institution, at.parse().unwrap());
+    let now = lab.now().to_string();
+    let first = judged(&now).unwrap();
+    let last_second: Timestamp = "2026-06-19T23:59:59Z".parse().unwrap();
+    assert!(
+        first.verdict_valid_until <= last_second,
+        "{}",
+        first.verdict_valid_until
+    );
+    assert_eq!(rule(&judged("2026-06-30T23:59:59Z")), "ok");
+    let after = judged("2026-07-01T00:00:00Z");
+    assert!(matches!(after, Err(Refusal::Key { .. })), "{after:?}");
+    // Weak RSA by the earlier change, given out of order.
+    let rsa = |t: &mut Template| {
+        let mut modulus = vec![0xc1; 255];
+        modulus.push(1);
+        let public = der::sequence([der::unsigned(&modulus), der::unsigned(&[1, 0, 1])]);
+        let id = der::sequence([der::oid("1.2.840.113549.1.1.1"), vec![5, 0]]);
+        t.spki = der::sequence([id, der::bit_string(&public)]);
+    };
+    let chain = lab.altered(Kind::Institution, rsa);
+    let judged = |at: &str| judge(&chain, &store, Usage::Institution, at.parse().unwrap());
+    let noted = judged(&now).unwrap();
+    assert_eq!(noted.remarks.len(), 1, "RSA 2048 is noted");
+    assert_eq!(rule(&judged("2026-06-20T00:00:00Z")), "key");
+}

@@ -26,17 +26,28 @@ pub(crate) struct Process {
 impl Process {
     /// Writes `config` into `folder` and starts a node with it.
     pub(crate) async fn start(folder: &Path, name: &str, config: &str) -> Self {
+        Self::start_in(folder, name, config, &[]).await
+    }
+
+    /// As [`Process::start`], with these variables in its environment.
+    pub(crate) async fn start_in(
+        folder: &Path,
+        name: &str,
+        config: &str,
+        environment: &[(&str, &Path)],
+    ) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let path = folder.join(format!("{name}.toml"));
         std::fs::write(&path, config).unwrap();
-        Self::spawn(path, folder.join(format!("{name}.log"))).await
+        Self::spawn(path, folder.join(format!("{name}.log")), environment).await
     }
 
-    async fn spawn(config: PathBuf, log: PathBuf) -> Self {
+    async fn spawn(config: PathBuf, log: PathBuf, environment: &[(&str, &Path)]) -> Self {
         let errors = File::options().create(true).append(true).open(&log);
         let mut child = Command::new(PROGRAM)
             .args(["serve", "--config"])
             .arg(&config)
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(errors.unwrap())
@@ -80,7 +91,7 @@ impl Process {
             })
             .collect();
         std::fs::write(&self.config, fixed).unwrap();
-        *self = Self::spawn(self.config.clone(), self.log.clone()).await;
+        *self = Self::spawn(self.config.clone(), self.log.clone(), &[]).await;
     }
 
     /// SIGTERM, and waits for a good end.

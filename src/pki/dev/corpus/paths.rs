@@ -160,15 +160,21 @@ fn limits(maker: &mut Maker) -> Result<(), DevError> {
     Ok(())
 }
 
-/// Fifty CAs of one name and key, configured, of which none leads to the root.
+/// CAs of one name and key, configured, of which none leads to the root. The small maze is one that
+/// a judge without the limit could still walk through.
 fn maze(maker: &mut Maker) -> Result<(), DevError> {
-    for kind in [Kind::Institution, Kind::Person] {
+    for (size, kind) in [
+        (5, Kind::Institution),
+        (5, Kind::Person),
+        (50, Kind::Institution),
+        (50, Kind::Person),
+    ] {
         let line = Line::new(maker, kind, 1)?;
         let Some(node) = line.nodes.first() else {
             continue;
         };
         let mut authorities = Vec::new();
-        for serial in 1..=50u8 {
+        for serial in 1..=size {
             let mut authority = node.template.clone();
             authority.serial = vec![serial];
             authority.issuer.clone_from(&authority.subject);
@@ -178,7 +184,7 @@ fn maze(maker: &mut Maker) -> Result<(), DevError> {
         let mut leaf = line.leaf.clone();
         forget_issuer(&mut leaf);
         let chain = vec![CertificateDer::from(leaf.sign(&node.key)?)];
-        let name = format!("authority/path/maze-of-fifty/{kind}");
+        let name = format!("authority/path/maze-of-{size}/{kind}");
         let rule = Some("path-too-complex");
         let case = maker.add(name, Level::Authority, usage_of(kind), rule, chain);
         case.trusted.authorities = authorities;
