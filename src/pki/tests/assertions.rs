@@ -470,7 +470,17 @@ fn the_documented_example_is_accepted() {
     for name in head.as_object().unwrap().keys().chain(claims.as_object().unwrap().keys()) {
         assert!(text.contains(&format!("| `{name}`")) || text.contains(&format!("`{name}`,")), "{name}");
     }
-    for rule in ["assertion-presenter", "assertion-replayed", "assertion-too-many"] {
-        assert!(text.contains(rule));
+    let purposes = PurposeOfUse::ALL.iter().map(|purpose| purpose.code());
+    let relations = Relation::ALL.iter().map(|relation| relation.code());
+    for code in purposes.chain(relations) {
+        assert!(text.contains(&format!("`{code}`")), "{code}");
+    }
+    for rule in [
+        "assertion-presenter",
+        "assertion-replayed",
+        "assertion-too-many",
+        "assertion-before-memory",
+    ] {
+        assert!(text.contains(&format!("`{rule}`")), "{rule}");
     }
 }
