@@ -64,6 +64,7 @@ pub fn self_check(config: &Config, clock: &dyn Clock) -> Result<()> {
 /// # Errors
 /// What kept it from starting or from stopping cleanly.
 pub async fn serve(config: Config, directory: Option<ApplyDirectoryRequest>) -> Result<()> {
+    leave_no_core();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     self_check(&config, clock.as_ref())?;
     let stop = CancellationToken::new();
@@ -101,6 +102,21 @@ pub async fn serve(config: Config, directory: Option<ApplyDirectoryRequest>) -> 
         "serving"
     );
     super::run(gateway, listener, stop).await
+}
+
+/// A crash must not write keys and patients' data to the disk in clear (INV-8): neither to a core
+/// file, which the limit forbids, nor to a program that collects cores, which ignores the limit.
+fn leave_no_core() {
+    use rustix::process::{DumpableBehavior, Resource, Rlimit, set_dumpable_behavior, setrlimit};
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let limited = setrlimit(Resource::Core, none);
+    let hidden = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    if let Err(error) = limited.and(hidden) {
+        tracing::warn!(%error, "a crash of this process may leave a core dump");
+    }
 }
 
 fn stop_on_signal(stop: CancellationToken) -> Result<()> {

@@ -227,3 +227,19 @@ async fn killed_at_any_moment() {
     assert!(!log.contains("panicked"), "{log}");
     node.process.stop().await;
 }
+
+/// Bar: E-01. A crash leaves no memory on the disk.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_node_leaves_no_core() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::start(&folder).await;
+    let proc = std::path::PathBuf::from(format!("/proc/{}", node.process.pid()));
+    let limits = std::fs::read_to_string(proc.join("limits")).unwrap();
+    let core = limits
+        .lines()
+        .find(|line| line.starts_with("Max core file size"))
+        .unwrap();
+    let values: Vec<&str> = core.split_whitespace().skip(4).collect();
+    assert_eq!(values, ["0", "0", "bytes"], "{core}");
+    node.process.kill().await;
+}

@@ -467,8 +467,16 @@ fn the_documented_example_is_accepted() {
     assert!(!verified.claims.one_time);
     assert_eq!(verified.claims.subject, "staff-17");
     // Every claim and header of the example is explained, and every one that is read is in it.
-    for name in head.as_object().unwrap().keys().chain(claims.as_object().unwrap().keys()) {
-        assert!(text.contains(&format!("| `{name}`")) || text.contains(&format!("`{name}`,")), "{name}");
+    for name in head
+        .as_object()
+        .unwrap()
+        .keys()
+        .chain(claims.as_object().unwrap().keys())
+    {
+        assert!(
+            text.contains(&format!("| `{name}`")) || text.contains(&format!("`{name}`,")),
+            "{name}"
+        );
     }
     let purposes = PurposeOfUse::ALL.iter().map(|purpose| purpose.code());
     let relations = Relation::ALL.iter().map(|relation| relation.code());

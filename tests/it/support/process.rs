@@ -75,6 +75,11 @@ impl Process {
         std::fs::read_to_string(&self.log).unwrap()
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap()
+    }
+
     /// SIGKILL.
     pub(crate) async fn kill(&mut self) {
         self.child.kill().await.unwrap();
