@@ -1,8 +1,8 @@
 //! Time as an argument: the system clock is read here and nowhere else.
 
 use std::fmt::Debug;
-use std::sync::Mutex;
-use std::time::Duration;
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
@@ -10,6 +10,9 @@ use jiff::Timestamp;
 pub trait Clock: Debug + Send + Sync {
     /// The current time.
     fn now(&self) -> Timestamp;
+
+    /// Time since some moment of this process. Unlike [`Clock::now`] it never jumps.
+    fn elapsed(&self) -> Duration;
 }
 
 /// The machine's clock.
@@ -24,33 +27,46 @@ impl Clock for SystemClock {
         )]
         Timestamp::now()
     }
+
+    fn elapsed(&self) -> Duration {
+        static START: OnceLock<Instant> = OnceLock::new();
+        START.get_or_init(Instant::now).elapsed()
+    }
 }
 
 /// A clock that moves only when told to; for tests.
 #[derive(Debug)]
-pub struct ManualClock(Mutex<Timestamp>);
+pub struct ManualClock(Mutex<(Timestamp, Duration)>);
 
 impl ManualClock {
     /// A clock standing at `start`.
     pub fn at(start: Timestamp) -> Self {
-        Self(Mutex::new(start))
+        Self(Mutex::new((start, Duration::ZERO)))
     }
 
     /// Moves the clock forward by `step`.
     pub fn advance(&self, step: Duration) {
-        let mut now = self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
-        *now = now.saturating_add(step).unwrap_or(Timestamp::MAX);
+        let mut time = self.time();
+        time.0 = time.0.saturating_add(step).unwrap_or(Timestamp::MAX);
+        time.1 = time.1.saturating_add(step);
+    }
+
+    /// Sets the wall clock, as an operator or a bad time server does.
+    pub fn set(&self, now: Timestamp) {
+        self.time().0 = now;
+    }
+
+    fn time(&self) -> MutexGuard<'_, (Timestamp, Duration)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        *self
-            .0
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        self.time().0
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.time().1
     }
 }

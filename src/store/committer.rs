@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::clock_watch::ClockWatch;
 use super::commit::{AppliedWrite, Commit, Outcome, Sequence};
 use super::core::Core;
 use super::error::StoreError;
@@ -82,6 +83,7 @@ pub(crate) struct Committer {
     pub(crate) lock: Option<Box<dyn Any + Send + Sync>>,
     pub(crate) last_group: usize,
     pub(crate) last_sync: Duration,
+    pub(crate) watch: ClockWatch,
 }
 
 /// What ends the loop.
@@ -183,6 +185,7 @@ impl Committer {
 
     fn commit_group(&mut self, group: Vec<Waiting>) {
         let core = Arc::clone(&self.core);
+        self.watch_clock();
         let now = core.clock.now();
         let utc = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
         let mut overlay = Overlay::new(&core.index);
@@ -238,6 +241,16 @@ impl Committer {
             let result = failure.clone().map_or(result, Err);
             core.counters.settled(result.is_ok());
             answer(reply, result);
+        }
+    }
+
+    fn watch_clock(&mut self) {
+        if let Some(jump) = self.watch.jump(self.core.clock.as_ref()) {
+            tracing::error!(seconds = jump.as_secs_f64(), "the wall clock has jumped");
+            self.core
+                .counters
+                .clock_jumps
+                .fetch_add(1, Ordering::Relaxed);
         }
     }
 

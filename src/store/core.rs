@@ -24,6 +24,7 @@ pub(crate) struct Counters {
     pub(crate) batches: AtomicU64,
     pub(crate) ledger_bytes: AtomicU64,
     pub(crate) mutations: AtomicU64,
+    pub(crate) clock_jumps: AtomicU64,
 }
 
 impl Counters {
@@ -126,6 +127,7 @@ impl Core {
             segments: self.ledger.segments().len() as u64,
             index_mutations: read(&self.counters.mutations),
             failures: read(&self.counters.failures),
+            clock_jumps: read(&self.counters.clock_jumps),
             poisoned: self.health.has_stopped(),
         }
     }

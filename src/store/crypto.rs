@@ -58,14 +58,22 @@ pub(crate) fn keyed_hash(key: &hmac::Key, parts: &[&[u8]]) -> [u8; 32] {
 
 /// An AES-256-GCM key whose nonces are chosen by the caller, who must never repeat one.
 #[derive(Debug)]
-pub(crate) struct SealKey(LessSafeKey);
+pub(crate) struct SealKey {
+    key: LessSafeKey,
+    #[cfg(test)]
+    id: [u8; 16],
+}
 
 impl SealKey {
     /// The key made of these bytes.
     pub(crate) fn new(secret: &[u8; 32]) -> Result<Self, StoreError> {
         let key = UnboundKey::new(&AES_256_GCM, secret)
             .map_err(|_| StoreError::Crypto("key construction"))?;
-        Ok(Self(LessSafeKey::new(key)))
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            #[cfg(test)]
+            id: to_array(&sha256(&[secret])),
+        })
     }
 
     /// Encrypts `data` in place and appends the tag.
@@ -75,7 +83,9 @@ impl SealKey {
         aad: &[u8],
         data: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
-        self.0
+        #[cfg(test)]
+        nonces::note(self, nonce, aad, data);
+        self.key
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(aad), data)
             .map_err(|_| StoreError::Crypto("encryption"))
     }
@@ -88,12 +98,14 @@ impl SealKey {
         data: &mut Vec<u8>,
         start: usize,
     ) -> Result<(), StoreError> {
-        let nonce = Nonce::assume_unique_for_key(nonce);
         let tail = data
             .get_mut(start..)
             .ok_or(StoreError::Crypto("encryption"))?;
+        #[cfg(test)]
+        nonces::note(self, nonce, aad, tail);
+        let nonce = Nonce::assume_unique_for_key(nonce);
         let tag = self
-            .0
+            .key
             .seal_in_place_separate_tag(nonce, Aad::from(aad), tail)
             .map_err(|_| StoreError::Crypto("encryption"))?;
         data.extend_from_slice(tag.as_ref());
@@ -104,7 +116,7 @@ impl SealKey {
     pub(crate) fn open(&self, nonce: [u8; 12], aad: &[u8], data: &mut Vec<u8>) -> Option<()> {
         let nonce = Nonce::assume_unique_for_key(nonce);
         let length = self
-            .0
+            .key
             .open_in_place(nonce, Aad::from(aad), data)
             .ok()?
             .len();
@@ -171,3 +183,6 @@ pub(crate) fn counter_nonce(major: u64, minor: u32) -> [u8; 12] {
     }
     nonce
 }
+
+#[cfg(test)]
+pub(crate) mod nonces;

@@ -11,6 +11,7 @@
 //! a blocking thread. [`Store::commit`] is asynchronous, and completes even if its caller goes.
 
 pub mod blobs;
+mod clock_watch;
 mod commit;
 mod committer;
 mod core;

@@ -10,6 +10,7 @@ use tokio::sync::Semaphore;
 
 use super::Store;
 use super::blobs::Blobs;
+use super::clock_watch::ClockWatch;
 use super::commit::Sequence;
 use super::committer::{Committer, GroupLimits};
 use super::core::Core;
@@ -199,6 +200,7 @@ fn start(
         lock: Some(lock),
         last_group: 1,
         last_sync: Duration::ZERO,
+        watch: ClockWatch::default(),
     };
     let thread = std::thread::Builder::new()
         .name("store-commit".to_owned())

@@ -128,6 +128,8 @@ pub struct Stats {
     pub index_mutations: u64,
     /// Commits refused or failed.
     pub failures: u64,
+    /// Times the wall clock was seen to jump by more than two seconds.
+    pub clock_jumps: u64,
     /// Whether the store stopped after a failed sync.
     pub poisoned: bool,
 }

@@ -44,8 +44,8 @@ proptest! {
     fn engines_agree_with_a_plain_map(operations in operations()) {
         let schema = Schema::new().table::<Note>();
         let disk = SimDisk::new(1);
-        let root = RootSource::File("/k/root.key".into());
-        let keys = Keys::open_or_create(Path::new("/k"), &root, &disk, &SystemRandom::default(), 0).unwrap();
+        let root = RootSource::File("/root.key".into());
+        let keys = Keys::open_or_create(Path::new("/"), &root, &disk, &SystemRandom::default(), 0).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let engines = [
             index(IndexKind::Memory, folder.path(), &keys),

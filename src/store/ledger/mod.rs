@@ -14,6 +14,7 @@ pub(crate) mod payload;
 pub(crate) mod reader;
 pub(crate) mod recover;
 mod shared;
+mod tail;
 #[cfg(test)]
 mod tests;
 

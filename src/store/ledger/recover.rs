@@ -1,9 +1,8 @@
 //! Opening a ledger after any kind of stop.
 //!
 //! The last segment may end in a write that was never acknowledged. It is left where it is and
-//! ignored: the next segment's header says where this one ended. What must never be ignored is a
-//! bad frame that a *later write* follows, because a later write starts only after the earlier one
-//! is durable: that is corruption, and the ledger does not open.
+//! ignored: the next segment's header says where this one ended. What is not such a write is
+//! corruption, and the ledger does not open ([`tail`]).
 
 use std::io;
 use std::path::Path;
@@ -13,12 +12,9 @@ use super::super::commit::{Frame, Sequence};
 use super::super::disk::Disk;
 use super::super::error::{IoContext as _, StoreError};
 use super::super::keys::Keys;
-use super::format::{FRAME_MAGIC, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader};
-use super::reader::{RawFrame, SegmentReader, Step, Window, parse};
-use super::{Shared, segment_name};
-
-/// How much of the tail is looked at in one step.
-const TAIL_STEP_BYTES: usize = 128 << 10;
+use super::format::{FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader};
+use super::reader::{SegmentReader, Step};
+use super::{Shared, segment_name, tail};
 
 /// Removes a file that may not be there.
 pub(crate) fn remove_if_there(disk: &dyn Disk, path: &Path) -> Result<(), StoreError> {
@@ -127,85 +123,10 @@ pub(crate) fn replay(
         end.chain = reader.chain;
         chain_known = true;
         if limit.is_none() {
-            end.torn_bytes = judge_tail(shared, &reader)?;
-            harden(shared, &reader, last_write)?;
+            end.torn_bytes = tail::judge(shared, &reader)?;
+            tail::harden(shared, &reader, last_write)?;
             end.clean &= end.torn_bytes == 0;
         }
     }
     Ok(end)
-}
-
-/// Looks at everything behind the last good frame. Returns how many bytes an unfinished write left
-/// there; 0 if only preallocated zeros follow.
-fn judge_tail(shared: &Shared, reader: &SegmentReader) -> Result<u64, StoreError> {
-    let path = shared.dir.join(segment_name(reader.header.number));
-    let file = shared.disk.open(&path).during("opening a ledger segment")?;
-    let length = file.len().during("reading the ledger")?;
-    let mut window = Window::new(file);
-    let (mut at, mut last_used) = (reader.offset, reader.offset);
-    while at < length {
-        let (used, found) = {
-            let bytes = window.at(at, TAIL_STEP_BYTES)?;
-            // The last three bytes of a step are looked at again, for a magic across the border.
-            let used = bytes.len().saturating_sub(FRAME_MAGIC.len() - 1).max(1);
-            if let Some(place) = bytes.iter().rposition(|byte| *byte != 0) {
-                last_used = last_used.max(at + place as u64 + 1);
-            }
-            (used as u64, candidates(bytes))
-        };
-        for place in found {
-            if let Ok(frame) = parse(&mut window, at + place as u64)?
-                && follows(&frame, reader)
-            {
-                return Err(reader.broken("a bad frame is followed by a good one"));
-            }
-        }
-        at += used;
-    }
-    Ok(last_used - reader.offset)
-}
-
-/// Where a frame could start.
-fn candidates(bytes: &[u8]) -> Vec<usize> {
-    if bytes.iter().all(|byte| *byte == 0) {
-        return Vec::new();
-    }
-    let windows = bytes.windows(FRAME_MAGIC.len()).enumerate();
-    windows
-        .filter(|(_, window)| *window == FRAME_MAGIC)
-        .map(|(place, _)| place)
-        .collect()
-}
-
-/// Whether the frame was written after the missing one was acknowledged.
-fn follows(frame: &RawFrame, reader: &SegmentReader) -> bool {
-    frame.header.write_first > reader.expected
-}
-
-/// Makes the last write durable before anything is built on it. The process that wrote it may have
-/// been killed before its sync, or its sync may have failed, after which the kernel may call the
-/// pages clean that it never wrote: so the same bytes are written again, then synced.
-fn harden(
-    shared: &Shared,
-    reader: &SegmentReader,
-    last_write: Option<u64>,
-) -> Result<(), StoreError> {
-    let Some(start) = last_write else {
-        return Ok(());
-    };
-    let path = shared.dir.join(segment_name(reader.header.number));
-    let file = shared.disk.open(&path).during("opening a ledger segment")?;
-    let size = usize::try_from(reader.offset - start).unwrap_or(usize::MAX);
-    let mut bytes = vec![0; size];
-    let read = file
-        .read_at(&mut bytes, start)
-        .during("reading the ledger")?;
-    bytes.truncate(read);
-    file.write_at(&bytes, start)
-        .during("rewriting the ledger's end")?;
-    file.fdatasync().map_err(|_| StoreError::Poisoned)?;
-    shared
-        .disk
-        .fsync_dir(&shared.dir)
-        .map_err(|_| StoreError::Poisoned)
 }

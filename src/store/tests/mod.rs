@@ -11,7 +11,9 @@
     reason = "tests panic on failure"
 )]
 
+mod altered;
 mod blobs;
+
 mod client;
 mod clocks;
 mod commit;
@@ -19,6 +21,9 @@ mod damage;
 mod failures;
 mod keys;
 mod power;
+mod recovery;
+mod requests;
+mod secrets;
 mod tier;
 
 use std::borrow::Borrow;
