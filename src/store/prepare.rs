@@ -13,6 +13,7 @@ use super::overlay::Overlay;
 use super::projection::{Mutation, project};
 use super::subjects::Subjects;
 use super::table::{Row as _, TableId};
+use crate::planted::planted;
 
 /// A commit that may go through.
 pub(crate) enum Prepared {
@@ -83,7 +84,14 @@ pub(crate) fn prepare(
         FrameKind::Change
     };
     let random = core.random.as_ref();
-    let payload = Payload::seal(&writes, &who, keys.all(), commit.audit, random)?;
+    let mut payload = Payload::seal(&writes, &who, keys.all(), commit.audit, random)?;
+    if planted("audit record not in the frame") {
+        payload.audit.clear();
+    }
+    if planted("idempotency key not in the frame") {
+        let other = |table| table != u32::from(IdempotencyRow::TABLE.0);
+        payload.writes.retain(|write| other(write.table));
+    }
     let payload = payload.encode_to_vec();
     overlay.note(sequence, &writes);
     subjects.note(keys);
@@ -106,7 +114,7 @@ fn hold(
         Expect::Absent => None,
         Expect::Version(version) => Some(version),
     };
-    if found == wanted {
+    if found == wanted || planted("precondition not judged") {
         Ok(())
     } else {
         Err(StoreError::Conflict)
@@ -127,7 +135,7 @@ fn replay(
     if row.expires_unix_seconds <= now_unix_seconds {
         return Ok(None);
     }
-    if row.body_hash != idempotency.body_hash {
+    if row.body_hash != idempotency.body_hash && !planted("other bytes under a key accepted") {
         return Err(StoreError::IdempotencyMismatch);
     }
     Ok(Some(row.receipt))

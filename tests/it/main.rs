@@ -21,5 +21,6 @@ mod idempotency;
 mod identities;
 mod proto_lint;
 mod shared;
+mod storage;
 mod store_versions;
 mod support;

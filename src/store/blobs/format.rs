@@ -21,6 +21,7 @@ use super::super::crypto::{self, SealKey, Secret, TAG_BYTES, WRAPPED_BYTES, to_a
 use super::super::error::StoreError;
 use super::super::keys::{Envelope, Keys, SubjectKey, Tag};
 use super::BlobId;
+use crate::planted::planted;
 
 const MAGIC: &[u8; 8] = b"RENKEIBL";
 const VERSION: u16 = 2;
@@ -50,6 +51,7 @@ pub(super) struct SegmentCipher {
 impl SegmentCipher {
     /// Nonce: 7 zero bytes · segment number 4 · last-segment flag 1.
     pub(super) fn nonce(number: u32, last: bool) -> [u8; 12] {
+        let last = last && !planted("last segment of a document not marked");
         crypto::counter_nonce((u64::from(number) << 8) | u64::from(last), 0)
     }
 
@@ -127,7 +129,7 @@ impl Header {
         if segment_bytes as usize != SEGMENT_BYTES {
             return Err(fault("has another segment size"));
         }
-        if field(34, 66)? != id.0 {
+        if field(34, 66)? != id.0 && !planted("document not bound to its id") {
             return Err(fault("is another blob"));
         }
         let file_id = to_array(field(18, 34)?);
@@ -146,7 +148,7 @@ impl Header {
         };
         let mut wrapped = field(key_at, key_end)?.to_vec();
         wrapping
-            .open([0; 12], field(0, key_at)?, &mut wrapped)
+            .open([0; 12], bound_to(field(0, key_at)?), &mut wrapped)
             .ok_or(fault("the key does not unwrap"))?;
         let secret = Zeroizing::new(wrapped);
         Ok(Self {
@@ -169,6 +171,14 @@ fn document_wrap_key(patient: &Secret, file_id: &[u8; 16]) -> Result<SealKey, St
         file_id,
         &[b"renkei 2 document"],
     )?)
+}
+
+/// What the document's key is bound to: all of the header before it.
+fn bound_to(header: &[u8]) -> &[u8] {
+    match planted("document not bound to its id") {
+        true => &[],
+        false => header,
+    }
 }
 
 /// The header of the document `id`: `secret` is the key of its segments, wrapped here.
@@ -194,7 +204,7 @@ pub(super) fn encode_header(
     header.extend_from_slice(&patient.envelope.wrapped);
     let mut wrapped = secret.to_vec();
     let key = document_wrap_key(&patient.secret, &cipher.file_id)?;
-    key.seal([0; 12], &header, &mut wrapped)?;
+    key.seal([0; 12], bound_to(&header), &mut wrapped)?;
     header.extend_from_slice(&wrapped);
     header.extend_from_slice(&crc32fast::hash(&header).to_be_bytes());
     header.resize(HEADER_BYTES, 0);

@@ -14,6 +14,7 @@ use super::super::error::{IoContext as _, StoreError};
 use super::super::keys::SubjectKey;
 use super::format::{HEADER_BYTES, MAX_BYTES, SEGMENT_BYTES, SegmentCipher, encode_header};
 use super::{BlobId, BlobInfo, Blobs};
+use crate::planted::planted;
 
 /// A document being written.
 pub struct BlobWriter {
@@ -110,7 +111,9 @@ impl BlobWriter {
         let id = BlobId(keys.blob_name(Some(&self.patient.subject), &sha256));
         let header = encode_header(&self.patient, self.cipher, &id, self.size, &self.secret)?;
         self.file.write_at(&header, 0).during("writing a blob")?;
-        self.temporary.blobs.health.synced(self.file.fdatasync())?;
+        if !planted("document not synced") {
+            self.temporary.blobs.health.synced(self.file.fdatasync())?;
+        }
         let info = BlobInfo {
             id,
             size: self.size,
@@ -187,7 +190,9 @@ impl ClosedBlob {
                 }
                 Ok(()) | Err(_) => {}
             }
-            blobs.health.synced(blobs.disk.fsync_dir(&blobs.dir))?;
+            if !planted("new folder of documents not synced") {
+                blobs.health.synced(blobs.disk.fsync_dir(&blobs.dir))?;
+            }
             *durable = true;
         }
         if let Some(temporary) = &self.temporary.path {
@@ -197,7 +202,9 @@ impl ClosedBlob {
                 .during("naming a blob")?;
         }
         self.temporary.path = None;
-        blobs.health.synced(blobs.disk.fsync_dir(folder))?;
+        if !planted("folder of a document not synced") {
+            blobs.health.synced(blobs.disk.fsync_dir(folder))?;
+        }
         Ok(self.info)
     }
 }
@@ -211,7 +218,9 @@ struct Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if let Some(path) = self.path.take() {
+        if let Some(path) = self.path.take()
+            && !planted("broken-off upload left")
+        {
             // What cannot be removed now is removed at the next open.
             let _removed = self.blobs.disk.remove(&path).is_ok();
         }

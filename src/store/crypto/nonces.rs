@@ -34,7 +34,14 @@ pub(super) fn note(key: &SealKey, nonce: [u8; 12], aad: &[u8], data: &[u8]) {
         let (pair, what) = entry(key, nonce, aad, data);
         seen.encryptions += 1;
         let before = seen.pairs.insert(pair, what);
-        seen.repeats += u64::from(before.is_some_and(|before| before != what));
+        if before.is_some_and(|before| before != what) {
+            seen.repeats += 1;
+            // The first few, to be found.
+            if seen.repeats <= 3 {
+                let place = std::backtrace::Backtrace::force_capture();
+                eprintln!("nonce {nonce:02x?} was used twice:\n{place}");
+            }
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use super::crypto::{
 };
 use super::disk::{Disk, exists, sync_name};
 use super::error::{IoContext as _, StoreError};
+use crate::planted::planted;
 use crate::types::PatientIdentifier;
 pub(crate) use change::Change;
 use root::{FileRoot, RootKey};
@@ -118,7 +119,9 @@ impl Keys {
         let new = !has_data(dir, disk)?;
         let may_make = !known && !old && new;
         let root = open_root(source, may_make, disk, random)?;
-        if let (RootSource::File(path), true) = (source, new) {
+        if let (RootSource::File(path), true) =
+            (source, new && !planted("root key's name not synced"))
+        {
             sync_name(disk, path).during("syncing the folder of the root key")?;
         }
         if known {

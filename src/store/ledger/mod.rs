@@ -27,6 +27,7 @@ use super::disk::DiskFile;
 use super::error::{IoContext as _, StoreError};
 use super::health::Health;
 use super::keys::Random;
+use crate::planted::planted;
 use format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader, frame_bytes,
 };
@@ -255,6 +256,9 @@ impl Ledger {
             .write_at(bytes, current.end)
             .during("writing the ledger")
         {
+            if planted("segment kept after a failed write") {
+                return Err(error);
+            }
             // Some frames may be on disk whole. A new segment that starts with their sequence
             // fences them off; without it their fate is unknown.
             self.current = None;
@@ -264,7 +268,14 @@ impl Ledger {
             }
             return Err(error);
         }
-        self.health.synced(current.file.fdatasync())
+        if planted("acknowledged before the sync") {
+            return Ok(());
+        }
+        let mut synced = current.file.fdatasync();
+        if planted("sync tried again") && synced.is_err() {
+            synced = current.file.fdatasync();
+        }
+        self.health.synced(synced)
     }
 
     /// Starts a new segment. It gets its name only when its header is durable, so a segment file
@@ -301,7 +312,9 @@ impl Ledger {
             .disk
             .rename(&temporary, &path)
             .during("naming a ledger segment")?;
-        self.health.synced(shared.disk.fsync_dir(&shared.dir))?;
+        if !planted("ledger folder not synced") {
+            self.health.synced(shared.disk.fsync_dir(&shared.dir))?;
+        }
         self.current = Some(Current {
             file,
             key: shared.keys.segment_key(&header.id)?,

@@ -11,6 +11,7 @@ use super::format::{
     FRAME_HEADER_BYTES, FrameHeader, HASH_BYTES, SEGMENT_HEADER_BYTES, SegmentHeader,
 };
 use super::{Shared, payload, segment_name};
+use crate::planted::planted;
 
 /// How much is read at once.
 const WINDOW_BYTES: usize = 256 << 10;
@@ -115,7 +116,7 @@ impl SegmentReader {
         if frame.header.sequence != self.expected {
             return Ok(Step::End("the sequence has a gap"));
         }
-        if frame.header.previous_hash != self.chain {
+        if frame.header.previous_hash != self.chain && !planted("hash chain not checked") {
             return Ok(Step::End("the hash chain is broken"));
         }
         self.expected = self.expected.next();

@@ -10,6 +10,7 @@ use super::format::{FRAME_HEADER_BYTES, FRAME_MAGIC, FrameHeader, HASH_BYTES, Se
 use super::reader::{RawFrame, SegmentReader, Window, parse};
 use super::recover::remove_if_there;
 use super::{Shared, segment_name};
+use crate::planted::planted;
 
 /// How much of the tail is looked at in one step.
 const TAIL_STEP_BYTES: usize = 128 << 10;
@@ -37,6 +38,7 @@ pub(super) fn judge(shared: &Shared, reader: &SegmentReader) -> Result<u64, Stor
         for place in found {
             if let Ok(frame) = parse(&mut window, at + place as u64)?
                 && follows(&frame, reader)
+                && !planted("bad frame before good ones cut away")
             {
                 return Err(reader.broken("a bad frame is followed by a good one"));
             }
@@ -53,6 +55,11 @@ pub(super) fn judge(shared: &Shared, reader: &SegmentReader) -> Result<u64, Stor
 /// taken with zeros, so a write that was cut off leaves zeros: all that follows, if the process
 /// died in it, or whole sectors anywhere, if the power failed.
 fn was_written_whole(window: &mut Window, offset: u64) -> Result<bool, StoreError> {
+    if planted("damaged last frame taken for torn")
+        || planted("bad frame before good ones cut away")
+    {
+        return Ok(false);
+    }
     let start = window.at(offset, FRAME_HEADER_BYTES + TAG_BYTES)?;
     let (header, behind) = start
         .split_at_checked(FRAME_HEADER_BYTES)
@@ -117,7 +124,13 @@ pub(super) fn harden(
     reader: &SegmentReader,
     last_write: Option<u64>,
 ) -> Result<(), StoreError> {
+    if planted("recovered end not synced") {
+        return Ok(());
+    }
     let Some(start) = last_write else {
+        if planted("empty segment not named again") {
+            return Ok(());
+        }
         return name_again(shared, &reader.header);
     };
     let path = shared.dir.join(segment_name(reader.header.number));

@@ -102,10 +102,7 @@ fn no_canary_lies_on_the_disk_at_any_step() {
 fn a_canary_in_clear_is_seen() {
     let disk = SimDisk::new(1);
     drop(reopen(&disk, 0).unwrap());
-    let path = segments(&disk)
-        .first()
-        .cloned()
-        .unwrap_or(dir().join("store.meta"));
+    let path = dir().join("root.key");
     for trace in traces() {
         let disk = disk.fork();
         disk.edit(&path, |content| content.extend_from_slice(&trace));
