@@ -97,17 +97,15 @@ impl Authenticator {
     ) -> std::result::Result<Caller, Unauthenticated> {
         let directory = self.directory.snapshot();
         let participant = directory.participant(&peer.certified, now);
-        let caller = match &participant {
-            Some(participant) => {
-                let come = (peer, participant, request_id, now);
-                self.known_caller(&directory, come, assertion)
-            }
-            None => {
-                let message = "no active participant is registered for this certificate";
-                let error = Error::new(Reason::UnregisteredCertificate, message);
-                Err((error, "unregistered-certificate"))
-            }
-        };
+        let known = participant.as_ref().ok_or_else(|| {
+            let message = "no active participant is registered for this certificate";
+            let error = Error::new(Reason::UnregisteredCertificate, message);
+            (error, "unregistered-certificate")
+        });
+        let caller = known.and_then(|participant| {
+            let come = (peer, participant, request_id, now);
+            self.known_caller(&directory, come, assertion)
+        });
         caller.map_err(|(error, rule)| {
             self.suspicions
                 .note(rule, peer.pin, participant.as_deref(), now);
@@ -138,14 +136,13 @@ impl Authenticator {
         let verified = self.verified(token, now)?;
         let relay =
             (participant.kind == ParticipantKind::Gateway).then(|| participant.community.clone());
-        let presentation = match &relay {
-            Some(by) => Presentation::Relayed { by, request_id },
-            None => {
-                verified
-                    .check_presenter(&peer.certified)
-                    .map_err(refused_assertion)?;
-                Presentation::Direct
-            }
+        let presentation = if let Some(by) = &relay {
+            Presentation::Relayed { by, request_id }
+        } else {
+            verified
+                .check_presenter(&peer.certified)
+                .map_err(|refusal| refused_assertion(&refusal))?;
+            Presentation::Direct
         };
         let originator = self.originator(directory, participant, &verified, now)?;
         let role = verified
@@ -155,7 +152,7 @@ impl Authenticator {
             .map_err(|_| invalid("assertion-role"))?;
         self.nonces
             .take(&verified, presentation, now)
-            .map_err(refused_assertion)?;
+            .map_err(|refusal| refused_assertion(&refusal))?;
         Ok(Caller {
             participant: originator,
             person: Some(Person {
@@ -249,7 +246,7 @@ impl Authenticator {
             AssertionRefusal::Audience => verify(token, &self.trust, &self.home, now),
             other => Err(other),
         });
-        let assertion = Arc::new(verified.map_err(refused_assertion)?);
+        let assertion = Arc::new(verified.map_err(|refusal| refused_assertion(&refusal))?);
         let mut remembered = self.lock();
         if remembered.len() >= REMEMBERED {
             remembered.clear();
@@ -274,7 +271,7 @@ impl Authenticator {
     }
 }
 
-fn refused_assertion(refusal: AssertionRefusal) -> Refused {
+fn refused_assertion(refusal: &AssertionRefusal) -> Refused {
     let (error, rule) = invalid(refusal.rule());
     (error.caused_by(refusal.to_string()), rule)
 }

@@ -361,13 +361,11 @@ fn set_status(
             found = true;
         }
     }
-    match found {
-        true => Ok(()),
-        false => {
-            let message = "no such certificate is registered for the institution";
-            Err(Error::field(Reason::NotFound, "certificate", message))
-        }
+    if found {
+        return Ok(());
     }
+    let message = "no such certificate is registered for the institution";
+    Err(Error::field(Reason::NotFound, "certificate", message))
 }
 
 /// `before` with the request's members in place of their former selves, one version later.

@@ -451,7 +451,7 @@ impl Refusal {
 }
 
 /// Refuses with `refusal` if a rule is `broken` at `place`. Every rule refuses through here, so that
-/// a planted defect can take out exactly one (`docs/status.md`, mutation run).
+/// a planted defect can take out exactly one (`tests/mutate/pki.sh`).
 ///
 /// # Errors
 /// The refusal.

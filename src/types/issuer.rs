@@ -111,12 +111,11 @@ fn attribute(text: &str) -> Result<(String, String), InvalidNumber> {
     let (name, value) = text.split_once('=').ok_or(InvalidNumber::Issuer)?;
     let name = name.trim().to_ascii_uppercase();
     let known = NAMES.iter().find(|(known, _)| *known == name);
-    let oid = match known {
-        Some((_, oid)) => (*oid).to_owned(),
-        None => {
-            let oid = name.parse::<super::Oid>();
-            oid.map_err(|_| InvalidNumber::Issuer)?.to_string()
-        }
+    let oid = if let Some((_, oid)) = known {
+        (*oid).to_owned()
+    } else {
+        let oid = name.parse::<super::Oid>();
+        oid.map_err(|_| InvalidNumber::Issuer)?.to_string()
     };
     let value = unescape(value.trim_start())?;
     match value.is_empty() {

@@ -161,7 +161,7 @@ async fn an_institution_or_one_certificate_of_it_is_suspended_at_once() {
         reached(ask(&system).await);
     }
     let nobody = suspend(&network, |request| {
-        "1319999999".clone_into(&mut request.institution_id)
+        "1319999999".clone_into(&mut request.institution_id);
     });
     refused(nobody.await, Reason::NotFound);
     let no_reason = suspend(&network, |request| {
@@ -275,6 +275,7 @@ impl Two {
 ///
 /// Bars: T-32, Z-11.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "a table: one row a variant")]
 async fn the_certificate_of_one_with_the_identity_of_another_is_refused() {
     let two = Two::start().await;
     let profiles = Profiles::test().unwrap();

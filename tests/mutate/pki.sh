@@ -5,7 +5,7 @@
 #   tests/mutate/pki.sh              all rules
 #   tests/mutate/pki.sh expired      those whose name has this in it
 #
-# One build: the defect is named to it by RENKEI_PLANTED_DEFECT (feature `planted-defects`, which no
+# One build: the defect is named to it by RENKEI_PLANTED (feature `planted-defects`, which no
 # release has).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -37,7 +37,7 @@ printf '%-42s %-9s %s\n' "rule left out" verdict "first test that failed"
 survivors=0
 while read -r defect; do
   case "$defect" in *"$only"*) ;; *) continue ;; esac
-  if RENKEI_PLANTED_DEFECT="$defect" run; then
+  if RENKEI_PLANTED="$defect" run; then
     verdict=SURVIVED survivors=$((survivors + 1)) failed=-
   else
     verdict=missed

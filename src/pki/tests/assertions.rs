@@ -293,7 +293,7 @@ fn one_for_one_time_is_taken_once() {
     assert_eq!(relayed(&other, "b"), Ok(()));
     // Forgotten when it is refused as expired anyway.
     let later = one_time(&signer, |claims| {
-        claims.nonce = "another nonce of it".into()
+        claims.nonce = "another nonce of it".into();
     });
     assert_eq!(direct(&later, at(300 + 61)), Ok(()));
     assert_eq!(nonces.len(), 1);
@@ -317,10 +317,10 @@ fn the_memory_of_nonces_is_bounded_and_shared() {
     let signer = Desk::new(&Lab::request(Kind::Institution, "i"));
     let other = Desk::new(&Lab::request(Kind::Institution, "j"));
     let now = signer.lab.now();
-    let nonces = Nonces::small(now - Duration::from_secs(60), 6, 4);
+    let nonces = Nonces::small(now - Duration::from_mins(1), 6, 4);
     let take = |desk: &Desk, number: usize| {
         let one = one_time(desk, |claims| {
-            claims.nonce = format!("nonce number {number:04}")
+            claims.nonce = format!("nonce number {number:04}");
         });
         let taken = nonces.take(&one, Presentation::Direct, now);
         taken.map_err(|refusal| refusal.rule())

@@ -75,7 +75,7 @@ proptest! {
         let seeds = seeds();
         let der = CertificateDer::from(octets.clone());
         prop_assert!(Certificate::read(&der, 65_536).is_err());
-        prop_assert!(judge(&[der.clone()], &seeds.trust, Usage::Person, seeds.lab.now()).is_err());
+        prop_assert!(judge(std::slice::from_ref(&der), &seeds.trust, Usage::Person, seeds.lab.now()).is_err());
         prop_assert!(describe(&der, seeds.trust.profiles()).is_err());
         prop_assert!(seeds.trust.with_crls(&[octets.clone().into()]).is_err());
         let scheme = seeds.trust.profiles().role_scheme();

@@ -58,17 +58,17 @@ impl Line {
 
     /// Lets every certificate name its issuer as that now is.
     pub(super) fn name_issuers(&mut self) {
-        let mut above: Option<(Vec<u8>, Vec<u8>, Vec<u8>, Vec<u8>)> = None;
+        let mut above: Option<[Vec<u8>; 4]> = None;
         let leaf = std::iter::once((&mut self.leaf, None));
         let nodes = self.nodes.iter_mut();
         let authorities = nodes.map(|node| (&mut node.template, Some(node.key.key_id())));
         for (template, key_id) in authorities.chain(leaf) {
-            if let Some((subject, issuer, serial, key)) = &above {
+            if let Some([subject, issuer, serial, key]) = &above {
                 template.issuer.clone_from(subject);
                 set(template, extension::authority_key(key, issuer, serial));
             }
             let (subject, issuer) = (template.subject.clone(), template.issuer.clone());
-            above = key_id.map(|key| (subject, issuer, template.serial.clone(), key));
+            above = key_id.map(|key| [subject, issuer, template.serial.clone(), key]);
         }
     }
 
