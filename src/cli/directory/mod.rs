@@ -53,7 +53,8 @@ The file is TOML, or JSON with the same keys; unknown keys are refused:
   home_community_id = \"urn:oid:2.999.1.1\"
   kind = \"hospital\"
   emergency = true
-  pins = [\"2c26b4…\"]
+  pins = [\"2c26b4…\"]                    # for a rollover several; with more about one as a table:
+  # pins = [{ issuer = \"CN=Issuing CA,O=Example,C=JP\", serial = \"1f\", until = \"2027-04-01T00:00:00+09:00\" }]
   roles = []                            # none: every role
   purposes = []                         # none: every purpose";
 

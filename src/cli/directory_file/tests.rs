@@ -94,3 +94,46 @@ fn the_entry_at_fault_is_named() {
         "{error}"
     );
 }
+
+#[test]
+fn a_certificate_is_named_by_pin_or_by_issuer_and_serial() {
+    let with = |pins: &str| {
+        parse(&format!("{FILE}pins = [{pins}]\n")).map(|request| {
+            let [institution] = request.institutions.as_slice() else {
+                panic!("one institution");
+            };
+            institution.certificates.clone()
+        })
+    };
+    let pin = "ab".repeat(32);
+    let both = with(&format!(
+        r#""{pin}", {{ issuer = "CN=CA,C=JP", serial = "1f", from = "2027-01-01T00:00:00+09:00", status = "suspended", profile = "hpki-organisation" }}"#
+    ));
+    let both = both.unwrap();
+    assert_eq!(both[0].spki_sha256, pin);
+    assert_eq!(
+        (both[1].issuer.as_str(), both[1].serial_number.as_str()),
+        ("CN=CA,C=JP", "1f")
+    );
+    assert_eq!(both[1].status(), pb::MemberStatus::Suspended);
+    let from = crate::wire::from_timestamp(both[1].not_before.as_ref().unwrap());
+    assert_eq!(from.unwrap().to_string(), "2026-12-31T15:00:00Z");
+    for (wrong, why) in [
+        ("{ }", "either a pin"),
+        ("{ issuer = \"CN=CA\" }", "hexadecimal"),
+        (
+            "{ issuer = \"nobody\", serial = \"1f\" }",
+            "distinguished name",
+        ),
+        ("\"abc\"", "64 hexadecimal"),
+        ("{ pin = \"abc\" }", "64 hexadecimal"),
+    ] {
+        let error = with(wrong).unwrap_err().to_string();
+        assert!(
+            error.contains(why) && error.contains("pins"),
+            "{wrong}: {error}"
+        );
+    }
+    let until = with(&format!("{{ pin = \"{pin}\", until = \"tomorrow\" }}"));
+    assert!(until.unwrap_err().to_string().contains("tomorrow"));
+}

@@ -50,3 +50,99 @@ fn unknown_values_are_refused_with_the_choices() {
     let error = tool(&["issue", "--kind", "wizard", "--name", "a", "--cn", "b"]).unwrap_err();
     assert!(error.to_string().contains("institution"), "{error}");
 }
+
+#[test]
+fn a_verdict_is_explained_rule_by_rule_in_both_languages() {
+    let folder = tempfile::tempdir().unwrap();
+    let (dir, now) = (folder.path(), SystemClock.now());
+    let mut pki = DevPki::create(dir, Arc::new(SystemClock), false).unwrap();
+    let request = IssueRequest::new(crate::pki::dev::Kind::Institution, "card", "Card")
+        .variant(crate::pki::dev::Variant::SigningOnly);
+    let chain = pki.issue(&request).unwrap().chain;
+    let store = Layout::of(dir)
+        .trust_store(TrustOptions::default())
+        .unwrap();
+    let explanation = explain(&chain, &store, crate::pki::Usage::Institution, now);
+    let text = explanation_lines(&explanation).join("\n");
+    for part in [
+        "ok    form",
+        "FAIL  signing-certificate",
+        "FAIL  policy",
+        "認証用証明書",
+        "[signing-certificate]",
+        "REFUSED: this is a signing certificate",
+        "拒否: 署名用証明書です",
+        "what to do: use the authentication certificate of the card",
+        "対処: 署名用ではなく",
+    ] {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    // One line in each language for every check, whether kept, violated or not reached.
+    assert_eq!(explanation.steps.len(), 19);
+    for step in &explanation.steps {
+        assert!(
+            text.contains(step.english) && text.contains(step.japanese),
+            "{}",
+            step.name
+        );
+        assert!(!step.japanese.is_ascii());
+    }
+    let object = explanation_json(&explanation, crate::pki::Usage::Institution, now);
+    assert_eq!(object["accepted"], false);
+    assert_eq!(object["rule"], "signing-certificate");
+    assert!(
+        object["advice"]
+            .as_str()
+            .unwrap()
+            .contains("authentication")
+    );
+    assert!(
+        object["advice_japanese"]
+            .as_str()
+            .unwrap()
+            .contains("認証用")
+    );
+    assert_eq!(object["steps"].as_array().unwrap().len(), 19);
+}
+
+/// The flags of an operator outside of the development PKI: root, CA, lists, chain, time, grace.
+#[test]
+fn a_chain_is_checked_against_named_files_at_a_named_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("pki");
+    let mut pki = DevPki::create(&dir, Arc::new(SystemClock), false).unwrap();
+    let request = IssueRequest::new(crate::pki::dev::Kind::Institution, "a", "A");
+    let issued = pki.issue(&request).unwrap();
+    let leaf = folder.path().join("leaf.der");
+    std::fs::write(&leaf, &issued.chain[0]).unwrap();
+    let file = |name: &str| dir.join(name).to_str().unwrap().to_owned();
+    let (root, ca) = (file("root.cert.pem"), file("issuing.cert.pem"));
+    let (arl, crl) = (file("crls/root.crl.pem"), file("crls/issuing.crl.pem"));
+    let leaf = leaf.to_str().unwrap();
+    let check = |more: &[&str]| {
+        let base = ["check", leaf, "--root", &root, "--chain", &ca];
+        tool(&[&base[..], more].concat()).map_err(|error| error.to_string())
+    };
+    let whole = ["--ca", &ca, "--crl", &arl, "--crl", &crl];
+    assert!(check(&whole).is_ok());
+    assert!(check(&[]).unwrap_err().contains("crl-missing"));
+    assert!(
+        check(&["--ca", &ca, "--crl", &arl])
+            .unwrap_err()
+            .contains("crl-missing")
+    );
+    let later = (SystemClock.now() + jiff::SignedDuration::from_hours(97)).to_string();
+    let at = |more: &[&str]| check(&[&whole[..], &["--at", &later], more].concat());
+    assert!(at(&[]).unwrap_err().contains("crl-expired"));
+    assert!(at(&["--grace-hours", "2"]).is_ok());
+    let production = check(&[&whole[..], &["--profiles", "hpki"]].concat());
+    assert!(production.unwrap_err().contains("policy-not-accepted"));
+}
+
+#[test]
+fn the_corpus_is_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("corpus");
+    tool(&["corpus", dir.to_str().unwrap()]).unwrap();
+    assert!(dir.join("manifest.json").exists());
+}

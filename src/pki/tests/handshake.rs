@@ -66,6 +66,7 @@ fn expect(name: &str) -> ServerExpectation {
     }
 }
 
+/// Bars: T-01, T-02, T-04, T-06, T-08, T-14.
 #[tokio::test]
 async fn only_a_certified_client_gets_in() {
     let mut lab = Lab::new();
@@ -119,6 +120,7 @@ async fn only_a_certified_client_gets_in() {
     assert!(peer.unwrap_err().contains("no certificates"));
 }
 
+/// Bars: T-34.
 #[tokio::test]
 async fn the_server_is_judged_by_name_pin_and_profile() {
     let mut lab = Lab::new();
@@ -199,6 +201,7 @@ async fn a_reload_is_in_force_for_the_next_handshake() {
     assert_eq!(peer.unwrap_err(), "revoked");
 }
 
+/// Bars: T-38.
 #[test]
 fn a_key_of_another_certificate_or_readable_by_others_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -28,6 +28,7 @@ fn point(uri: &str) -> Vec<u8> {
     der::element(tag::constructed(0), &names)
 }
 
+/// Bars: T-08, T-09.
 #[test]
 fn leaf_and_intermediate_are_revocable() {
     let mut lab = Lab::new();
@@ -44,6 +45,7 @@ fn leaf_and_intermediate_are_revocable() {
     assert!(matches!(outcome, Err(Refusal::Revoked { place: p, .. }) if p == place));
 }
 
+/// Bars: T-11.
 #[test]
 fn without_a_list_everything_is_refused() {
     let mut lab = Lab::new();
@@ -69,6 +71,7 @@ fn without_a_list_everything_is_refused() {
     }
 }
 
+/// Bars: T-10.
 #[test]
 fn a_list_serves_to_next_update_then_with_a_remark_to_the_end_of_grace() {
     let mut lab = Lab::new();
@@ -101,6 +104,7 @@ fn a_list_serves_to_next_update_then_with_a_remark_to_the_end_of_grace() {
     assert_eq!(rule(&judged(&strict, -301)), "crl-not-yet-valid");
 }
 
+/// Bars: T-12.
 #[test]
 fn lists_that_must_not_be_loaded() {
     let lab = Lab::new();
@@ -197,6 +201,7 @@ fn an_authority_without_crl_sign_signs_no_list() {
     ));
 }
 
+/// Bars: T-12.
 #[test]
 fn an_older_list_does_not_replace_a_newer_one() {
     let mut lab = Lab::new();
@@ -278,6 +283,28 @@ fn a_list_of_users_says_nothing_of_authorities() {
     }
 }
 
+/// A file larger than any list is not read into memory, and nothing of its folder is taken.
+///
+/// Bars: T-12.
+#[test]
+fn a_file_of_100_mebibytes_is_not_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Lab::new().clock;
+    let pki = DevPki::create(&folder.path().join("pki"), clock, false).unwrap();
+    let layout = crate::pki::dev::Layout::of(&folder.path().join("pki"));
+    assert!(layout.trust_store(TrustOptions::default()).is_ok());
+    let huge = layout.crls.join("huge.crl");
+    let file = std::fs::File::create(&huge).unwrap();
+    file.set_len(100 << 20).unwrap();
+    let error = layout.trust_store(TrustOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("larger than"), "{error}");
+    file.set_len(40 << 20).unwrap();
+    let error = layout.trust_store(TrustOptions::default()).unwrap_err();
+    assert!(error.to_string().contains("huge.crl"), "{error}");
+    drop(pki);
+}
+
+/// Bars: T-12.
 #[test]
 fn damaged_lists_are_refused_without_a_panic() {
     let mut lab = Lab::new();

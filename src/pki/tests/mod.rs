@@ -20,7 +20,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use super::dev::template::{DevKey, Extension, ListTemplate, Template, extension};
 use super::dev::{DevPki, IssueRequest, KeyAlgorithm, Kind, Variant};
 use super::{Certified, Profiles, Refusal, TrustOptions, TrustStore, Usage, judge};
-use crate::clock::{Clock as _, ManualClock};
+use crate::clock::{Clock, ManualClock};
 
 pub(super) const CODE: &str = "1312345678";
 pub(super) const INSTITUTION: &str = "1.2.392.100495.1.5.1.3.0.1";
