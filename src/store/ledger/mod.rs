@@ -181,12 +181,14 @@ impl Ledger {
         if full {
             self.roll(utc)?;
         }
+        let (count, end) = self.fitting(frames);
+        self.preallocate(end)?;
+        // Nothing may fail between encrypting and writing: the nonces would be used again.
+        let frames = frames.get(..count).unwrap_or(frames);
         let Some(current) = &self.current else {
             return Err(StoreError::Poisoned);
         };
-        let (bytes, count, chain) = self.encode_run(current, frames)?;
-        let end = current.end + bytes.len() as u64;
-        self.preallocate(end)?;
+        let (bytes, chain) = self.encode_run(current, frames)?;
         self.write_run(&bytes, utc)?;
         self.next = Sequence(self.next.0 + count as u64);
         self.chain = chain;
@@ -199,23 +201,33 @@ impl Ledger {
         Ok(count)
     }
 
+    /// How many frames go into the current segment, at least one, and where the last will end.
+    fn fitting(&self, frames: &[NewFrame]) -> (usize, u64) {
+        let mut end = self.current.as_ref().map_or(0, |current| current.end);
+        let mut count = 0;
+        for frame in frames {
+            let next = end + frame.size();
+            if count > 0 && next > self.sizes.segment {
+                break;
+            }
+            (count, end) = (count + 1, next);
+        }
+        (count, end)
+    }
+
     fn encode_run(
         &self,
         current: &Current,
         frames: &[NewFrame],
-    ) -> Result<(Vec<u8>, usize, [u8; 32]), StoreError> {
+    ) -> Result<(Vec<u8>, [u8; 32]), StoreError> {
         let monotonic = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        let (mut chain, mut count) = (self.chain, 0_usize);
+        let mut chain = self.chain;
         let mut bytes = Vec::new();
-        for frame in frames {
-            let end = current.end + bytes.len() as u64 + frame.size();
-            if count > 0 && end > self.sizes.segment {
-                break;
-            }
+        for (place, frame) in frames.iter().enumerate() {
             let length = u32::try_from(frame.payload.len() + TAG_BYTES).unwrap_or(u32::MAX);
             let header = FrameHeader {
                 length,
-                sequence: Sequence(self.next.0 + count as u64),
+                sequence: Sequence(self.next.0 + place as u64),
                 write_first: self.next,
                 kind: frame.kind,
                 utc_nanoseconds: frame.utc_nanoseconds,
@@ -223,9 +235,8 @@ impl Ledger {
                 previous_hash: chain,
             };
             chain = encode_frame(&current.key, &header, &frame.payload, &mut bytes)?;
-            count += 1;
         }
-        Ok((bytes, count, chain))
+        Ok((bytes, chain))
     }
 
     /// Takes disk space up to `end`. A failure leaves everything as it was.
