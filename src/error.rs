@@ -137,6 +137,10 @@ reasons! {
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, "XDSRegistryBusy";
     /// The other community cannot be reached or did not answer in time.
     CommunityUnavailable = "COMMUNITY_UNAVAILABLE", Unavailable, "XDSUnavailableCommunity";
+    /// The other community's gateway showed a certificate that is not accepted or not registered.
+    PeerUntrusted = "PEER_UNTRUSTED", Unavailable, "XDSUnavailableCommunity";
+    /// The other community's registered endpoint is not one this node may connect to.
+    EndpointForbidden = "ENDPOINT_FORBIDDEN", Unavailable, "XDSUnavailableCommunity";
     /// The node cannot make the record durable, so it neither acknowledges nor discloses.
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, "XDSRegistryNotAvailable";
     /// The node is draining before a stop.

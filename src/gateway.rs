@@ -1,5 +1,8 @@
 //! The domain services of a node, wired once. What every handler holds, and all it holds.
 
+mod lists;
+mod reload;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,14 +17,20 @@ use crate::config::{Capability, Config};
 use crate::consent::{Consents, Guard};
 use crate::directory::{Authenticator, Directory};
 use crate::documents::Documents;
+use crate::edge::State;
 use crate::emergency::Emergency;
 use crate::error::{Error, Reason, Result};
-use crate::federation::{Federation, Locator, Outbox, Peers, follow_parent};
+use crate::federation::{
+    Dialler, Federation, Links, Locator, Outbox, Peers, Policy, SystemResolver, follow_parent,
+};
 use crate::identity::Identity;
-use crate::pki::{NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
+use crate::pki::{IdentityHandle, NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
 use crate::store::{OpenReport, Options, RootSource, Schema, Store, TokenKey};
 use crate::types::HomeCommunityId;
 use crate::wire::pb::directory::ApplyDirectoryRequest;
+
+pub use lists::fetch;
+pub use reload::Reloaded;
 
 /// Document streams at once, below the runtime's blocking threads (512).
 const MAX_STREAMS: usize = 256;
@@ -41,8 +50,13 @@ pub struct Gateway {
     pub authenticator: Authenticator,
     /// Whom it trusts.
     pub trust: Arc<TrustHandle>,
-    /// Its certificate.
-    pub certificate: NodeIdentity,
+    /// Its certificate in force.
+    pub certificate: IdentityHandle,
+    /// Its edge: who is connected, what is under way, what needs an operator.
+    pub edge: Arc<State>,
+    /// Where it may connect to.
+    pub dialler: Dialler,
+    watched: reload::Watched,
     /// Who takes part.
     pub directory: Arc<Directory>,
     /// Who may.
@@ -59,8 +73,6 @@ pub struct Gateway {
     pub emergency: Emergency,
     /// What happened.
     pub audit: Audit,
-    /// Calls at once.
-    pub admission: Arc<Semaphore>,
     /// Document streams at once: each holds a thread while it reads.
     pub streams: Arc<Semaphore>,
     /// Work under way, waited for at a stop.
@@ -116,9 +128,22 @@ pub fn load_trust(config: &Config) -> Result<TrustStore> {
         &config.tls.intermediates,
         &config.tls.crls,
         profiles,
-        TrustOptions::default(),
+        TrustOptions {
+            crl_grace: Duration::from_hours(u64::from(config.revocation.grace_hours)),
+        },
     )
     .map_err(|error| unusable(error.to_string()))
+}
+
+/// Where a configuration lets a node connect to.
+fn dialler(config: &Config, edge: &State) -> Result<Dialler> {
+    let hosts = config.outgoing.hosts.iter().map(|host| host.parse());
+    let policy = Policy {
+        networks: config.networks().map_err(Error::internal)?,
+        hosts: hosts.collect::<Result<_, _>>().map_err(Error::internal)?,
+    };
+    let resolver = Arc::new(SystemResolver);
+    Ok(Dialler::new(policy, resolver, Arc::clone(&edge.counters)))
 }
 
 impl Gateway {
@@ -133,8 +158,12 @@ impl Gateway {
         directory_file: Option<ApplyDirectoryRequest>,
     ) -> Result<Arc<Self>> {
         let clock = Arc::clone(&options.clock);
+        let watched = reload::Watched::begin(&config.tls);
         let certificate = NodeIdentity::load(&config.tls.certificate, &config.tls.key)
             .map_err(Error::internal)?;
+        let certificate = IdentityHandle::new(certificate);
+        let edge = State::new(&config.listen);
+        let dialler = dialler(&config, &edge)?;
         let trust = TrustHandle::new(load_trust(&config)?);
         let home = config.home().map_err(Error::internal)?;
         let parent = config
@@ -181,6 +210,8 @@ impl Gateway {
                 certificate.clone(),
                 Arc::clone(&trust),
                 Arc::clone(&clock),
+                dialler.clone(),
+                Links::new(Arc::clone(&edge.counters)),
             )),
             locator: Arc::new(Locator::new(Arc::clone(&store), Arc::clone(&clock))),
             outbox: Arc::new(Outbox::open(
@@ -204,7 +235,6 @@ impl Gateway {
         );
         Ok(Arc::new(Self {
             audit: Audit::new(Arc::clone(&store), home.clone()),
-            admission: Arc::new(Semaphore::new(config.listen.max_in_flight)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             started: clock.now(),
             stop: CancellationToken::new(),
@@ -215,6 +245,9 @@ impl Gateway {
             authenticator,
             trust,
             certificate,
+            edge,
+            dialler,
+            watched,
             directory,
             guard,
             consents,
@@ -227,14 +260,18 @@ impl Gateway {
         }))
     }
 
-    /// Starts what runs beside the calls: key rotation, the outbox, and following the parent's
-    /// directory.
-    pub fn start(&self) {
+    /// Starts what runs beside the calls: key rotation, looking at the files of trust, fetching
+    /// revocation lists, the outbox, and following the parent's directory.
+    pub fn start(self: &Arc<Self>) {
         self.tasks.spawn(crate::store::keep_keys(
             Arc::clone(&self.store),
             self.config.keys.rotate_after_days,
             self.stop.clone(),
         ));
+        self.tasks.spawn(Arc::clone(self).watch());
+        if self.config.revocation.folder.is_some() {
+            self.tasks.spawn(Arc::clone(self).keep_fetching());
+        }
         let Some(parent) = self.federation.parent.clone() else {
             return;
         };

@@ -14,6 +14,7 @@ pub mod consent;
 pub mod demo;
 pub mod directory;
 pub mod documents;
+pub mod edge;
 pub mod emergency;
 pub mod error;
 pub mod federation;

@@ -1,15 +1,24 @@
 //! The floor: the same edge and the same tonic, answering a constant of the same size.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf as _, BufMut as _, Bytes};
 use http::{Request, Response};
+use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::server::{Grpc, NamedService, UnaryService};
 use tonic::service::Routes;
 use tower::Service;
+
+use crate::clock::Clock;
+use crate::config::Listen;
+use crate::edge::State;
+use crate::error::Result;
+use crate::pki::{NodeIdentity, TrustHandle};
+use crate::server::{Edge, Parts};
 
 /// Messages as bytes: what is measured is never the cost of a message's own form.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,10 +106,34 @@ impl Service<Request<Body>> for ConstantService {
 pub(super) const PATH: &str = "/renkei.bench.Constant/Call";
 
 /// The routes of the floor.
-pub(super) fn routes() -> Routes {
+fn routes() -> Routes {
     let mut routes = Routes::builder();
     routes.add_service(ConstantService);
     routes.routes()
+}
+
+/// The edge of the floor: a node's, with the constant behind it and nobody to ask.
+///
+/// # Errors
+/// If TLS cannot be set up.
+pub(super) fn edge(
+    identity: &NodeIdentity,
+    trust: &Arc<TrustHandle>,
+    clock: &Arc<dyn Clock>,
+    limits: Listen,
+    stop: CancellationToken,
+) -> Result<Arc<Edge<Routes>>> {
+    let parts = Parts {
+        identity: identity.into(),
+        trust: Arc::clone(trust),
+        clock: Arc::clone(clock),
+        state: State::new(&limits),
+        limits,
+        registered: Box::new(|_| true),
+        refused: Box::new(|_| ()),
+        stop,
+    };
+    Edge::new(parts, routes().prepare())
 }
 
 /// A request of `size` bytes that asks for an answer of `answer` bytes.

@@ -22,7 +22,6 @@ use crate::demo::messages;
 use crate::demo::sample::{Sample, SampleConfig, SampleInstitution, SampleRecord};
 use crate::demo::world::{Actor, World};
 use crate::gateway::Gateway;
-use crate::server::Edge;
 use crate::store::Options;
 use crate::types::{PersonRole, PurposeOfUse, Relation};
 use crate::wire::pb::audit as apb;
@@ -148,7 +147,9 @@ impl Bench {
         let sample = Sample::generate(&config);
         let world = World::create(folder.path(), &sample, Arc::clone(&clock))?;
         let node = world.regions.first().context("no region")?.clone();
-        let config = Config::parse(&world.standalone_config(&node, "127.0.0.1:0")?, [])?;
+        let mut config = Config::parse(&world.standalone_config(&node, "127.0.0.1:0")?, [])?;
+        // One institution makes all the load here.
+        config.listen.max_in_flight_per_institution = config.listen.max_in_flight;
         let listener = TcpListener::bind(config.listen.address).await?;
         let below = TcpListener::bind(config.listen.address).await?;
         let (address, floor_address) = (
@@ -165,14 +166,7 @@ impl Bench {
         let stop = CancellationToken::new();
         let trust = world.trust()?;
         let identity = world.identity(&node.name)?;
-        let edge = Edge::new(
-            &identity,
-            Arc::clone(&trust),
-            Arc::clone(&clock),
-            limits,
-            constant::routes(),
-            stop.clone(),
-        )?;
+        let edge = constant::edge(&identity, &trust, &clock, limits, stop.clone())?;
         let mut servers = tokio::task::JoinSet::new();
         let until = stop.clone();
         servers.spawn(async move { Ok(crate::server::run(gateway, listener, until).await?) });

@@ -85,7 +85,7 @@ pub async fn connect_at(profile: &ClientProfile, clock: Arc<dyn Clock>) -> Resul
         .with_context(|| format!("endpoint {address}"))?;
     let expect = ServerExpectation {
         name: name.clone(),
-        pin: profile.pin()?,
+        pins: profile.pin()?.into_iter().collect(),
     };
     let tls = client_config(
         &identity,

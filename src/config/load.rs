@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::{Capability, Config};
 use crate::types::{
-    AssigningAuthority, CertificatePin, Endpoint, HomeCommunityId, InvalidId, RepositoryUniqueId,
+    AssigningAuthority, CertificatePin, Endpoint, HomeCommunityId, HostPattern, InvalidId, ListUrl,
+    Network, RepositoryUniqueId,
 };
 
 /// What an override's name starts with; `RENKEI__NODE__DATA_DIR` overrides `node.data_dir`.
@@ -134,25 +135,101 @@ impl Config {
             "node.capabilities",
             "`emergency` needs `federation`",
         )?;
+        let listen = &self.listen;
         let limits = [
-            ("listen.max_connections", self.listen.max_connections as u64),
-            ("listen.max_handshakes", self.listen.max_handshakes as u64),
-            ("listen.max_in_flight", self.listen.max_in_flight as u64),
+            ("listen.max_connections", listen.max_connections as u64),
             (
-                "listen.max_message_bytes",
-                self.listen.max_message_bytes as u64,
+                "listen.max_connections_per_address",
+                listen.max_connections_per_address as u64,
             ),
             (
-                "listen.handshake_timeout_ms",
-                self.listen.handshake_timeout_ms,
+                "listen.max_connections_per_certificate",
+                listen.max_connections_per_certificate as u64,
             ),
+            ("listen.max_half_open", listen.max_half_open as u64),
+            ("listen.max_handshakes", listen.max_handshakes as u64),
+            ("listen.max_in_flight", listen.max_in_flight as u64),
+            (
+                "listen.max_in_flight_per_institution",
+                listen.max_in_flight_per_institution as u64,
+            ),
+            (
+                "listen.max_in_flight_per_gateway",
+                listen.max_in_flight_per_gateway as u64,
+            ),
+            ("listen.max_message_bytes", listen.max_message_bytes as u64),
+            (
+                "listen.max_concurrent_streams",
+                u64::from(listen.max_concurrent_streams),
+            ),
+            ("listen.max_resets", u64::from(listen.max_resets)),
+            (
+                "listen.max_control_frames",
+                u64::from(listen.max_control_frames),
+            ),
+            ("listen.handshake_timeout_ms", listen.handshake_timeout_ms),
+            ("listen.preface_timeout_ms", listen.preface_timeout_ms),
+            ("listen.headers_timeout_ms", listen.headers_timeout_ms),
+            ("listen.progress_timeout_ms", listen.progress_timeout_ms),
+            ("listen.idle_timeout_ms", listen.idle_timeout_ms),
+            ("listen.max_connection_age_ms", listen.max_connection_age_ms),
+            ("reload.interval_ms", self.reload.interval_ms),
+            ("revocation.interval_ms", self.revocation.interval_ms),
             ("deadlines.ceiling_ms", self.deadlines.ceiling_ms),
             ("deadlines.stream_idle_ms", self.deadlines.stream_idle_ms),
         ];
+        if u32::from(listen.emergency_share_percent) + u32::from(listen.batch_share_percent) > 100 {
+            let message = "with batch_share_percent more than 100";
+            return Err(ConfigError::value(
+                "listen.emergency_share_percent",
+                message,
+            ));
+        }
+        self.check_outgoing()?;
         match limits.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(ConfigError::value(key, "must be greater than 0")),
             None => Ok(()),
         }
+    }
+
+    fn check_outgoing(&self) -> Result<(), ConfigError> {
+        self.networks()?;
+        for host in &self.outgoing.hosts {
+            host.parse::<HostPattern>()
+                .map_err(|error| ConfigError::value("outgoing.hosts", error))?;
+        }
+        let revocation = &self.revocation;
+        for url in &revocation.fetch {
+            url.parse::<ListUrl>()
+                .map_err(|error| ConfigError::value("revocation.fetch", error))?;
+        }
+        if let Some(proxy) = &revocation.proxy {
+            proxy
+                .parse::<ListUrl>()
+                .map_err(|error| ConfigError::value("revocation.proxy", error))?;
+        }
+        let fetches = !revocation.fetch.is_empty() || !revocation.hosts.is_empty();
+        let kept = revocation
+            .folder
+            .as_ref()
+            .is_some_and(|folder| self.tls.crls.contains(folder));
+        if fetches && !kept {
+            let message = "fetching needs a folder that is among tls.crls";
+            return Err(ConfigError::value("revocation.folder", message));
+        }
+        Ok(())
+    }
+
+    /// The networks that may be connected to besides public addresses.
+    ///
+    /// # Errors
+    /// If one is not `address/bits`.
+    pub fn networks(&self) -> Result<Vec<Network>, ConfigError> {
+        let networks = self.outgoing.networks.iter();
+        networks
+            .map(|network| network.parse())
+            .collect::<Result<_, _>>()
+            .map_err(|error| ConfigError::value("outgoing.networks", error))
     }
 
     /// Whether the node does this.

@@ -29,6 +29,15 @@ pub struct Config {
     pub listen: Listen,
     /// Its certificate and whom it trusts.
     pub tls: Tls,
+    /// What is read again while the node runs.
+    #[serde(default)]
+    pub reload: Reload,
+    /// Revocation lists: how late they may be, and where they are fetched.
+    #[serde(default)]
+    pub revocation: Revocation,
+    /// Where the node may connect to.
+    #[serde(default)]
+    pub outgoing: Outgoing,
     /// The hub above it. Absent: this node is the hub, or stands alone.
     pub parent: Option<Parent>,
     /// Which patient identifiers it may assert.
@@ -94,10 +103,32 @@ pub struct Listen {
     pub address: SocketAddr,
     /// Connections at once, over all peers.
     pub max_connections: usize,
-    /// TLS handshakes at once: new connections must not starve live ones.
+    /// Connections at once from one address (for IPv6: one /64).
+    pub max_connections_per_address: usize,
+    /// Connections at once with one certificate.
+    pub max_connections_per_certificate: usize,
+    /// Handshakes under way at once; the oldest gives way to a new one.
+    pub max_half_open: usize,
+    /// TLS handshakes computed at once, so that new connections do not starve live ones; waiting
+    /// for the peer does not count.
     pub max_handshakes: usize,
     /// Time from accept to the end of the TLS handshake.
     pub handshake_timeout_ms: u64,
+    /// Time from the handshake to the whole HTTP/2 preface.
+    pub preface_timeout_ms: u64,
+    /// Time from the preface to the first complete request headers, and of any later header block
+    /// from its first to its last byte.
+    pub headers_timeout_ms: u64,
+    /// What a sender or reader may take for each 64 KiB while the node waits for it: request
+    /// bodies, responses, and the connection as a whole.
+    pub progress_timeout_ms: u64,
+    /// A connection without a call for this long is closed.
+    pub idle_timeout_ms: u64,
+    /// A connection older than this, give or take a tenth, takes no new calls; the peer opens
+    /// another one.
+    pub max_connection_age_ms: u64,
+    /// How long calls on such a connection may take to end.
+    pub connection_grace_ms: u64,
     /// HTTP/2 streams at once on one connection.
     pub max_concurrent_streams: u32,
     /// HTTP/2 header list.
@@ -105,8 +136,19 @@ pub struct Listen {
     /// Streams reset by the peer before they are accepted, before the connection is closed
     /// (CVE-2023-44487).
     pub max_pending_reset_streams: usize,
-    /// Streams this side resets for the peer's faults, before the connection is closed.
+    /// Streams this side resets for the peer's faults, before the connection is closed
+    /// (CVE-2025-8671).
     pub max_local_error_reset_streams: usize,
+    /// Streams reset on one connection in a burst, by the peer or for its faults, before it is
+    /// closed; and how many more each second.
+    pub max_resets: u32,
+    /// See `max_resets`.
+    pub resets_per_second: u32,
+    /// Frames that carry nothing (SETTINGS, PING, PRIORITY, empty DATA, unknown ones) on one
+    /// connection in a burst, before it is closed; and how many more each second.
+    pub max_control_frames: u32,
+    /// See `max_control_frames`.
+    pub control_frames_per_second: u32,
     /// One message of a unary call or of a stream.
     pub max_message_bytes: usize,
     /// A ping after this silence, the connection closed when it is not answered in time.
@@ -115,6 +157,14 @@ pub struct Listen {
     pub keepalive_timeout_ms: u64,
     /// Calls at once over all connections; more are refused with a retry hint.
     pub max_in_flight: usize,
+    /// Calls at once by one institution; emergencies may exceed it by a fifth.
+    pub max_in_flight_per_institution: usize,
+    /// Calls at once by one gateway, which relays those of its institutions.
+    pub max_in_flight_per_gateway: usize,
+    /// The share of `max_in_flight` that only emergencies may use.
+    pub emergency_share_percent: u8,
+    /// The share of `max_in_flight` that batch calls may use.
+    pub batch_share_percent: u8,
     /// After a stop signal: how long calls in flight may take to end.
     pub drain_timeout_ms: u64,
 }
@@ -124,16 +174,33 @@ impl Default for Listen {
         Self {
             address: SocketAddr::from(([0, 0, 0, 0], 7443)),
             max_connections: 4096,
-            max_handshakes: 32,
+            max_connections_per_address: 256,
+            max_connections_per_certificate: 32,
+            max_half_open: 1024,
+            max_handshakes: 8,
             handshake_timeout_ms: 5_000,
+            preface_timeout_ms: 5_000,
+            headers_timeout_ms: 10_000,
+            progress_timeout_ms: 30_000,
+            idle_timeout_ms: 900_000,
+            max_connection_age_ms: 3_600_000,
+            connection_grace_ms: 7_200_000,
             max_concurrent_streams: 100,
             max_header_list_bytes: 16 * 1024,
             max_pending_reset_streams: 20,
             max_local_error_reset_streams: 128,
+            max_resets: 256,
+            resets_per_second: 32,
+            max_control_frames: 1024,
+            control_frames_per_second: 256,
             max_message_bytes: 4 * 1024 * 1024,
             keepalive_interval_ms: 30_000,
             keepalive_timeout_ms: 10_000,
             max_in_flight: 2_048,
+            max_in_flight_per_institution: 200,
+            max_in_flight_per_gateway: 800,
+            emergency_share_percent: 20,
+            batch_share_percent: 20,
             drain_timeout_ms: 20_000,
         }
     }
@@ -161,6 +228,67 @@ pub struct Tls {
     /// may apply the directory.
     #[serde(default)]
     pub operators: Vec<String>,
+}
+
+/// Reading certificate, key, authorities and revocation lists again. A change of a file is seen by
+/// looking; SIGHUP looks at once. What is bad changes nothing and raises an alarm.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reload {
+    /// Milliseconds between two looks.
+    pub interval_ms: u64,
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { interval_ms: 2_000 }
+    }
+}
+
+/// Revocation lists.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Revocation {
+    /// Hours past its nextUpdate for which a list still serves, with an alarm; then the
+    /// certificates it covers are refused.
+    pub grace_hours: u32,
+    /// `http://` addresses of lists to fetch. Plain http is usual and enough: a list is signed.
+    pub fetch: Vec<String>,
+    /// Hosts from which lists are also fetched that the distribution points of the node's own
+    /// certificate chain name.
+    pub hosts: Vec<String>,
+    /// The folder fetched lists are kept in; it must be among `tls.crls`. Required for fetching.
+    pub folder: Option<PathBuf>,
+    /// `http://host:port` of a proxy to fetch through.
+    pub proxy: Option<String>,
+    /// Milliseconds between two fetches.
+    pub interval_ms: u64,
+}
+
+impl Default for Revocation {
+    fn default() -> Self {
+        Self {
+            grace_hours: 24,
+            fetch: Vec::new(),
+            hosts: Vec::new(),
+            folder: None,
+            proxy: None,
+            interval_ms: 3_600_000,
+        }
+    }
+}
+
+/// Where a node may connect to: the endpoints of the directory and of the parent, and the hosts of
+/// revocation lists, as far as this allows. Public addresses are allowed; no others are, unless
+/// named here.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Outgoing {
+    /// Networks allowed besides public addresses, such as `10.0.0.0/8` of a closed network (IP-VPN).
+    pub networks: Vec<String>,
+    /// If not empty: the only hosts that are connected to, by name (`gateway.example.jp`,
+    /// `*.example.jp`) or address.
+    pub hosts: Vec<String>,
 }
 
 /// The hub above a region.

@@ -7,6 +7,7 @@ use anyhow::{Result, anyhow};
 use tonic::transport::Channel;
 
 use crate::clock::Clock;
+use crate::federation::Dialler;
 use crate::federation::peers::{channel, connect, server_name};
 use crate::pki::assertion::{AssertionSigner, Statement};
 use crate::pki::tls::{ServerExpectation, anonymous_client_config};
@@ -90,11 +91,11 @@ impl Caller {
         let name = server_name(&endpoint)?;
         let expect = ServerExpectation {
             name: name.clone(),
-            pin: Some(pin),
+            pins: vec![pin],
         };
         let config = anonymous_client_config(Arc::clone(trust), Arc::clone(clock), expect)?;
         Ok(Self {
-            channel: channel(&endpoint, name, config)?,
+            channel: channel(&endpoint, name, config, &Dialler::open(), None)?,
             assertion: None,
         })
     }

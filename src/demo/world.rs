@@ -213,7 +213,7 @@ impl World {
         Ok(format!(
             "# Written by `renkei demo`. Development only.\n[node]\nhome_community_id = \"{}\"\n\
              name = \"{}\"\ndata_dir = {}\ncapabilities = {capabilities}\n\n[listen]\n\
-             address = \"{address}\"\ndrain_timeout_ms = 3000\n\n[tls]\ncertificate = {}\n\
+             address = \"{address}\"\ndrain_timeout_ms = 3000\n\n[outgoing]\nnetworks = [\"127.0.0.0/8\"]\n\n[tls]\ncertificate = {}\n\
              key = {}\nroots = [{}]\nintermediates = [{}]\ncrls = [{}]\ntest_profile = true\n\
              operators = [\"{operator}\"]\n\n[consent]\ncross_community = \"opt-out\"\n\n\
              [log]\nformat = \"json\"\nfilter = \"warn\"\n{more}",

@@ -1,7 +1,9 @@
 //! Other communities: fan-out within deadlines, merging, partial results, the outbox, the locator.
 
+pub mod dial;
 pub mod fanout;
 mod find;
+mod links;
 mod locator;
 mod outbox;
 pub mod peers;
@@ -17,7 +19,9 @@ use tokio_stream::StreamExt as _;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
 
+pub use dial::{Dialler, Forbidden, Policy, SystemResolver};
 pub use fanout::{Answer, Failure, Said, Target, completeness};
+pub use links::Links;
 pub use locator::Locator;
 pub use outbox::Outbox;
 pub use peers::Peers;
@@ -26,6 +30,7 @@ pub use uplink::follow_parent;
 use crate::directory::Directory;
 use crate::error::{Error, Reason, Result};
 use crate::identity::Identity;
+use crate::pki::tls::refusal_of;
 use crate::store::Schema;
 use crate::types::HomeCommunityId;
 
@@ -108,6 +113,11 @@ pub fn peer_error(status: tonic::Status) -> Error {
         _ => Reason::CommunityUnavailable,
     };
     use tonic_types::StatusExt as _;
+    let reason = match std::error::Error::source(&status) {
+        Some(cause) if refusal_of(cause).is_some() => Reason::PeerUntrusted,
+        Some(cause) if Forbidden::of(cause).is_some() => Reason::EndpointForbidden,
+        _ => reason,
+    };
     let details = status.get_error_details();
     let reason = details
         .error_info()

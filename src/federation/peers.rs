@@ -1,5 +1,6 @@
 //! Connections to other nodes: one channel a community, over TLS judged by `pki` and pinned by the
-//! directory. Nothing is dialled that the directory (or the configuration's parent) does not name.
+//! directory. Nothing is dialled that the directory (or the configuration's parent) does not name
+//! and the outgoing policy does not allow.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,30 +8,37 @@ use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
-use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint as TonicEndpoint, Uri};
 use tower::service_fn;
 
 use crate::access::Call;
 use crate::clock::Clock;
-use crate::directory::{Directory, Peer};
+use crate::directory::{Directory, Peer, Snapshot};
 use crate::error::{Error, Reason, Result};
-use crate::pki::tls::{ServerExpectation, client_config};
-use crate::pki::{NodeIdentity, TrustHandle};
+use crate::pki::tls::{ServerExpectation, client_config, refusal_of};
+use crate::pki::{IdentityHandle, TrustHandle, Usage};
 use crate::types::{CertificatePin, Endpoint, HomeCommunityId};
 use crate::wire::{ASSERTION, REQUEST_ID};
+
+use super::dial::Dialler;
+use super::links::{Links, Shown};
 
 /// How long a TCP connection and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// What a channel goes to: an endpoint, and the certificates its server may show.
+type Target = (Endpoint, Vec<CertificatePin>);
+
 /// Channels to other nodes.
 pub struct Peers {
     directory: Arc<Directory>,
-    identity: NodeIdentity,
+    identity: IdentityHandle,
     trust: Arc<TrustHandle>,
     clock: Arc<dyn Clock>,
-    channels: Mutex<HashMap<(Endpoint, CertificatePin), Channel>>,
+    dialler: Dialler,
+    links: Arc<Links>,
+    channels: Mutex<HashMap<Target, Channel>>,
 }
 
 impl std::fmt::Debug for Peers {
@@ -43,15 +51,19 @@ impl Peers {
     /// Peers of the directory, called with this node's certificate.
     pub fn new(
         directory: Arc<Directory>,
-        identity: NodeIdentity,
+        identity: IdentityHandle,
         trust: Arc<TrustHandle>,
         clock: Arc<dyn Clock>,
+        dialler: Dialler,
+        links: Arc<Links>,
     ) -> Self {
         Self {
             directory,
             identity,
             trust,
             clock,
+            dialler,
+            links,
             channels: Mutex::default(),
         }
     }
@@ -79,42 +91,81 @@ impl Peers {
     /// # Errors
     /// [`Reason::CommunityUnavailable`] if the directory has no endpoint or certificate for it.
     pub fn channel(&self, peer: &Peer) -> Result<Channel> {
-        let (Some(endpoint), Some(pin)) = (&peer.endpoint, peer.pins.last()) else {
+        let Some(endpoint) = peer.endpoint.as_ref().filter(|_| !peer.pins.is_empty()) else {
             let message = "the directory has no endpoint or certificate for the community";
             return Err(Error::new(Reason::CommunityUnavailable, message));
         };
-        let key = (endpoint.clone(), *pin);
+        let key = (endpoint.clone(), peer.pins.clone());
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&key) {
             return Ok(channel.clone());
         }
-        let channel = connect(endpoint, *pin, &self.identity, &self.trust, &self.clock)?;
+        let name = server_name(endpoint)?;
+        let expect = ServerExpectation {
+            name: name.clone(),
+            pins: peer.pins.clone(),
+        };
+        let (trust, clock) = (Arc::clone(&self.trust), Arc::clone(&self.clock));
+        let config = client_config(&self.identity, trust, clock, expect)
+            .map_err(|error| unusable(&error))?;
+        let links = Some(Arc::clone(&self.links));
+        let channel = channel(endpoint, name, config, &self.dialler, links)?;
         // One channel a community: what an older directory named is dropped.
         channels.retain(|(known, _), _| known != endpoint);
         channels.insert(key, channel.clone());
         Ok(channel)
     }
+
+    /// Closes every connection whose server's certificate is not accepted any more, or that goes to
+    /// what the directory does not name any more. Gives how many.
+    pub fn rejudge(&self) -> usize {
+        let snapshot = self.directory.snapshot();
+        let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
+        channels.retain(|(endpoint, pins), _| {
+            let named =
+                |peer: &Arc<Peer>| peer.endpoint.as_ref() == Some(endpoint) && peer.pins == *pins;
+            snapshot.peers().iter().any(named)
+        });
+        drop(channels);
+        self.links.rejudge(|shown| self.ended(&snapshot, shown))
+    }
+
+    fn ended(&self, snapshot: &Snapshot, shown: &Shown) -> Option<&'static str> {
+        let judged = self
+            .trust
+            .judge(&shown.chain, Usage::Server, self.clock.now());
+        let certified = match judged {
+            Ok(certified) => certified,
+            Err(refusal) => return Some(refusal.rule()),
+        };
+        let named = snapshot.peers().iter().any(|peer| {
+            let here = peer.endpoint.as_ref() == Some(&shown.endpoint);
+            here && peer.pins.contains(&certified.spki_sha256)
+        });
+        (!named).then_some("not-registered")
+    }
 }
 
-/// A lazy channel to `endpoint`, whose server must show the certificate `pin`.
+/// A lazy channel to `endpoint`, whose server must show the certificate `pin`; for clients, which
+/// go where a person points them.
 ///
 /// # Errors
 /// [`Reason::CommunityUnavailable`] if TLS cannot be configured for the name.
 pub fn connect(
     endpoint: &Endpoint,
     pin: CertificatePin,
-    identity: &NodeIdentity,
+    identity: impl Into<IdentityHandle>,
     trust: &Arc<TrustHandle>,
     clock: &Arc<dyn Clock>,
 ) -> Result<Channel> {
     let name = server_name(endpoint)?;
     let expect = ServerExpectation {
         name: name.clone(),
-        pin: Some(pin),
+        pins: vec![pin],
     };
     let config = client_config(identity, Arc::clone(trust), Arc::clone(clock), expect)
         .map_err(|error| unusable(&error))?;
-    channel(endpoint, name, config)
+    channel(endpoint, name, config, &Dialler::open(), None)
 }
 
 /// The name a server's certificate must hold.
@@ -130,7 +181,8 @@ fn unusable(error: &dyn std::fmt::Display) -> Error {
         .caused_by(error.to_string())
 }
 
-/// A lazy channel over this TLS configuration.
+/// A lazy channel over this TLS configuration. Its connections are among `links`, which can close
+/// them.
 ///
 /// # Errors
 /// [`Reason::CommunityUnavailable`] if the endpoint cannot be used.
@@ -138,16 +190,28 @@ pub fn channel(
     endpoint: &Endpoint,
     name: ServerName<'static>,
     config: Arc<rustls::ClientConfig>,
+    dialler: &Dialler,
+    links: Option<Arc<Links>>,
 ) -> Result<Channel> {
     let connector = TlsConnector::from(config);
-    let authority = endpoint.authority();
+    let links = links.unwrap_or_default();
+    let (dialler, target) = (dialler.clone(), endpoint.clone());
     let dial = service_fn(move |_: Uri| {
-        let (connector, name, authority) = (connector.clone(), name.clone(), authority.clone());
+        let (connector, name) = (connector.clone(), name.clone());
+        let (dialler, links, target) = (dialler.clone(), Arc::clone(&links), target.clone());
         async move {
-            let tcp = TcpStream::connect(&authority).await?;
-            tcp.set_nodelay(true)?;
-            let tls = connector.connect(name, tcp).await?;
-            Ok::<_, std::io::Error>(TokioIo::new(tls))
+            let tcp = dialler.connect(target.host(), target.port()).await?;
+            let tls = connector.connect(name, tcp).await.inspect_err(|error| {
+                if let Some(refusal) = refusal_of(error) {
+                    links.untrusted(&target, refusal.rule());
+                }
+            })?;
+            let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+            let shown = Shown {
+                endpoint: target,
+                chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+            };
+            Ok::<_, std::io::Error>(TokioIo::new(links.join(tls, shown)))
         }
     });
     // The scheme is http because TLS is ours; tonic would otherwise insist on its own.

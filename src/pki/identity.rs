@@ -6,7 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use rustls::SignatureScheme;
+use rustls::client::ResolvesClientCert;
 use rustls::crypto::aws_lc_rs;
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::{CertifiedKey, SigningKey};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -166,6 +170,66 @@ impl NodeIdentity {
 impl fmt::Debug for NodeIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "NodeIdentity({})", self.subject())
+    }
+}
+
+/// The identity in force: replaced on reload, so that new connections, in and out, show the new
+/// certificate while those open go on. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct IdentityHandle(Arc<InForce>);
+
+#[derive(Debug)]
+struct InForce {
+    identity: ArcSwap<NodeIdentity>,
+    certified: ArcSwap<CertifiedKey>,
+}
+
+impl IdentityHandle {
+    /// A handle with `identity` in force.
+    pub fn new(identity: NodeIdentity) -> Self {
+        Self(Arc::new(InForce {
+            certified: ArcSwap::from_pointee(identity.certified_key()),
+            identity: ArcSwap::from_pointee(identity),
+        }))
+    }
+
+    /// The identity in force.
+    pub fn current(&self) -> NodeIdentity {
+        NodeIdentity::clone(&self.0.identity.load())
+    }
+
+    /// Puts `identity` in force.
+    pub fn replace(&self, identity: NodeIdentity) {
+        self.0.certified.store(Arc::new(identity.certified_key()));
+        self.0.identity.store(Arc::new(identity));
+    }
+}
+
+impl From<&NodeIdentity> for IdentityHandle {
+    fn from(identity: &NodeIdentity) -> Self {
+        Self::new(identity.clone())
+    }
+}
+
+impl From<&Self> for IdentityHandle {
+    fn from(handle: &Self) -> Self {
+        handle.clone()
+    }
+}
+
+impl ResolvesServerCert for IdentityHandle {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.certified.load_full())
+    }
+}
+
+impl ResolvesClientCert for IdentityHandle {
+    fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+        Some(self.0.certified.load_full())
+    }
+
+    fn has_certs(&self) -> bool {
+        true
     }
 }
 

@@ -35,8 +35,10 @@ pub use certified::{Certified, Remark, Subject};
 pub use crl::CrlError;
 pub use describe::{Description, describe};
 pub use explain::{Explanation, Outcome, Step, explain};
-pub use identity::{IdentityError, NodeIdentity};
+pub use identity::{IdentityError, IdentityHandle, NodeIdentity};
 pub use judge::judge;
 pub use profile::{HcRole, Profile, ProfileError, Profiles, RoleKind};
 pub use refusal::{Place, Refusal, Usage};
-pub use trust::{CrlStatus, TrustError, TrustHandle, TrustOptions, TrustStore, read_certificates};
+pub use trust::{
+    CrlStatus, ImportedList, TrustError, TrustHandle, TrustOptions, TrustStore, read_certificates,
+};

@@ -14,7 +14,6 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::sign::SingleCertAndKey;
 use rustls::time_provider::TimeProvider;
 use rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
@@ -23,7 +22,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
 
 use super::certificate::Certificate;
-use super::identity::NodeIdentity;
+use super::identity::IdentityHandle;
 use super::names;
 use super::refusal::{Place, refuse_if};
 use super::trust::TrustHandle;
@@ -41,16 +40,17 @@ const ONLY_TLS13: &str = "only TLS 1.3 is offered";
 pub struct ServerExpectation {
     /// Its DNS name or IP address, which the certificate's subjectAltName must hold exactly.
     pub name: ServerName<'static>,
-    /// Its registered key; during a rollover the caller tries one expectation for each.
-    pub pin: Option<CertificatePin>,
+    /// Its registered keys, one of which it must have: several during a rollover. None: any key.
+    pub pins: Vec<CertificatePin>,
 }
 
 /// The server side: requires a client certificate that is judged for [`Usage::Institution`].
+/// It stays right over reloads: what can change is read from the two handles.
 ///
 /// # Errors
 /// [`Error`] if the cryptographic provider lacks TLS 1.3.
 pub fn server_config(
-    identity: &NodeIdentity,
+    identity: impl Into<IdentityHandle>,
     trust: Arc<TrustHandle>,
     clock: Arc<dyn Clock>,
 ) -> Result<Arc<ServerConfig>, Error> {
@@ -65,7 +65,7 @@ pub fn server_config(
     let mut config = ServerConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key())));
+        .with_cert_resolver(Arc::new(identity.into()));
     config.alpn_protocols = vec![HTTP2.to_vec()];
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
@@ -79,12 +79,12 @@ pub fn server_config(
 /// # Errors
 /// [`Error`] if the cryptographic provider lacks TLS 1.3.
 pub fn client_config(
-    identity: &NodeIdentity,
+    identity: impl Into<IdentityHandle>,
     trust: Arc<TrustHandle>,
     clock: Arc<dyn Clock>,
     expect: ServerExpectation,
 ) -> Result<Arc<ClientConfig>, Error> {
-    client(trust, clock, expect, Some(identity))
+    client(trust, clock, expect, Some(identity.into()))
 }
 
 /// A client side without a certificate, which a node refuses; for tests and scanners.
@@ -103,7 +103,7 @@ fn client(
     trust: Arc<TrustHandle>,
     clock: Arc<dyn Clock>,
     expect: ServerExpectation,
-    identity: Option<&NodeIdentity>,
+    identity: Option<IdentityHandle>,
 ) -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
@@ -121,8 +121,7 @@ fn client(
         .dangerous()
         .with_custom_certificate_verifier(verifier);
     let mut config = match identity {
-        Some(identity) => builder
-            .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity.certified_key()))),
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(identity)),
         None => builder.with_no_client_auth(),
     };
     config.alpn_protocols = vec![HTTP2.to_vec()];
@@ -307,7 +306,8 @@ impl ServerCertVerifier for ServerVerifier {
             .judge(end_entity, intermediates, Usage::Server)
             .map_err(refused)?;
         let found = certified.spki_sha256;
-        let another = self.expect.pin.is_some_and(|pin| pin != found);
+        let pins = &self.expect.pins;
+        let another = !pins.is_empty() && !pins.contains(&found);
         refuse_if(another, Place::EndEntity, || Refusal::Pin { found }).map_err(refused)?;
         let limit = self
             .verifier

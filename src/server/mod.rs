@@ -2,35 +2,56 @@
 //!
 //! The loop is ours (not tonic's) because the handshake needs our verifier, a limit and a timeout,
 //! and because every HTTP/2 limit is to be explicit: left unset, some have none
-//! (`spec` dependencies §5).
+//! (`spec` dependencies §5). What hyper and h2 do not bound, `meter` and `streams` do.
 
+mod accept;
+mod bodies;
+mod frames;
+mod guarded;
+mod lane;
+mod life;
+mod meter;
+mod pace;
+mod refusals;
 mod start;
+mod streams;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::service::Routes;
-use tower::Service as _;
+use tower::Service;
 
+pub use accept::Accept;
+pub use bodies::Arriving;
 pub use start::{log, self_check, serve};
 
 use crate::clock::Clock;
 use crate::config::Listen;
 use crate::directory::CertifiedPeer;
+use crate::edge::{Admitted, HalfOpen, Live, Seen, State};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::pki::tls::{certify_peer, rule_of, server_config};
-use crate::pki::{NodeIdentity, TrustHandle, Usage};
+use crate::pki::{Certified, IdentityHandle, TrustHandle, Usage};
+
+use bodies::Leaving;
+use guarded::Guarded;
+use lane::Lane;
+use life::Life;
+use meter::Meter;
+use streams::Streams;
 
 /// Windows of one stream and of a connection: enough for a metropolitan link, and the bound of what
 /// one connection can make this node hold.
@@ -40,8 +61,11 @@ const CONNECTION_WINDOW: u32 = 4 * 1024 * 1024;
 const SEND_BUFFER: usize = 512 * 1024;
 /// Larger frames than the protocol's 16 KiB cost less on document streams.
 const FRAME: u32 = 64 * 1024;
-/// After a failed accept (out of descriptors): long enough not to spin, short enough to recover.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A request as it comes in.
+pub type Arrival = http::Request<Arriving<Incoming>>;
+/// An answer as the services give it.
+pub type Answer = http::Response<tonic::body::Body>;
 
 /// Serves until `stop`; then lets calls under way end within the configured time, and closes the
 /// store.
@@ -50,18 +74,25 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// If TLS or the routes cannot be set up, or the store cannot be closed cleanly.
 pub async fn run(
     gateway: Arc<Gateway>,
-    listener: TcpListener,
+    listener: impl Accept,
     stop: CancellationToken,
 ) -> Result<()> {
-    let routes = crate::api::grpc::routes(&gateway)?;
-    let edge = Edge::new(
-        &gateway.certificate,
-        Arc::clone(&gateway.trust),
-        Arc::clone(&gateway.clock),
-        gateway.config.listen.clone(),
-        routes,
-        stop.clone(),
-    )?;
+    let services = crate::api::grpc::services(&gateway)?;
+    let directory = Arc::clone(&gateway.directory);
+    let clock = Arc::clone(&gateway.clock);
+    let parts = Parts {
+        identity: gateway.certificate.clone(),
+        trust: Arc::clone(&gateway.trust),
+        clock: Arc::clone(&clock),
+        limits: gateway.config.listen.clone(),
+        state: Arc::clone(&gateway.edge),
+        registered: Box::new(move |pin| {
+            directory.snapshot().participant(pin, clock.now()).is_some()
+        }),
+        refused: refusals::audit(&gateway),
+        stop: stop.clone(),
+    };
+    let edge = Edge::new(parts, services)?;
     gateway.start();
     // Streams that never end by themselves end when the drain begins.
     let ending = gateway.stop.clone();
@@ -78,100 +109,123 @@ pub async fn run(
         .await
 }
 
-/// The edge of a node: what stands between the network and the services.
-pub struct Edge {
-    acceptor: TlsAcceptor,
-    routes: Routes,
-    limits: Listen,
-    handshakes: Semaphore,
-    connections: Arc<Semaphore>,
-    trust: Arc<TrustHandle>,
-    clock: Arc<dyn Clock>,
-    stop: CancellationToken,
+/// What an edge needs.
+pub struct Parts {
+    /// The certificate it shows.
+    pub identity: IdentityHandle,
+    /// Whom it trusts.
+    pub trust: Arc<TrustHandle>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Its limits.
+    pub limits: Listen,
+    /// What it knows of itself.
+    pub state: Arc<State>,
+    /// Whether somebody has registered a certificate.
+    pub registered: Box<dyn Fn(&Certified) -> bool + Send + Sync>,
+    /// Told of every handshake refused, with the rule.
+    pub refused: Box<dyn Fn(&'static str) + Send + Sync>,
+    /// Ends it.
+    pub stop: CancellationToken,
 }
 
-impl std::fmt::Debug for Edge {
+/// The edge of a node: what stands between the network and the services.
+pub struct Edge<S> {
+    acceptor: TlsAcceptor,
+    services: S,
+    turns: Arc<Semaphore>,
+    parts: Parts,
+}
+
+impl<S> std::fmt::Debug for Edge<S> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Edge")
     }
 }
 
-impl Edge {
-    /// An edge before `routes`, with these limits, until `stop`.
+impl<S> Edge<S>
+where
+    S: Service<Arrival, Response = Answer, Error = Infallible> + Clone + Send + Sync + 'static,
+    S::Future: Send + 'static,
+{
+    /// An edge before `services`.
     ///
     /// # Errors
     /// If TLS cannot be set up.
-    pub fn new(
-        certificate: &NodeIdentity,
-        trust: Arc<TrustHandle>,
-        clock: Arc<dyn Clock>,
-        limits: Listen,
-        routes: Routes,
-        stop: CancellationToken,
-    ) -> Result<Arc<Self>> {
-        let tls = server_config(certificate, Arc::clone(&trust), Arc::clone(&clock))
-            .map_err(Error::internal)?;
+    pub fn new(parts: Parts, services: S) -> Result<Arc<Self>> {
+        let (trust, clock) = (Arc::clone(&parts.trust), Arc::clone(&parts.clock));
+        let tls = server_config(&parts.identity, trust, clock).map_err(Error::internal)?;
         Ok(Arc::new(Self {
             acceptor: TlsAcceptor::from(tls),
-            routes: routes.prepare(),
-            handshakes: Semaphore::new(limits.max_handshakes),
-            connections: Arc::new(Semaphore::new(limits.max_connections)),
-            limits,
-            trust,
-            clock,
-            stop,
+            services,
+            turns: Arc::new(Semaphore::new(parts.limits.max_handshakes)),
+            parts,
         }))
     }
 
     /// Accepts connections until stopped; then waits for those open, within the drain's time.
-    pub async fn serve_until_stopped(self: Arc<Self>, listener: TcpListener) {
+    pub async fn serve_until_stopped(self: Arc<Self>, listener: impl Accept) {
         let open = TaskTracker::new();
+        let state = &self.parts.state;
         loop {
-            let accepted = tokio::select! {
-                () = self.stop.cancelled() => break,
-                accepted = listener.accept() => accepted,
+            let (stream, peer) = tokio::select! {
+                () = self.parts.stop.cancelled() => break,
+                accepted = accept::next(&listener, &state.counters) => accepted,
             };
-            match accepted {
-                Ok((stream, _)) => {
-                    let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-                        tracing::warn!("too many connections; one was closed");
-                        continue;
-                    };
+            match state.connections.open(peer.ip()) {
+                Ok(half_open) => {
                     let edge = Arc::clone(&self);
-                    open.spawn(async move {
-                        edge.connection(stream).await;
-                        drop(permit);
-                    });
+                    open.spawn(async move { edge.connection(stream, half_open).await });
                 }
-                Err(error) => {
-                    tracing::error!(%error, "accept failed");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
+                Err(refused) => tracing::debug!(rule = refused.rule(), "a connection was refused"),
             }
         }
         drop(listener);
         tracing::info!("draining");
         open.close();
-        let limit = Duration::from_millis(self.limits.drain_timeout_ms);
+        let limit = Duration::from_millis(self.parts.limits.drain_timeout_ms);
         if tokio::time::timeout(limit, open.wait()).await.is_err() {
             tracing::warn!("connections were still open at the end of the drain");
         }
     }
 
-    async fn connection(&self, stream: TcpStream) {
-        let limit = Duration::from_millis(self.limits.handshake_timeout_ms);
-        let (tls, peer) = match tokio::time::timeout(limit, self.handshake(stream)).await {
+    async fn connection(&self, stream: TcpStream, half_open: HalfOpen) {
+        let counters = &self.parts.state.counters;
+        let limit = Duration::from_millis(self.parts.limits.handshake_timeout_ms);
+        let evicted = half_open.evicted.clone();
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(limit, self.handshake(stream)) => shaken,
+            () = evicted.cancelled() => return,
+            () = self.parts.stop.cancelled() => return,
+        };
+        let (tls, peer, seen) = match shaken {
             Ok(Ok(accepted)) => accepted,
-            Ok(Err(refused)) => {
-                tracing::warn!(rule = refused, "a connection was refused");
+            Ok(Err(rule)) => {
+                counters.handshakes_refused.add();
+                tracing::warn!(rule, "a connection was refused");
+                (self.parts.refused)(rule);
                 return;
             }
             Err(_) => {
-                tracing::warn!(rule = "handshake-timeout", "a connection was refused");
+                counters.handshake_timeouts.add();
+                tracing::debug!(rule = "handshake-timeout", "a connection was refused");
                 return;
             }
         };
-        self.serve(tls, peer).await;
+        counters.handshakes.add();
+        let registered = (self.parts.registered)(&peer.certified);
+        match half_open.established(seen, registered) {
+            Ok(live) => {
+                // Trust may have changed between the judgement and the moment from which a
+                // reload finds this connection.
+                if let Err(refusal) = self.certify(&tls) {
+                    tracing::warn!(rule = refusal, "a connection was refused");
+                    return;
+                }
+                self.serve(tls, peer, live).await;
+            }
+            Err(refused) => tracing::warn!(rule = refused.rule(), "a connection was refused"),
+        }
     }
 
     /// The TLS handshake, and what the peer's certificate certifies. The reason of a refusal is for
@@ -179,51 +233,61 @@ impl Edge {
     async fn handshake(
         &self,
         stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, CertifiedPeer), &'static str> {
-        let permit = self.handshakes.acquire().await.map_err(|_| "closing")?;
+    ) -> Result<(TlsStream<TcpStream>, CertifiedPeer, Seen), &'static str> {
         stream.set_nodelay(true).map_err(|_| "socket")?;
-        let tls = self
-            .acceptor
-            .accept(stream)
+        let tls = Lane::new(&self.turns, self.acceptor.accept(stream))
             .await
+            .ok_or("closing")?
             .map_err(|error| rule_of(&error))?;
-        drop(permit);
-        let certificates = tls.get_ref().1.peer_certificates();
-        let clock = self.clock.as_ref();
-        let certified = certify_peer(certificates, &self.trust, Usage::Institution, clock)
-            .map_err(|refusal| refusal.rule())?;
-        let pin = certified.spki_sha256;
-        Ok((tls, CertifiedPeer { certified, pin }))
+        let peer = self.certify(&tls)?;
+        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+        let seen = Seen {
+            pin: peer.pin,
+            chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+        };
+        Ok((tls, peer, seen))
     }
 
-    async fn serve(&self, tls: TlsStream<TcpStream>, peer: CertifiedPeer) {
-        let routes = self.routes.clone();
-        let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+    fn certify(&self, tls: &TlsStream<TcpStream>) -> Result<CertifiedPeer, &'static str> {
+        let certificates = tls.get_ref().1.peer_certificates();
+        let clock = self.parts.clock.as_ref();
+        let certified = certify_peer(certificates, &self.parts.trust, Usage::Institution, clock)
+            .map_err(|refusal| refusal.rule())?;
+        let pin = certified.spki_sha256;
+        Ok(CertifiedPeer { certified, pin })
+    }
+
+    async fn serve(&self, tls: TlsStream<TcpStream>, peer: CertifiedPeer, live: Live) {
+        let limits = &self.parts.limits;
+        let counters = Arc::clone(&self.parts.state.counters);
+        let progress = Duration::from_millis(limits.progress_timeout_ms);
+        let meter = Arc::new(Meter::new(limits, Instant::now()));
+        let streams = Streams::new(Arc::clone(&meter), Arc::clone(&counters), progress);
+        let services = self.services.clone();
+        let arriving = Arc::clone(&counters);
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let arriving = Arc::clone(&arriving);
+            let mut request = request.map(|body| Arriving::new(body, progress, arriving));
             request.extensions_mut().insert(peer.clone());
-            let answer = routes.clone().call(request);
-            async move { answer.await.map(crate::api::grpc::status::documented) }
-        });
-        let connection = builder(&self.limits).serve_connection(TokioIo::new(tls), service);
-        tokio::pin!(connection);
-        let mut draining = false;
-        let ended = loop {
-            tokio::select! {
-                ended = connection.as_mut() => break ended,
-                () = self.stop.cancelled(), if !draining => {
-                    draining = true;
-                    connection.as_mut().graceful_shutdown();
-                }
+            let answer = services.clone().call(request);
+            async move {
+                answer.await.map(|mut answer| {
+                    let admitted = answer.extensions_mut().remove::<Arc<Admitted>>();
+                    answer.map(|body| Leaving::new(body, admitted))
+                })
             }
-        };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection ended with an error");
-        }
+        });
+        let guarded = Guarded::new(tls, Arc::clone(&meter));
+        let connection = builder(limits, streams).serve_connection(TokioIo::new(guarded), service);
+        let life = Life::new(limits, Instant::now(), rand::random());
+        let (cut, stop) = (&live.cut, &self.parts.stop);
+        life.drive(connection, &meter, &counters, cut, stop).await;
     }
 }
 
 /// HTTP/2 with every limit set.
-fn builder(limits: &Listen) -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+fn builder(limits: &Listen, streams: Streams) -> http2::Builder<Streams> {
+    let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(limits.max_concurrent_streams)

@@ -86,11 +86,12 @@ pub async fn serve(config: Config, directory: Option<ApplyDirectoryRequest>) -> 
         )
     })?;
     let address = listener.local_addr().map_err(Error::internal)?;
+    reload_on_signal(&gateway)?;
     let ready = json!({
         "event": "ready",
         "address": address.to_string(),
         "home_community_id": gateway.home.to_string(),
-        "pin": gateway.certificate.pin().to_string(),
+        "pin": gateway.certificate.current().pin().to_string(),
     });
     println!("{ready}");
     tracing::info!(
@@ -117,6 +118,26 @@ fn leave_no_core() {
     if let Err(error) = limited.and(hidden) {
         tracing::warn!(%error, "a crash of this process may leave a core dump");
     }
+}
+
+/// SIGHUP: look at the files of trust at once.
+fn reload_on_signal(gateway: &Arc<Gateway>) -> Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup()).map_err(Error::internal)?;
+    let gateway = Arc::clone(gateway);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            match gateway.reload(true).await {
+                Ok(done) => tracing::info!(
+                    changes = ?done.changes,
+                    problems = ?done.problems,
+                    "files were read again"
+                ),
+                Err(error) => tracing::error!(%error, "a reload broke off"),
+            }
+        }
+    });
+    Ok(())
 }
 
 fn stop_on_signal(stop: CancellationToken) -> Result<()> {

@@ -54,8 +54,8 @@ impl FromStr for Endpoint {
         };
         let name_ok = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-');
         let ipv6 = host.parse::<std::net::Ipv6Addr>().is_ok();
-        if host.is_empty() || host.len() > 253 || port == 0 || !(ipv6 || host.chars().all(name_ok))
-        {
+        let name = host.chars().all(name_ok) && !host.split('.').any(str::is_empty);
+        if host.len() > 253 || port == 0 || !(ipv6 || name) || odd_number(host) {
             return Err(InvalidEndpoint);
         }
         Ok(Self {
@@ -63,6 +63,19 @@ impl FromStr for Endpoint {
             port,
         })
     }
+}
+
+/// Whether resolvers would read `host` as an IPv4 address that it does not look like: `127.1`,
+/// `0x7f.0.0.1`, `0177.0.0.1`, `2130706433`. A host whose last label is a number is an address
+/// (WHATWG URL §3.5), and then it must be in dotted-decimal form.
+fn odd_number(host: &str) -> bool {
+    let last = host.rsplit('.').next().unwrap_or(host);
+    let hexadecimal = last
+        .strip_prefix("0x")
+        .or_else(|| last.strip_prefix("0X"))
+        .is_some_and(|digits| digits.chars().all(|c| c.is_ascii_hexdigit()));
+    let decimal = last.chars().all(|c| c.is_ascii_digit());
+    (hexadecimal || decimal) && !host.contains(':') && host.parse::<std::net::Ipv4Addr>().is_err()
 }
 
 impl fmt::Display for Endpoint {

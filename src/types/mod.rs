@@ -9,6 +9,7 @@ mod endpoint;
 mod id;
 mod issuer;
 mod linkage;
+mod network;
 mod pin;
 mod purpose;
 mod redacted;
@@ -25,6 +26,9 @@ pub use id::{
 };
 pub use issuer::{CertificateNumber, InvalidNumber, IssuerName};
 pub use linkage::{InvalidLinkageId, LinkageId};
+pub use network::{
+    HostPattern, InvalidHostPattern, InvalidListUrl, InvalidNetwork, ListUrl, Network, is_public,
+};
 pub use pin::{CertificatePin, CertificateThumbprint, InvalidPin};
 pub use purpose::{PersonRole, PurposeOfUse, Relation, UnknownCode};
 pub use redacted::Redacted;

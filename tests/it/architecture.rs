@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const ANYONE: [&str; 5] = ["types", "error", "clock", "wire", "planted"];
 
 /// Module and what it may use besides [`ANYONE`], lowest first.
-const LAYERS: [(&str, &[&str]); 23] = [
+const LAYERS: [(&str, &[&str]); 24] = [
     ("planted", &[]),
     ("types", &[]),
     ("clock", &[]),
@@ -16,6 +16,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
     ("pki", &[]),
     ("store", &[]),
     ("config", &["pki"]),
+    ("edge", &["config"]),
     ("audit", &["store", "pki"]),
     ("access", &["audit", "store", "pki"]),
     ("directory", &["access", "audit", "store", "pki", "config"]),
@@ -46,6 +47,7 @@ const DOCUMENTS: &[&str] = &[
     "config",
 ];
 const FEDERATION: &[&str] = &[
+    "edge",
     "documents",
     "identity",
     "consent",
@@ -67,6 +69,7 @@ const EMERGENCY: &[&str] = &[
     "pki",
 ];
 const GATEWAY: &[&str] = &[
+    "edge",
     "emergency",
     "federation",
     "documents",
@@ -80,6 +83,7 @@ const GATEWAY: &[&str] = &[
     "config",
 ];
 const API: &[&str] = &[
+    "edge",
     "gateway",
     "emergency",
     "federation",
@@ -94,6 +98,7 @@ const API: &[&str] = &[
     "config",
 ];
 const SERVER: &[&str] = &[
+    "edge",
     "api",
     "gateway",
     "emergency",
@@ -126,6 +131,7 @@ const DEMO: &[&str] = &[
 ];
 /// Measures the demo's world.
 const BENCH: &[&str] = &[
+    "edge",
     "demo",
     "server",
     "api",
@@ -144,6 +150,7 @@ const BENCH: &[&str] = &[
 ];
 /// The command line starts the other two.
 const CLI: &[&str] = &[
+    "edge",
     "demo",
     "bench",
     "server",

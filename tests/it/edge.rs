@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use renkei::demo::actor::Caller;
 use renkei::demo::messages;
+use renkei::edge::{Admitted, Class};
 use renkei::error::Reason;
+use renkei::gateway::Gateway;
 use renkei::pki::dev::{DevPki, IssueRequest, Kind, Variant};
 use renkei::pki::tls::{ServerExpectation, client_config};
 use renkei::pki::{NodeIdentity, Usage, judge};
+use renkei::types::CertificatePin;
 use renkei::wire::pb::admin::GetNodeInfoRequest;
 use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use renkei::wire::pb::common as cpb;
@@ -177,7 +180,7 @@ async fn settings(network: &Network) -> Vec<(u16, u32)> {
     let name = "127.0.0.1".try_into().unwrap();
     let expect = ServerExpectation {
         name,
-        pin: Some(network.node(HERE).pin),
+        pins: vec![network.node(HERE).pin],
     };
     let (trust, clock) = (network.world.trust().unwrap(), Arc::clone(&network.clock));
     let config = client_config(&identity.unwrap(), trust, clock, expect).unwrap();
@@ -243,14 +246,25 @@ async fn silent_connections_are_closed() {
     network.stop().await;
 }
 
+/// Takes all that is left for interactive calls.
+fn fill(gateway: &Gateway) -> Vec<Arc<Admitted>> {
+    let somebody = |number: usize| {
+        let mut bytes = [0; 32];
+        bytes[..8].copy_from_slice(&number.to_be_bytes());
+        CertificatePin::from_bytes(bytes)
+    };
+    let admission = &gateway.edge.admission;
+    let calls = (0..).map(|number| admission.admit(Class::Interactive, somebody(number), false));
+    calls.map_while(Result::ok).collect()
+}
+
 /// Too many calls at once are refused with a hint, not queued without end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn calls_at_once_are_limited() {
     use tonic_types::StatusExt as _;
     let network = Setup::standalone().start().await;
     let gateway = network.gateway(HERE);
-    let all = u32::try_from(gateway.admission.available_permits()).unwrap();
-    let taken = gateway.admission.try_acquire_many(all).unwrap();
+    let taken = fill(gateway);
     let operator = network.operator(HERE);
     let mut client = AdminServiceClient::new(operator.channel.clone());
     let got = client
@@ -295,9 +309,8 @@ async fn a_stop_lets_a_call_in_flight_end() {
     let mut parts = parts.into_iter();
     sender.send(parts.next().unwrap()).await.unwrap();
     let gateway = Arc::clone(network.gateway(HERE));
-    let free = gateway.config.listen.max_in_flight;
     eventually("the call is in flight", || async {
-        (gateway.admission.available_permits() < free).then_some(())
+        (gateway.edge.admission.in_flight() > 0).then_some(())
     })
     .await;
 

@@ -6,8 +6,10 @@ use tonic::{Request, Response, Status};
 
 use crate::access::{Action, Call};
 use crate::config::Capability;
+use crate::edge::{Alarm, Severity};
 use crate::error::Result;
 use crate::gateway::Gateway;
+use crate::pki::Usage;
 use crate::wire::pb::admin as pb;
 use crate::wire::pb::admin::admin_service_server::AdminService;
 
@@ -33,6 +35,8 @@ async fn info(
     let now = gateway.clock.now();
     let uptime = now.duration_since(gateway.started);
     let parent = gateway.federation.parent.as_ref();
+    let chain = gateway.certificate.current();
+    let own = gateway.trust.judge(chain.chain(), Usage::Server, now).ok();
     Ok(pb::GetNodeInfoResponse {
         home_community_id: gateway.home.to_string(),
         name: gateway.config.node.name.clone(),
@@ -52,6 +56,7 @@ async fn info(
         ledger_sequence: gateway.store.last_sequence().0,
         parent_home_community_id: parent.map(ToString::to_string).unwrap_or_default(),
         directory_version: gateway.directory.snapshot().version(),
+        certificate_expires: own.map(|own| crate::wire::timestamp(own.not_after)),
         ..pb::GetNodeInfoResponse::default()
     })
 }
@@ -75,7 +80,7 @@ async fn node_status(
     let permit = gateway.guard.authorize(&call, Action::Operate)?;
     permit.require(&[Action::Operate])?;
     let stats = gateway.store.stats();
-    let mut alarms = Vec::new();
+    let mut alarms: Vec<pb::Alarm> = gateway.edge.alarms.list().into_iter().map(alarm).collect();
     if stats.poisoned {
         alarms.push(pb::Alarm {
             code: "STORE_STOPPED".to_owned(),
@@ -118,16 +123,70 @@ async fn node_status(
             since: Some(crate::wire::timestamp(one.first)),
         });
     }
-    let in_flight = gateway.config.listen.max_in_flight - gateway.admission.available_permits();
+    let counters = gateway.edge.counters.all().into_iter();
+    let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
     Ok(pb::GetStatusResponse {
         serving: !gateway.stop.is_cancelled(),
         writable: !stats.poisoned,
         alarms,
         ledger_sequence: stats.last_sequence.0,
         store_bytes: stats.ledger_bytes,
-        calls_in_flight: u32::try_from(in_flight).unwrap_or(u32::MAX),
+        calls_in_flight: count(gateway.edge.admission.in_flight()),
+        connections: count(gateway.edge.connections.len()),
+        counts: counters
+            .map(|(name, value)| (name.to_owned(), value))
+            .collect(),
+        revocation_lists: lists(&gateway),
         queued_notices: gateway.federation.outbox.len()? as u64,
         ..pb::GetStatusResponse::default()
+    })
+}
+
+fn alarm(alarm: Alarm) -> pb::Alarm {
+    pb::Alarm {
+        code: alarm.code.to_owned(),
+        severity: match alarm.severity {
+            Severity::Warning => pb::Severity::Warning,
+            Severity::Error => pb::Severity::Error,
+        }
+        .into(),
+        message: alarm.message,
+        since: Some(crate::wire::timestamp(alarm.since)),
+    }
+}
+
+fn lists(gateway: &Gateway) -> Vec<pb::RevocationList> {
+    let lists = gateway.trust.current().crl_status();
+    let told = lists.into_iter().map(|list| pb::RevocationList {
+        issuer: list.issuer,
+        number: list.number,
+        this_update: Some(crate::wire::timestamp(list.this_update)),
+        next_update: Some(crate::wire::timestamp(list.next_update)),
+        revoked: list.revoked as u64,
+    });
+    told.collect()
+}
+
+/// What a running node does not read again.
+const NEEDS_RESTART: &str = "everything in the configuration file; certificate, key, authorities \
+     and revocation lists are read again from the files it names";
+
+async fn reload(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ReloadConfigurationRequest,
+) -> Result<pb::ReloadConfigurationResponse> {
+    let permit = gateway.guard.authorize(&call, Action::Operate)?;
+    permit.require(&[Action::Operate])?;
+    let reloaded = if request.validate_only {
+        gateway.check_reload().await?
+    } else {
+        gateway.reload(true).await?
+    };
+    Ok(pb::ReloadConfigurationResponse {
+        changes: reloaded.changes,
+        needs_restart: vec![NEEDS_RESTART.to_owned()],
+        problems: reloaded.problems,
     })
 }
 
@@ -156,7 +215,12 @@ impl AdminService for Admin {
         request: Request<pb::ReloadConfigurationRequest>,
     ) -> Result<Response<pb::ReloadConfigurationResponse>, Status> {
         self.0
-            .not_implemented(method!("ReloadConfiguration"), request)
+            .run(
+                method!("ReloadConfiguration"),
+                Class::Query,
+                request,
+                reload,
+            )
             .await
     }
 

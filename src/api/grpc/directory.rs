@@ -14,6 +14,7 @@ use crate::config::Capability;
 use crate::directory::Peer;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
+use crate::federation::peer_error;
 use crate::federation::peers::own;
 use crate::gateway::Gateway;
 use crate::wire::pb::directory as pb;
@@ -226,7 +227,9 @@ async fn ping(gateway: Arc<Gateway>, peer: Arc<Peer>) -> pb::RegionHealth {
             tokio::time::timeout(PING, client.ping(own(PingRequest::default(), PING)))
                 .await
                 .map_err(|_| "DEADLINE_EXCEEDED".to_owned())
-                .and_then(|answer| answer.map_err(|status| format!("{:?}", status.code())))
+                .and_then(|answer| {
+                    answer.map_err(|status| peer_error(status).reason().name().to_owned())
+                })
         }
         Err(error) => Err(error.reason().name().to_owned()),
     };

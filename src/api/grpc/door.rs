@@ -8,11 +8,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_stream::{Stream, StreamExt as _};
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::access::Call;
 use crate::audit::{Outcome, Record, Who};
 use crate::directory::{CertifiedPeer as Peer, Unauthenticated};
+use crate::edge::Admitted;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::gateway::Gateway;
 use crate::store::Commit;
@@ -70,19 +72,23 @@ impl Door {
         Fut: Future<Output = Result<A>> + Send + 'static,
     {
         let gateway = Arc::clone(&self.gateway);
-        let permit = gateway.admission.clone().try_acquire_owned().map_err(|_| {
-            let error = Error::new(Reason::Overloaded, "too many calls at once; try again");
-            status(&error)
-        })?;
-        let id = request_id(&request);
-        let call = match self.call(method, class, &request, &id) {
+        // From here on this door audits the call, and it stays admitted until the handler ends.
+        let admitted = request.extensions().get::<Arc<Admitted>>().cloned();
+        if let Some(admitted) = &admitted {
+            admitted.reach();
+        }
+        let metadata = request.metadata();
+        let deadline = self.deadline(class, metadata);
+        let peer = request.extensions().get::<Peer>();
+        let id = request_id(metadata);
+        let call = match self.call(method, deadline, metadata, peer, &id) {
             Ok(call) => Arc::new(call),
             Err(refused) => return Err(self.refuse(method, id, refused).await),
         };
         let message = request.into_inner();
         let running = Arc::clone(&call);
         let task = gateway.tasks.clone().spawn(async move {
-            let _admitted = permit;
+            let _admitted = admitted;
             let answer = handler(Arc::clone(&gateway), Arc::clone(&call), message);
             let answer = tokio::time::timeout_at(call.deadline(), answer).await;
             let answer = answer.unwrap_or_else(|_| {
@@ -143,11 +149,38 @@ impl Door {
         .await
     }
 
-    fn call<Q>(
+    /// Audits a call whose message could not be taken: `error` says why. The answer does not wait
+    /// for more than its own record.
+    pub(super) async fn undecoded(
         &self,
         method: &'static str,
-        class: Class,
-        request: &Request<Q>,
+        metadata: &MetadataMap,
+        peer: &Peer,
+        error: &Error,
+    ) {
+        let deadline = self.deadline(Class::Query, metadata);
+        let id = request_id(metadata);
+        let call = match self.call(method, deadline, metadata, Some(peer), &id) {
+            Ok(call) => call,
+            Err(unknown) => {
+                self.refuse(method, id, unknown).await;
+                return;
+            }
+        };
+        let closed: Result<()> = Err(Error::new(error.reason(), error.message().to_owned()));
+        if let Err(failed) = close(&self.gateway, &call, closed).await
+            && failed.reason() != error.reason()
+        {
+            tracing::error!(rpc = method, error = %failed, "a refusal could not be audited");
+        }
+    }
+
+    fn call(
+        &self,
+        method: &'static str,
+        deadline: Instant,
+        metadata: &MetadataMap,
+        peer: Option<&Peer>,
         id: &str,
     ) -> std::result::Result<Call, Unauthenticated> {
         let gateway = &self.gateway;
@@ -156,12 +189,12 @@ impl Door {
             rule,
             participant: None,
         };
-        let peer = request.extensions().get::<Peer>().ok_or_else(|| {
+        let peer = peer.ok_or_else(|| {
             let message = "the connection has no certificate";
             let error = Error::new(Reason::UnregisteredCertificate, message);
             refused("no-certificate", error)
         })?;
-        let assertion = request.metadata().get(ASSERTION).map(|value| {
+        let assertion = metadata.get(ASSERTION).map(|value| {
             value.to_str().map_err(|_| {
                 let error = Error::field(Reason::InvalidAssertion, ASSERTION, "is not ASCII");
                 refused("assertion-malformed", error)
@@ -171,12 +204,11 @@ impl Door {
         let caller = gateway
             .authenticator
             .caller(peer, assertion, id, gateway.clock.now())?;
-        let deadline = self.deadline(class, request);
         Ok(Call::new(caller, method, id.to_owned(), deadline))
     }
 
     /// min(what the caller asks for, the ceiling); the class's default if it asks for nothing.
-    fn deadline<Q>(&self, class: Class, request: &Request<Q>) -> Instant {
+    fn deadline(&self, class: Class, metadata: &MetadataMap) -> Instant {
         let limits = &self.gateway.config.deadlines;
         let (default, ceiling) = match class {
             Class::Emergency => (limits.emergency_ms, limits.ceiling_ms),
@@ -184,8 +216,7 @@ impl Door {
             Class::Query => (limits.query_ms, limits.ceiling_ms),
             Class::Stream => return Instant::now() + STREAM_CEILING,
         };
-        let asked = request
-            .metadata()
+        let asked = metadata
             .get("grpc-timeout")
             .and_then(|value| value.to_str().ok())
             .and_then(grpc_timeout);
@@ -235,8 +266,8 @@ impl Door {
 }
 
 /// The caller's name for the call if it is fit for one, or a new one.
-fn request_id<Q>(request: &Request<Q>) -> String {
-    let given = request.metadata().get(REQUEST_ID);
+fn request_id(metadata: &MetadataMap) -> String {
+    let given = metadata.get(REQUEST_ID);
     given
         .and_then(|value| value.to_str().ok())
         .filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()))
@@ -292,7 +323,7 @@ fn log(call: &Call, error: &Error) {
 /// The grpc-timeout header: at most eight digits and a unit.
 fn grpc_timeout(text: &str) -> Option<Duration> {
     let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 {
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
     let value: u64 = digits.parse().ok()?;
@@ -315,7 +346,18 @@ mod tests {
     fn timeouts_are_read_as_the_protocol_says() {
         assert_eq!(grpc_timeout("100m"), Some(Duration::from_millis(100)));
         assert_eq!(grpc_timeout("1H"), Some(Duration::from_hours(1)));
-        for bad in ["", "m", "-1S", "123456789S", "1x", "1.5S"] {
+        for bad in [
+            "",
+            "m",
+            "-1S",
+            "+1S",
+            "123456789S",
+            "1x",
+            "1.5S",
+            "1 S",
+            "1Sx",
+            "１S",
+        ] {
             assert_eq!(grpc_timeout(bad), None, "{bad}");
         }
     }

@@ -1,6 +1,7 @@
 //! gRPC: one file a service, and the routes.
 
 mod admin;
+mod admit;
 mod audit;
 mod consent;
 mod directory;
@@ -19,17 +20,18 @@ use tonic::service::Routes;
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::wire::pb;
+use admit::Services;
 use door::Door;
 
 /// The directory of 250 regions and 8,000 institutions is a few MiB; one message holds it.
 const DIRECTORY_MESSAGE: usize = 64 * 1024 * 1024;
 
-/// Every service of the node, with the message limits of the configuration, and health and
-/// reflection for authenticated callers.
+/// Every service of the node behind admission, with the message limits of the configuration, and
+/// health and reflection for authenticated callers.
 ///
 /// # Errors
 /// If the descriptors for reflection cannot be read.
-pub fn routes(gateway: &Arc<Gateway>) -> Result<Routes> {
+pub fn services(gateway: &Arc<Gateway>) -> Result<Services> {
     use pb::admin::admin_service_server::AdminServiceServer;
     use pb::audit::audit_service_server::AuditServiceServer;
     use pb::consent::consent_service_server::ConsentServiceServer;
@@ -87,9 +89,9 @@ pub fn routes(gateway: &Arc<Gateway>) -> Result<Routes> {
             AuditServiceServer,
             audit::AuditRecords(door.clone())
         ))
-        .add_service(limited!(AdminServiceServer, admin::Admin(door)))
+        .add_service(limited!(AdminServiceServer, admin::Admin(door.clone())))
         .add_service(directory)
         .add_service(reflect::registered(gateway, reflection))
         .add_service(reflect::registered(gateway, reflect::health(gateway)));
-    Ok(routes.routes())
+    Ok(Services::new(gateway, door, routes.routes()))
 }

@@ -51,18 +51,24 @@ pub fn status(error: &Error) -> Status {
     Status::with_error_details(code(error.kind()), error.to_string(), details)
 }
 
-/// tonic itself refuses a message over the limit, as `OUT_OF_RANGE` and without details; nothing else
-/// answers with that code.
-pub fn documented(
-    response: http::Response<tonic::body::Body>,
-) -> http::Response<tonic::body::Body> {
-    match response.headers().get("grpc-status") {
-        Some(code) if code == "11" => {
-            let message = "a message is larger than is taken";
-            status(&Error::new(Reason::MessageTooLarge, message)).into_http()
-        }
-        _ => response,
-    }
+/// What is wrong with a request that tonic itself has refused, which it does without details; none
+/// if it has not.
+pub fn undecoded(answer: &http::Response<tonic::body::Body>) -> Option<Error> {
+    let code = answer.headers().get("grpc-status")?;
+    let (reason, message) = match Code::from_bytes(code.as_bytes()) {
+        Code::Ok => return None,
+        Code::OutOfRange => (Reason::MessageTooLarge, "a message is larger than is taken"),
+        Code::Unimplemented => (
+            Reason::NotImplemented,
+            "the compression of the message is not taken",
+        ),
+        Code::DeadlineExceeded => (
+            Reason::DeadlineExceeded,
+            "the request did not arrive in time",
+        ),
+        _ => (Reason::InvalidField, "the message cannot be decoded"),
+    };
+    Some(Error::new(reason, message))
 }
 
 /// The catalogue as Markdown: `docs/errors.md` is this text.

@@ -62,7 +62,7 @@ async fn dial(
 fn expect(name: &str) -> ServerExpectation {
     ServerExpectation {
         name: ServerName::try_from(name.to_owned()).unwrap(),
-        pin: None,
+        pins: Vec::new(),
     }
 }
 
@@ -145,7 +145,7 @@ async fn the_server_is_judged_by_name_pin_and_profile() {
         ("localhost", Some(client.pin()), Some("pin")),
     ] {
         let expectation = ServerExpectation {
-            pin,
+            pins: pin.into_iter().collect(),
             ..expect(name)
         };
         let clock = lab.clock.clone();

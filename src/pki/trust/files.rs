@@ -71,14 +71,22 @@ fn pem_error(path: &Path, error: &rustls_pki_types::pem::Error) -> TrustError {
     }
 }
 
-type ListFile = (PathBuf, CertificateRevocationListDer<'static>);
+pub(super) type ListFile = (PathBuf, CertificateRevocationListDer<'static>);
 
 /// The revocation lists of one file, or of every file in a folder whose name has no leading dot.
 /// A file may be twice `limit`: PEM is a third larger than what it holds.
 pub(super) fn read_lists(path: &Path, limit: usize) -> Result<Vec<ListFile>, TrustError> {
-    let limit = limit.saturating_mul(2);
+    let mut lists = Vec::new();
+    for file in list_files(path)? {
+        lists.extend(read_list_file(&file, limit)?);
+    }
+    Ok(lists)
+}
+
+/// The file, or every file in a folder whose name has no leading dot.
+pub(super) fn list_files(path: &Path) -> Result<Vec<PathBuf>, TrustError> {
     if !path.is_dir() {
-        return read_list_file(path, limit);
+        return Ok(vec![path.to_owned()]);
     }
     let io = |source| TrustError::Io {
         path: path.to_owned(),
@@ -94,16 +102,23 @@ pub(super) fn read_lists(path: &Path, limit: usize) -> Result<Vec<ListFile>, Tru
     };
     files.retain(|file| file.is_file() && !hidden(file));
     files.sort();
-    let mut lists = Vec::new();
-    for file in files {
-        lists.extend(read_list_file(&file, limit)?);
-    }
-    Ok(lists)
+    Ok(files)
 }
 
-/// The revocation lists of one PEM (one or more) or DER (one) file.
-fn read_list_file(path: &Path, limit: usize) -> Result<Vec<ListFile>, TrustError> {
-    let bytes = read_file(path, limit)?;
+/// The revocation lists of one PEM (one or more) or DER (one) file, of at most twice `limit`.
+pub(super) fn read_list_file(path: &Path, limit: usize) -> Result<Vec<ListFile>, TrustError> {
+    let lists = read_list_bytes(read_file(path, limit.saturating_mul(2))?, path)?;
+    Ok(lists
+        .into_iter()
+        .map(|list| (path.to_owned(), list))
+        .collect())
+}
+
+/// The revocation lists of PEM (one or more) or DER (one), which came from `path`.
+pub(super) fn read_list_bytes(
+    bytes: Vec<u8>,
+    path: &Path,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, TrustError> {
     let lists = if is_pem(&bytes) {
         CertificateRevocationListDer::pem_slice_iter(&bytes)
             .collect::<Result<Vec<_>, _>>()
@@ -117,8 +132,5 @@ fn read_list_file(path: &Path, limit: usize) -> Result<Vec<ListFile>, TrustError
             expected: "revocation list",
         });
     }
-    Ok(lists
-        .into_iter()
-        .map(|list| (path.to_owned(), list))
-        .collect())
+    Ok(lists)
 }

@@ -3,6 +3,7 @@
 
 mod files;
 mod handle;
+mod renew;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use super::rules;
 
 pub use files::read_certificates;
 pub use handle::TrustHandle;
+pub use renew::ImportedList;
 
 /// Settings of a trust store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,0 +1,211 @@
+//! What comes before the doors: admission by class and quota, decided from path and certificate
+//! before a message is decoded, and the audit of calls that never reach a door because their
+//! message cannot be taken.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{Request, Response};
+use prost::Message as _;
+use tonic::body::Body;
+use tonic::metadata::MetadataMap;
+use tonic::service::Routes;
+use tower::Service;
+
+use crate::access::ParticipantKind;
+use crate::directory::CertifiedPeer as Peer;
+use crate::edge::{Admitted, Class, Shed};
+use crate::error::{Error, Reason};
+use crate::gateway::Gateway;
+use crate::wire::{ASSERTION, REQUEST_ID};
+
+use super::door::Door;
+use super::status::{status, undecoded};
+
+/// What a refused caller should wait.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// Batch methods: nobody waits for them.
+const BATCH: [&str; 10] = [
+    "renkei.admin.v1.AdminService/CheckStore",
+    "renkei.admin.v1.AdminService/CreateBackup",
+    "renkei.admin.v1.AdminService/RotateKeys",
+    "renkei.audit.v1.AuditService/ExportEvents",
+    "renkei.audit.v1.AuditService/ReportPatientAccess",
+    "renkei.directory.v1.DirectoryService/ApplyDirectory",
+    "renkei.consent.v1.ConsentService/ExportConsent",
+    "renkei.federation.v1.RespondingGatewayService/DeliverNotices",
+    "renkei.federation.v1.RespondingGatewayService/NotifyHoldings",
+    "renkei.identity.v1.IdentityService/LoadPatients",
+];
+
+/// A method of the interface.
+#[derive(Clone, Copy, Debug)]
+struct Method {
+    name: &'static str,
+    class: Class,
+}
+
+/// Every method of this node by its path; its name lives as long as the process.
+fn methods() -> &'static HashMap<String, Method> {
+    static METHODS: OnceLock<HashMap<String, Method>> = OnceLock::new();
+    METHODS.get_or_init(|| {
+        let files = prost_types::FileDescriptorSet::decode(crate::wire::DESCRIPTORS);
+        let mut methods = HashMap::new();
+        for file in files.unwrap_or_default().file {
+            for service in &file.service {
+                for method in &service.method {
+                    let (package, service) = (file.package(), service.name());
+                    let name = format!("{package}.{service}/{}", method.name());
+                    let path = format!("/{name}");
+                    let class = class(&name);
+                    let name = String::leak(name);
+                    methods.insert(path, Method { name, class });
+                }
+            }
+        }
+        methods
+    })
+}
+
+fn class(name: &str) -> Class {
+    let summary = name.ends_with("RespondingGatewayService/GetSummaryItems");
+    if name.starts_with("renkei.emergency.") || summary {
+        Class::Emergency
+    } else if BATCH.contains(&name) {
+        Class::Batch
+    } else {
+        Class::Interactive
+    }
+}
+
+/// The services of a node behind admission.
+#[derive(Clone, Debug)]
+pub struct Services {
+    door: Door,
+    gateway: Arc<Gateway>,
+    routes: Routes,
+}
+
+impl Services {
+    /// Puts `routes` behind admission.
+    pub(super) fn new(gateway: &Arc<Gateway>, door: Door, routes: Routes) -> Self {
+        Self {
+            door,
+            gateway: Arc::clone(gateway),
+            routes: routes.prepare(),
+        }
+    }
+
+    fn admit(&self, peer: &Peer, class: Class) -> Result<Arc<Admitted>, Error> {
+        let now = self.gateway.clock.now();
+        let participant = self
+            .gateway
+            .directory
+            .snapshot()
+            .participant(&peer.certified, now);
+        if participant.is_none() {
+            self.gateway.edge.counters.unregistered.add();
+        }
+        let gateway = participant.is_some_and(|known| known.kind == ParticipantKind::Gateway);
+        let admission = &self.gateway.edge.admission;
+        admission.admit(class, peer.pin, gateway).map_err(|shed| {
+            let message = match shed {
+                Shed::Full => "too many calls at once; try again",
+                Shed::Quota => "you have too many calls under way; try again",
+            };
+            Error::new(Reason::Overloaded, message).retry_after(RETRY)
+        })
+    }
+}
+
+/// What the audit needs of a request whose message never reached a door.
+fn metadata(headers: &http::HeaderMap) -> MetadataMap {
+    let mut kept = http::HeaderMap::new();
+    for name in [ASSERTION, REQUEST_ID] {
+        if let Some(value) = headers.get(name) {
+            kept.insert(name, value.clone());
+        }
+    }
+    MetadataMap::from_headers(kept)
+}
+
+type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+impl<B> Service<Request<B>> for Services
+where
+    B: hyper::body::Body<Data = bytes::Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Answer;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, mut request: Request<B>) -> Answer {
+        let method = methods().get(request.uri().path()).copied();
+        let Some(peer) = request.extensions().get::<Peer>().cloned() else {
+            let error = Error::new(Reason::UnregisteredCertificate, "no certificate");
+            return Box::pin(std::future::ready(Ok(status(&error).into_http())));
+        };
+        let class = method.map_or(Class::Interactive, |method| method.class);
+        let admitted = match self.admit(&peer, class) {
+            Ok(admitted) => admitted,
+            Err(error) => return Box::pin(std::future::ready(Ok(status(&error).into_http()))),
+        };
+        request.extensions_mut().insert(Arc::clone(&admitted));
+        let kept = metadata(request.headers());
+        let answer = self.routes.call(request);
+        let (door, counters) = (self.door.clone(), Arc::clone(&self.gateway.edge.counters));
+        Box::pin(async move {
+            let mut answer = answer.await?;
+            if !admitted.reached() {
+                match (method, undecoded(&answer)) {
+                    (Some(method), Some(error)) => {
+                        counters.refused_undecoded.add();
+                        answer = status(&error).into_http();
+                        door.undecoded(method.name, &kept, &peer, &error).await;
+                    }
+                    (None, Some(_)) => counters.unknown_methods.add(),
+                    (_, None) => {}
+                }
+            }
+            answer.extensions_mut().insert(admitted);
+            Ok(answer)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_has_a_class() {
+        let methods = methods();
+        assert!(methods.len() > 60, "{}", methods.len());
+        let of = |path: &str| methods[path].class;
+        assert_eq!(
+            of("/renkei.emergency.v1.EmergencyService/GetSummary"),
+            Class::Emergency
+        );
+        assert_eq!(
+            of("/renkei.federation.v1.RespondingGatewayService/GetSummaryItems"),
+            Class::Emergency
+        );
+        assert_eq!(
+            of("/renkei.identity.v1.IdentityService/FeedPatient"),
+            Class::Interactive
+        );
+        for name in BATCH {
+            assert_eq!(of(&format!("/{name}")), Class::Batch, "{name}");
+        }
+    }
+}

@@ -1,0 +1,336 @@
+//! Trust and identity read again while the node runs, and what follows from it: connections whose
+//! certificate or registration has ended are cut (bars T-29, T-33).
+//!
+//! Whatever is bad changes nothing and raises an alarm. What is new is in force for the next
+//! handshake; connections that are still good go on.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::config::Tls;
+use crate::edge::{Seen, Severity};
+use crate::error::{Error, Result};
+use crate::pki::{NodeIdentity, TrustStore, Usage, judge};
+
+use super::Gateway;
+
+/// Alarm: a certificate, key or authority file could not be taken.
+const FILES: &str = "RELOAD_FAILED";
+/// Alarm: a revocation list could not be taken.
+const LIST: &str = "CRL_REFUSED";
+/// Alarm: a list is past its nextUpdate.
+const STALE: &str = "CRL_STALE";
+/// Alarm: this node's own certificate is not accepted (any more).
+const OWN: &str = "OWN_CERTIFICATE";
+
+/// What tells one state of a file from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Stamp {
+    modified: Option<SystemTime>,
+    length: u64,
+    #[cfg(unix)]
+    inode: u64,
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let found = std::fs::metadata(path).ok()?;
+    Some(Stamp {
+        modified: found.modified().ok(),
+        length: found.len(),
+        #[cfg(unix)]
+        inode: std::os::unix::fs::MetadataExt::ino(&found),
+    })
+}
+
+type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
+
+/// Every file that is read, a folder's own files among them.
+fn stamps(tls: &Tls) -> Stamps {
+    let one = [&tls.certificate, &tls.key];
+    let many = tls.roots.iter().chain(&tls.intermediates).chain(&tls.crls);
+    let mut found = Stamps::new();
+    for path in one.into_iter().chain(many) {
+        found.insert(path.clone(), stamp(path));
+        for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
+            found.insert(entry.path(), stamp(&entry.path()));
+        }
+    }
+    found
+}
+
+/// The files as they were last read.
+#[derive(Debug)]
+pub(super) struct Watched(Mutex<Stamps>);
+
+impl Watched {
+    /// As they are now, which is before they are read.
+    pub(super) fn begin(tls: &Tls) -> Self {
+        Self(Mutex::new(stamps(tls)))
+    }
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// What is in force now and was not before, for people.
+    pub changes: Vec<String>,
+    /// What was wrong and so changed nothing, for people.
+    pub problems: Vec<String>,
+}
+
+/// What was read, not in force yet.
+struct Read {
+    trust: Option<TrustStore>,
+    identity: Option<NodeIdentity>,
+    files: Vec<String>,
+    lists: Vec<String>,
+    own: Option<String>,
+}
+
+impl Gateway {
+    /// Looks at the files and reads them again if any has changed, or if `anyway`.
+    ///
+    /// # Errors
+    /// Only if reading broke off; a bad file is told of in the result.
+    pub async fn reload(self: &Arc<Self>, anyway: bool) -> Result<Reloaded> {
+        let gateway = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || gateway.reload_now(anyway));
+        done.await.map_err(Error::internal)
+    }
+
+    /// Says what a reload would do, and does nothing.
+    ///
+    /// # Errors
+    /// If reading broke off.
+    pub async fn check_reload(self: &Arc<Self>) -> Result<Reloaded> {
+        let gateway = Arc::clone(self);
+        let done = tokio::task::spawn_blocking(move || gateway.told(&gateway.read()));
+        done.await.map_err(Error::internal)
+    }
+
+    fn reload_now(&self, anyway: bool) -> Reloaded {
+        let mut last = self
+            .watched
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Taken before the files are read: what changes meanwhile is seen the next time.
+        let now = stamps(&self.config.tls);
+        if !anyway && *last == now {
+            return Reloaded::default();
+        }
+        let read = self.read();
+        let told = self.told(&read);
+        self.put_in_force(read);
+        *last = now;
+        drop(last);
+        self.rejudge();
+        told
+    }
+
+    /// Reads everything; nothing changes.
+    fn read(&self) -> Read {
+        let tls = &self.config.tls;
+        let mut read = Read {
+            trust: None,
+            identity: None,
+            files: Vec::new(),
+            lists: Vec::new(),
+            own: None,
+        };
+        let in_force = self.trust.current();
+        match in_force.renew(&tls.roots, &tls.intermediates, &tls.crls) {
+            Ok((trust, problems)) => {
+                read.lists = problems.iter().map(ToString::to_string).collect();
+                read.trust = Some(trust);
+            }
+            Err(error) => read.files.push(error.to_string()),
+        }
+        match NodeIdentity::load(&tls.certificate, &tls.key) {
+            Ok(identity) => read.identity = Some(identity),
+            Err(error) => read.files.push(error.to_string()),
+        }
+        self.check_own(&mut read, &in_force);
+        read
+    }
+
+    /// This node must be one that its peers accept. Where it is not, the trust or the certificate
+    /// just read is wrong, and stays out of force; unless the old certificate is refused as well, by
+    /// a list or by time: that must not keep the revocation of others away.
+    fn check_own(&self, read: &mut Read, in_force: &TrustStore) {
+        let now = self.clock.now();
+        let refused = |identity: &NodeIdentity, trust: &TrustStore| {
+            let usages = [Usage::Server, Usage::Institution];
+            let mut refusals = usages
+                .iter()
+                .filter_map(|usage| judge(identity.chain(), trust, *usage, now).err());
+            refusals.next()
+        };
+        let current = self.certificate.current();
+        if let Some(trust) = &read.trust {
+            let shown = read.identity.as_ref().unwrap_or(&current);
+            if let Some(refusal) = refused(shown, trust)
+                && let Some(refusal) = refused(&current, trust).map(|_| refusal)
+            {
+                if matches!(
+                    refusal.rule(),
+                    "revoked" | "expired" | "crl-expired" | "not-yet-valid"
+                ) {
+                    read.own = Some(refusal.to_string());
+                } else {
+                    let message =
+                        format!("this node would be refused ({}): {refusal}", refusal.rule());
+                    read.files.push(message);
+                    read.trust = None;
+                }
+            }
+        }
+        let trust = read.trust.as_ref().unwrap_or(in_force);
+        if let Some(identity) = &read.identity
+            && let Some(refusal) = refused(identity, trust)
+        {
+            if identity.chain() != current.chain() {
+                let message = format!(
+                    "the new certificate is refused ({}): {refusal}",
+                    refusal.rule()
+                );
+                read.files.push(message);
+            }
+            read.identity = None;
+        }
+    }
+
+    fn told(&self, read: &Read) -> Reloaded {
+        let mut told = Reloaded {
+            problems: [read.files.as_slice(), read.lists.as_slice()].concat(),
+            ..Reloaded::default()
+        };
+        told.problems.extend(read.own.clone());
+        if let Some(identity) = &read.identity
+            && identity.chain() != self.certificate.current().chain()
+        {
+            told.changes
+                .push(format!("certificate: {}", identity.pin()));
+        }
+        if let Some(trust) = &read.trust {
+            let known = self.trust.current().crl_status();
+            let lists = trust.crl_status();
+            let new = lists.iter().filter(|list| !known.contains(list));
+            told.changes.extend(
+                new.map(|list| format!("revocation list {} of {}", list.number, list.issuer)),
+            );
+            if !trust.same_authorities(&self.trust.current()) {
+                told.changes.push("authorities".to_owned());
+            }
+        }
+        told
+    }
+
+    fn put_in_force(&self, read: Read) {
+        let counters = &self.edge.counters;
+        let now = self.clock.now();
+        for (code, messages) in [(FILES, &read.files), (LIST, &read.lists)] {
+            for message in messages {
+                let severity = Severity::Error;
+                self.edge
+                    .alarms
+                    .raise(code, message, severity, message.clone(), now);
+            }
+            self.edge.alarms.keep_only(code, messages);
+        }
+        if read.files.is_empty() && read.lists.is_empty() {
+            counters.reloads.add();
+        } else {
+            counters.reload_failures.add();
+        }
+        if let Some(identity) = read.identity {
+            self.certificate.replace(identity);
+        }
+        if let Some(trust) = read.trust {
+            self.trust.replace(trust);
+        }
+    }
+
+    /// Judges every connection again, and cuts those whose certificate or registration has ended.
+    /// Gives how many.
+    pub fn rejudge(&self) -> usize {
+        let now = self.clock.now();
+        let snapshot = self.directory.snapshot();
+        let ended = |seen: &Seen, registered: bool| {
+            let certified = self
+                .trust
+                .judge(&seen.chain, Usage::Institution, now)
+                .map_err(|refusal| refusal.rule())?;
+            let is = snapshot.participant(&certified, now).is_some();
+            if registered && !is {
+                return Err("not-registered");
+            }
+            Ok(is)
+        };
+        let cut = self.edge.connections.rejudge(ended);
+        cut + self.federation.peers.rejudge()
+    }
+
+    /// What time alone brings about: lists that are late, an own certificate that ends.
+    fn watch_time(&self) {
+        let now = self.clock.now();
+        let alarms = &self.edge.alarms;
+        let mut stale = Vec::new();
+        for list in self.trust.current().crl_status() {
+            if list.next_update < now {
+                let message = format!(
+                    "the revocation list of {} was to be renewed by {}",
+                    list.issuer, list.next_update
+                );
+                alarms.raise(STALE, &list.issuer, Severity::Error, message, now);
+                stale.push(list.issuer);
+            }
+        }
+        alarms.keep_only(STALE, &stale);
+        let own = self.certificate.current();
+        let judged = self.trust.judge(own.chain(), Usage::Server, now);
+        let subjects = match judged {
+            Ok(_) => Vec::new(),
+            Err(refusal) => {
+                let message = format!("this node's certificate is refused: {refusal}");
+                alarms.raise(OWN, "own", Severity::Error, message, now);
+                vec!["own".to_owned()]
+            }
+        };
+        alarms.keep_only(OWN, &subjects);
+    }
+
+    /// Looks at the files and at the time again and again, and at every change of the directory.
+    pub(super) async fn watch(self: Arc<Self>) {
+        let mut directory = self.directory.watch();
+        let mut ticks =
+            tokio::time::interval(Duration::from_millis(self.config.reload.interval_ms));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut judged = self.clock.now();
+        loop {
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                changed = directory.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.rejudge();
+                }
+                _ = ticks.tick() => {
+                    if let Err(error) = self.reload(false).await {
+                        tracing::error!(%error, "a reload broke off");
+                    }
+                    self.watch_time();
+                    // A certificate or registration may end by itself.
+                    let now = self.clock.now();
+                    if now.duration_since(judged) >= jiff::SignedDuration::from_secs(15) {
+                        judged = now;
+                        self.rejudge();
+                    }
+                }
+            }
+        }
+    }
+}
