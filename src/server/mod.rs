@@ -86,8 +86,9 @@ pub async fn run(
         clock: Arc::clone(&clock),
         limits: gateway.config.listen.clone(),
         state: Arc::clone(&gateway.edge),
-        registered: Box::new(move |pin| {
-            directory.snapshot().participant(pin, clock.now()).is_some()
+        registered: Box::new(move |certified| {
+            let now = clock.now();
+            directory.snapshot().participant(certified, now).is_some()
         }),
         refused: refusals::audit(&gateway),
         stop: stop.clone(),

@@ -3,22 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use renkei::audit::Filter;
 use renkei::demo::actor::Caller;
 use renkei::demo::messages;
 use renkei::edge::{Admitted, Class};
 use renkei::error::Reason;
 use renkei::gateway::Gateway;
 use renkei::pki::dev::{DevPki, IssueRequest, Kind, Variant};
-use renkei::pki::tls::{ServerExpectation, client_config};
 use renkei::pki::{NodeIdentity, Usage, judge};
 use renkei::types::CertificatePin;
 use renkei::wire::pb::admin::GetNodeInfoRequest;
 use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::documents::document_service_client::DocumentServiceClient;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tokio_stream::StreamExt as _;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status};
@@ -30,6 +29,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 
 use crate::support::calls::identifiers;
 use crate::support::expect::refused;
+use crate::support::raw::{Raw, SETTINGS};
 use crate::support::{At, Network, Setup, eventually};
 
 const HERE: At = At::Region(0);
@@ -47,21 +47,35 @@ async fn ask(caller: &Caller) -> Result<(), Status> {
     identifiers(caller, patient).await.map(|_| ())
 }
 
-/// Nothing reaches a service: not even the audit has anything to tell.
+/// The rules by which handshakes were refused, as audited.
+fn refused_handshakes(network: &Network) -> Vec<String> {
+    let audit = &network.gateway(HERE).audit;
+    let events = audit.events(&Filter::default(), usize::MAX).unwrap();
+    let refused = events
+        .into_iter()
+        .filter(|event| event.method == "edge/Handshake");
+    refused.map(|event| event.internal_reason).collect()
+}
+
+/// Nothing reaches a service: the audit knows of the refused handshakes, each with its rule, and of
+/// nothing else.
 async fn no_connection(network: &Network, who: &str, caller: &Caller) {
-    let store = &network.gateway(HERE).store;
-    let before = store.last_sequence();
+    let audit = &network.gateway(HERE).audit;
+    let count = || audit.events(&Filter::default(), usize::MAX).unwrap().len();
+    let (before, refused_before) = (count(), refused_handshakes(network).len());
     let status = ask(caller).await.expect_err(who);
     let transport = std::error::Error::source(&status)
         .is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>);
     assert!(transport, "{who}: expected no connection, got {status}");
     let again = check_health(caller).await.expect_err(who);
     assert_ne!(again.code(), Code::Unauthenticated, "{who}: {again}");
-    assert_eq!(
-        store.last_sequence(),
-        before,
-        "{who}: a service was reached"
-    );
+    let refused = eventually("both handshakes are audited", || async {
+        let refused = refused_handshakes(network).split_off(refused_before);
+        (refused.len() >= 2).then_some(refused)
+    })
+    .await;
+    assert_eq!(refused, [who; 2]);
+    assert_eq!(count(), before + 2, "{who}: a service was reached");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -88,7 +102,7 @@ async fn certificates_that_get_no_connection() {
             made.push(("policy-not-accepted", issued.identity().unwrap()));
         })
         .await;
-    no_connection(&network, "none", &network.anonymous(HERE)).await;
+    no_connection(&network, "no-certificate", &network.anonymous(HERE)).await;
     let trust = network.world.trust().unwrap().current();
     for (rule, identity) in &made {
         let now = network.clock.now();
@@ -175,30 +189,13 @@ async fn standard_services_are_for_registered_callers() {
 
 /// The first SETTINGS frame of a connection: (identifier, value).
 async fn settings(network: &Network) -> Vec<(u16, u32)> {
-    let known = &network.sample.regions[0].institutions[0];
-    let identity = network.world.identity(&format!("inst-{}", known.code));
-    let name = "127.0.0.1".try_into().unwrap();
-    let expect = ServerExpectation {
-        name,
-        pins: vec![network.node(HERE).pin],
-    };
-    let (trust, clock) = (network.world.trust().unwrap(), Arc::clone(&network.clock));
-    let config = client_config(&identity.unwrap(), trust, clock, expect).unwrap();
-    let tcp = TcpStream::connect(network.address(HERE)).await.unwrap();
-    let name = "127.0.0.1".try_into().unwrap();
-    let mut tls = TlsConnector::from(config).connect(name, tcp).await.unwrap();
-    // The preface and an empty SETTINGS frame (RFC 9113 §3.4, §4.1, §6.5).
-    let preface = [
-        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".as_slice(),
-        &[0, 0, 0, 4, 0, 0, 0, 0, 0],
-    ];
-    tls.write_all(&preface.concat()).await.unwrap();
-    let mut head = [0; 9];
-    tls.read_exact(&mut head).await.unwrap();
-    assert_eq!(head[3], 4, "the first frame is SETTINGS");
-    let mut body = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
-    tls.read_exact(&mut body).await.unwrap();
-    body.chunks(6)
+    let mut raw = Raw::institution(network, 0).await;
+    raw.begin().await;
+    let frame = raw.frame().await.expect("a frame");
+    assert_eq!(frame.kind, SETTINGS, "the first frame is SETTINGS");
+    frame
+        .content
+        .chunks(6)
         .map(|setting| {
             let value = [setting[2], setting[3], setting[4], setting[5]];
             (

@@ -6,6 +6,7 @@ pub(crate) mod expect;
 mod network;
 mod people;
 pub(crate) mod process;
+pub(crate) mod raw;
 
 use std::time::Duration;
 

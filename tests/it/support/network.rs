@@ -278,6 +278,11 @@ impl Network {
         }
     }
 
+    /// Whom clients trust.
+    pub(crate) fn trust(&self) -> Arc<TrustHandle> {
+        Arc::clone(&self.trust)
+    }
+
     /// The services of a node that runs.
     pub(crate) fn gateway(&self, at: At) -> &Arc<Gateway> {
         &self.slots[&at].running.as_ref().unwrap().gateway

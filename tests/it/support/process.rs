@@ -70,6 +70,11 @@ impl Process {
         }
     }
 
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("the node runs")
+    }
+
     /// What it has logged so far, over all its lives.
     pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap()
