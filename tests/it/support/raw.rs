@@ -221,6 +221,11 @@ impl Raw {
                     GOAWAY => ended.goaway = Some(frame.code()),
                     RST_STREAM => ended.resets.push((frame.stream, frame.code())),
                     DATA => ended.data += frame.content.len(),
+                    // Answered, as a node that says goodbye asks whether it was heard.
+                    PING if frame.flags == 0 => {
+                        let answer = self::frame(PING, 1, 0, &frame.content);
+                        drop(self.send(&answer).await);
+                    }
                     _ => {}
                 }
             }
