@@ -2,11 +2,13 @@
 //! that they travel (`docs` in `README.md`, "Measure").
 
 mod constant;
+mod handshake;
 mod load;
 mod rpc;
 
 use serde::Serialize;
 
+pub use handshake::{HandshakeSettings, handshake};
 pub use rpc::{RpcSettings, rpc};
 
 /// One figure.

@@ -13,7 +13,9 @@ use anyhow::{Context as _, bail};
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use self::args::{CheckArgs, CorpusArgs, InitArgs, IssueArgs, RefreshArgs, RevokeArgs, ShowArgs};
+use self::args::{
+    CheckArgs, CorpusArgs, ImportArgs, InitArgs, IssueArgs, RefreshArgs, RevokeArgs, ShowArgs,
+};
 use self::output::{description_json, description_lines, explanation_json, explanation_lines};
 use crate::clock::{Clock, SystemClock};
 use crate::pki::dev::corpus::Corpus;
@@ -34,6 +36,7 @@ pub fn run(args: PkiArgs, json: bool) -> anyhow::Result<()> {
         PkiCommand::Revoke(args) => revoke(&args, clock, json),
         PkiCommand::Refresh(args) => refresh(&args, clock, json),
         PkiCommand::Show(args) => show(&args, json),
+        PkiCommand::ImportCrl(args) => import(&args, json),
         PkiCommand::Check(args) => check(&args, clock.now(), json),
         PkiCommand::Corpus(args) => corpus(&args, clock, json),
     }
@@ -172,6 +175,46 @@ fn corpus(args: &CorpusArgs, clock: Arc<dyn Clock>, json: bool) -> anyhow::Resul
     let line = format!(
         "wrote {written} cases, {rules} rules by level: {}",
         manifest.display()
+    );
+    print(json, &object, &[line]);
+    Ok(())
+}
+
+fn import(args: &ImportArgs, json: bool) -> anyhow::Result<()> {
+    let (mut roots, mut authorities) = (args.root.clone(), args.ca.clone());
+    if let Some(folder) = &args.trust {
+        let layout = Layout::of(folder);
+        roots.push(layout.root);
+        authorities.push(layout.issuing);
+    }
+    let profiles = Profiles::embedded(&args.profiles)?;
+    let lists: Vec<_> = args
+        .into
+        .is_dir()
+        .then(|| args.into.clone())
+        .into_iter()
+        .collect();
+    let store = TrustStore::load(&roots, &authorities, &[], profiles, TrustOptions::default())?;
+    // What is bad in the folder already is the node's to complain of.
+    let (store, _) = store.renew(&roots, &authorities, &lists)?;
+    let bytes = std::fs::read(&args.file)
+        .with_context(|| format!("cannot read {}", args.file.display()))?;
+    let list = store.import_list(bytes, &args.file, &args.into)?;
+    let object = json!({
+        "file": list.path, "issuer": list.issuer, "number": list.number,
+        "next_update": list.next_update.to_string(), "known": list.known,
+    });
+    let what = if list.known {
+        "was there already"
+    } else {
+        "imported"
+    };
+    let line = format!(
+        "{what}: list {} of {}, next due {}, in {}",
+        list.number,
+        list.issuer,
+        list.next_update,
+        list.path.display()
     );
     print(json, &object, &[line]);
     Ok(())

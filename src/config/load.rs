@@ -135,6 +135,11 @@ impl Config {
             "node.capabilities",
             "`emergency` needs `federation`",
         )?;
+        self.check_limits()?;
+        self.check_outgoing()
+    }
+
+    fn check_limits(&self) -> Result<(), ConfigError> {
         let listen = &self.listen;
         let limits = [
             ("listen.max_connections", listen.max_connections as u64),
@@ -185,7 +190,6 @@ impl Config {
                 message,
             ));
         }
-        self.check_outgoing()?;
         match limits.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(ConfigError::value(key, "must be greater than 0")),
             None => Ok(()),

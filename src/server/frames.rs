@@ -13,13 +13,13 @@ pub(super) const GOAWAY: u8 = 7;
 pub(super) const WINDOW_UPDATE: u8 = 8;
 pub(super) const CONTINUATION: u8 = 9;
 
-/// END_STREAM of DATA and HEADERS; ACK of SETTINGS and PING.
+/// `END_STREAM` of DATA and HEADERS; ACK of SETTINGS and PING.
 pub(super) const END_STREAM: u8 = 1;
 pub(super) const ACK: u8 = 1;
-/// END_HEADERS of HEADERS and CONTINUATION.
+/// `END_HEADERS` of HEADERS and CONTINUATION.
 pub(super) const END_HEADERS: u8 = 4;
 
-/// ENHANCE_YOUR_CALM (RFC 9113 §7).
+/// `ENHANCE_YOUR_CALM` (RFC 9113 §7).
 pub(super) const ENHANCE_YOUR_CALM: u32 = 11;
 
 /// One frame.
@@ -33,7 +33,7 @@ pub(super) struct Frame {
     pub(super) flags: u8,
     /// Its stream.
     pub(super) stream: u32,
-    /// The first four octets of its content: the error code of RST_STREAM, the last stream of GOAWAY.
+    /// The first four octets of its content: the error code of `RST_STREAM`, the last stream of GOAWAY.
     pub(super) code: u32,
 }
 
@@ -122,12 +122,17 @@ impl Scanner {
             self.head_length += 1;
         }
         if self.head_length == self.head.len() {
-            let [a, b, c, kind, flags, d, e, f, g] = self.head;
+            let number = |bytes: &[u8]| {
+                let octets = bytes.iter();
+                octets.fold(0, |sum: u32, octet| sum << 8 | u32::from(*octet))
+            };
+            let [length @ .., kind, flags, _, _, _, _] = &self.head;
+            let [.., high, middle, low, lowest] = self.head;
             self.frame = Frame {
-                length: u32::from_be_bytes([0, a, b, c]),
-                kind,
-                flags,
-                stream: u32::from_be_bytes([d & 0x7f, e, f, g]),
+                length: number(length),
+                kind: *kind,
+                flags: *flags,
+                stream: u32::from_be_bytes([high & 0x7f, middle, low, lowest]),
                 code: 0,
             };
             self.left = self.frame.length;

@@ -12,7 +12,7 @@ use super::frames::{ENHANCE_YOUR_CALM, go_away};
 use super::meter::Meter;
 
 /// A connection whose bytes are metered. When the meter has had enough, it says goodbye
-/// (GOAWAY, ENHANCE_YOUR_CALM) by itself, since hyper has no way to be told to, and fails.
+/// (GOAWAY, `ENHANCE_YOUR_CALM`) by itself, since hyper has no way to be told to, and fails.
 pub(super) struct Guarded<S> {
     stream: S,
     meter: Arc<Meter>,

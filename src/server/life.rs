@@ -133,7 +133,7 @@ mod tests {
         };
         let age = |chance| Life::new(&limits, now, chance).retire - now;
         assert_eq!(age(0.0), Duration::from_millis(900));
-        assert_eq!(age(0.5), Duration::from_millis(1_000));
+        assert_eq!(age(0.5), Duration::from_secs(1));
         assert_eq!(age(1.0), Duration::from_millis(1_100));
     }
 

@@ -505,7 +505,7 @@ mod tests {
         meter.blocked(now);
         assert!(meter.look(now + seconds(29)).is_ok());
         assert_eq!(meter.look(now + seconds(30)), Err(Cut::Write));
-        meter.sent(&[0; 70_000], now + seconds(29));
+        meter.sent(&vec![0; 70_000], now + seconds(29));
         meter.flushed(now + seconds(29));
         assert!(meter.look(now + seconds(100)).is_ok());
         // The answer's task is done, but its end cannot leave.

@@ -1,4 +1,4 @@
-//! The tasks of a connection's streams: each ends when its reader does not keep up, with RST_STREAM
+//! The tasks of a connection's streams: each ends when its reader does not keep up, with `RST_STREAM`
 //! for that stream alone.
 
 use std::pin::Pin;

@@ -175,11 +175,23 @@ const KEPT: [(&str, &[&str]); 6] = [
     ("x509_parser::", &["pki"]),
     (
         "rustls::",
-        &["pki", "federation/peers.rs", "cli/client.rs", "server"],
+        &[
+            "pki",
+            "federation/peers.rs",
+            "cli/client.rs",
+            "server",
+            "bench/handshake.rs",
+        ],
     ),
     (
         "tokio_rustls::",
-        &["pki", "federation/peers.rs", "cli/client.rs", "server"],
+        &[
+            "pki",
+            "federation/peers.rs",
+            "cli/client.rs",
+            "server",
+            "bench/handshake.rs",
+        ],
     ),
     ("SystemTime::now", &["clock.rs"]),
     ("Timestamp::now", &["clock.rs"]),

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use renkei::pki::NodeIdentity;
+use renkei::wire::pb::common::Identifier;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic_types::StatusExt as _;
 
+use crate::support::calls::identifiers;
 use crate::support::raw::{
     CALM, CONTINUATION, DATA, END_HEADERS, END_STREAM, Ended, GOAWAY, HEADERS, HEALTH, PING,
     PREFACE, PRIORITY, PUSH_PROMISE, RST_STREAM, Raw, SETTINGS, WATCH, WINDOW_UPDATE, call, frame,
@@ -19,6 +21,9 @@ use crate::support::{At, Network, Setup, eventually};
 const HERE: At = At::Region(0);
 /// A connection that is to be closed is closed by then.
 const SOON: Duration = Duration::from_secs(10);
+
+/// Frames for a stream.
+pub(crate) type Frames = fn(u32) -> Vec<u8>;
 
 /// A counter of the node.
 pub(crate) fn counter(network: &Network, name: &str) -> u64 {
@@ -66,7 +71,7 @@ pub(crate) async fn warm(network: &Network) -> Raw {
     raw
 }
 
-/// HEADERS and RST_STREAM: the stream is reset as soon as it is opened.
+/// HEADERS and `RST_STREAM`: the stream is reset as soon as it is opened.
 pub(crate) fn opened_and_reset(stream: u32) -> Vec<u8> {
     let mut bytes = frame(HEADERS, END_HEADERS, stream, &call(HEALTH, &[]));
     bytes.extend(frame(RST_STREAM, 0, stream, &8_u32.to_be_bytes()));
@@ -74,7 +79,7 @@ pub(crate) fn opened_and_reset(stream: u32) -> Vec<u8> {
 }
 
 /// Frames that make the server reset a stream, by name.
-pub(crate) fn provocations() -> Vec<(&'static str, fn(u32) -> Vec<u8>)> {
+pub(crate) fn provocations() -> Vec<(&'static str, Frames)> {
     vec![
         ("malformed headers", |stream| {
             let block = [call(HEALTH, &[]), literal("Upper", "case")].concat();
@@ -131,7 +136,7 @@ async fn frames_that_make_the_server_reset_close_the_connection() {
 }
 
 /// Frames that carry nothing, by name.
-pub(crate) fn idle_frames() -> Vec<(&'static str, fn(u32) -> Vec<u8>)> {
+pub(crate) fn idle_frames() -> Vec<(&'static str, Frames)> {
     vec![
         ("SETTINGS", |_| frame(SETTINGS, 0, 0, &[])),
         ("PING", |_| frame(PING, 0, 0, &[0; 8])),
@@ -422,7 +427,7 @@ async fn one_institution_has_so_many_calls() {
     assert_eq!(counter(&network, "shed_quota"), 15);
     // A refusal says when to come again, and others notice nothing.
     let caller = network.system(HERE, &network.sample.regions[0].institutions[0]);
-    let status = crate::support::calls::identifiers(&caller, Default::default())
+    let status = identifiers(&caller, Identifier::default())
         .await
         .unwrap_err();
     let details = status.get_error_details();
@@ -436,7 +441,7 @@ async fn one_institution_has_so_many_calls() {
     let reset = frame(RST_STREAM, 0, one.unwrap(), &8_u32.to_be_bytes());
     greedy.send(&reset).await.unwrap();
     eventually("there is room again", || async {
-        let status = crate::support::calls::identifiers(&caller, Default::default()).await;
+        let status = identifiers(&caller, Identifier::default()).await;
         let full = status.is_err_and(|status| status.code() == tonic::Code::ResourceExhausted);
         (!full).then_some(())
     })
@@ -448,7 +453,31 @@ async fn one_institution_has_so_many_calls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn connection_errors_close_the_connection() {
     let network = Setup::standalone().start().await;
-    let cases: Vec<(&str, Vec<u8>)> = vec![
+    for (name, bytes) in connection_errors() {
+        let mut raw = warm(&network).await;
+        // The node may close before all of it is read.
+        drop(raw.send(&bytes).await);
+        let ended = raw.until_closed(SOON).await;
+        assert!(ended.closed, "{name}: {ended:?}");
+        assert!(
+            ended.goaway.is_none_or(|code| code != 0),
+            "{name}: {ended:?}"
+        );
+    }
+    let mut wrong = Raw::institution(&network, 0).await;
+    wrong
+        .send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n..........")
+        .await
+        .unwrap();
+    assert!(wrong.until_closed(SOON).await.closed, "no preface (§3.4)");
+    others_are_served(&network).await;
+    network.stop().await;
+}
+
+/// Frames, and the section of RFC 9113 by which they are connection errors.
+#[allow(clippy::too_many_lines, reason = "one table")]
+fn connection_errors() -> Vec<(&'static str, Vec<u8>)> {
+    vec![
         ("DATA on stream 0 (§6.1)", frame(DATA, 0, 0, &[0])),
         ("DATA on an idle stream (§5.1)", frame(DATA, 0, 3, &[0])),
         (
@@ -527,26 +556,7 @@ async fn connection_errors_close_the_connection() {
             ]
             .concat(),
         ),
-    ];
-    for (name, bytes) in cases {
-        let mut raw = warm(&network).await;
-        // The node may close before all of it is read.
-        drop(raw.send(&bytes).await);
-        let ended = raw.until_closed(SOON).await;
-        assert!(ended.closed, "{name}: {ended:?}");
-        assert!(
-            ended.goaway.is_none_or(|code| code != 0),
-            "{name}: {ended:?}"
-        );
-    }
-    let mut wrong = Raw::institution(&network, 0).await;
-    wrong
-        .send(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n..........")
-        .await
-        .unwrap();
-    assert!(wrong.until_closed(SOON).await.closed, "no preface (§3.4)");
-    others_are_served(&network).await;
-    network.stop().await;
+    ]
 }
 
 /// Bars: N-10. RFC 9113 §8.1.1: a malformed request is an error of its stream.

@@ -168,6 +168,7 @@ fn load(
 
 /// Bars: T-33.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn a_hundred_reloads_under_load_drop_nothing() {
     let mut network = Setup::standalone()
         .set("reload.interval_ms", "3600000")
@@ -246,6 +247,7 @@ async fn a_hundred_reloads_under_load_drop_nothing() {
 
 /// Bars: T-33 (bad file), O-04 as far as files go.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn what_is_bad_changes_nothing_and_raises_an_alarm() {
     let mut network = Setup::standalone()
         .set("reload.interval_ms", "3600000")

@@ -26,6 +26,14 @@ const ISSUE_HELP: &str = "Examples:
       --role 'Medical Doctor'
   renkei pki issue --kind institution --name bad --cn 'Bad' --variant signing-only";
 
+const IMPORT_HELP: &str = "Examples:
+  renkei pki import-crl crl-auth2.crl --into /etc/renkei/crls --profiles hpki \\
+      --root mhlw-root.pem --ca medis-auth.pem
+  renkei pki import-crl issuing.crl.pem --into certs-dev/crls --trust certs-dev
+
+The list must be signed by one of these authorities and not be older than what the folder holds for
+the same certificates. It is written whole; a node that runs takes it by itself within seconds.";
+
 const CHECK_HELP: &str = "Examples:
   renkei pki check certs-dev/names/hub.cert.pem --usage server --trust certs-dev
   renkei pki check card.pem --usage person --profiles hpki \\
@@ -58,6 +66,9 @@ pub enum PkiCommand {
     /// Show what a certificate says: subject, policy, hcRole, pin
     #[command(after_help = "Example:\n  renkei pki show certs-dev/names/hub.cert.pem")]
     Show(ShowArgs),
+    /// Verify a revocation list and put it in a node's folder of lists
+    #[command(after_help = IMPORT_HELP)]
+    ImportCrl(ImportArgs),
     /// Judge a certificate as the gateway would, and explain the verdict rule by rule
     #[command(after_help = CHECK_HELP)]
     Check(CheckArgs),
@@ -156,6 +167,28 @@ pub struct RefreshArgs {
 pub struct ShowArgs {
     /// Certificate or chain, PEM or DER
     pub(super) file: PathBuf,
+}
+
+/// Arguments of `pki import-crl`.
+#[derive(Debug, clap::Args)]
+pub struct ImportArgs {
+    /// The list, PEM or DER
+    pub(super) file: PathBuf,
+    /// The folder of lists, one of the node's `tls.crls`
+    #[arg(long)]
+    pub(super) into: PathBuf,
+    /// Folder of a development PKI to trust
+    #[arg(long, conflicts_with = "root")]
+    pub(super) trust: Option<PathBuf>,
+    /// Root certificate to trust; may be repeated
+    #[arg(long)]
+    pub(super) root: Vec<PathBuf>,
+    /// CA certificate below the root; may be repeated
+    #[arg(long)]
+    pub(super) ca: Vec<PathBuf>,
+    /// Set of profiles
+    #[arg(long, default_value = "test", value_parser = ["test", "hpki"])]
+    pub(super) profiles: String,
 }
 
 /// Arguments of `pki check`.

@@ -45,6 +45,52 @@ fn init_issue_check_revoke_refresh_and_show_work_together() {
     assert!(check("server").unwrap_err().to_string().contains("revoked"));
 }
 
+/// Bars: T-12.
+#[test]
+fn a_list_is_imported_unless_it_is_older_or_foreign() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let (dir, other, into) = (path("pki"), path("other"), path("lists"));
+    std::fs::create_dir(&into).unwrap();
+    tool(&["init", "--dir", &dir]).unwrap();
+    tool(&["init", "--dir", &other, "--foreign"]).unwrap();
+    let list = |of: &str| {
+        let mut lists = std::fs::read_dir(format!("{of}/crls")).unwrap();
+        lists.find_map(|entry| {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            name.contains("issuing")
+                .then(|| path.to_str().unwrap().to_owned())
+        })
+    };
+    let of = list(&dir).unwrap();
+    let import = |file: &str| tool(&["import-crl", file, "--into", &into, "--trust", &dir]);
+    let kept = || {
+        let mut files = std::fs::read_dir(&into)
+            .unwrap()
+            .map(|entry| entry.unwrap().path());
+        let file = files.next().unwrap();
+        assert!(files.next().is_none(), "one file for one scope");
+        std::fs::read(file).unwrap()
+    };
+    std::fs::copy(&of, path("old")).unwrap();
+    import(&of).unwrap();
+    let first = kept();
+    import(&of).unwrap();
+    tool(&["refresh", "--dir", &dir]).unwrap();
+    import(&of).unwrap();
+    let second = kept();
+    assert_ne!(first, second);
+    for bad in [
+        path("old"),
+        list(&other).unwrap(),
+        format!("{dir}/root.cert.pem"),
+    ] {
+        assert!(import(&bad).is_err(), "{bad}");
+        assert_eq!(kept(), second, "{bad}");
+    }
+}
+
 #[test]
 fn unknown_values_are_refused_with_the_choices() {
     let error = tool(&["issue", "--kind", "wizard", "--name", "a", "--cn", "b"]).unwrap_err();
