@@ -31,7 +31,8 @@ enum Command {
     /// Tell how the node is: alarms, ledger, store, load; exit status 3 if it does not take calls and writes
     #[command(after_help = "Example:\n  renkei node status --as operator.toml --json | jq .alarms")]
     Status,
-    /// Make the node read its configuration, certificates and revocation lists again
+    /// Make the node read its certificate, authorities and revocation lists again; exit status 3 if
+    /// something was wrong and changed nothing
     #[command(after_help = "Examples:\n  \
         renkei node reload --as operator.toml --check\n  \
         renkei node reload --as operator.toml")]
@@ -83,14 +84,20 @@ impl Node {
                     for change in &answer.changes {
                         text.field("Changed", change);
                     }
+                    for problem in &answer.problems {
+                        text.field("Wrong", problem);
+                    }
                     for change in &answer.needs_restart {
                         text.field("Needs a restart", change);
                     }
-                    if answer.changes.is_empty() && answer.needs_restart.is_empty() {
+                    if answer.changes.is_empty() && answer.problems.is_empty() {
                         text.line("Nothing changed.");
                     }
                 })?;
-                Ok(Done::All)
+                Ok(match answer.problems.is_empty() {
+                    true => Done::All,
+                    false => Done::InPart,
+                })
             }
         }
     }
@@ -120,6 +127,24 @@ fn show_status(out: Output, status: &GetStatusResponse) -> Result<()> {
         for (name, count) in counts {
             text.field(name, count.to_string());
         }
+        let mut lists = Table::new([
+            "Revocation list of",
+            "Number",
+            "Issued",
+            "Next due",
+            "Revoked",
+        ]);
+        for list in &status.revocation_lists {
+            lists.row([
+                list.issuer.clone(),
+                list.number.clone(),
+                time(list.this_update.as_ref()),
+                time(list.next_update.as_ref()),
+                list.revoked.to_string(),
+            ]);
+        }
+        text.gap();
+        text.table(&lists);
         let mut alarms = Table::new(["Alarm", "Severity", "Since", "What"]);
         for alarm in &status.alarms {
             alarms.row([
