@@ -24,7 +24,7 @@ for line in sys.stdin:
 ' | tail -1 >"$work/program" || { cat "$work/build" >&2; exit 2; }
 program=$(cat "$work/program")
 
-run() { timeout 600 "$program" --test-threads 2 pki::tests >"$work/out" 2>&1; }
+run() { timeout 120 "$program" --test-threads 2 pki::tests >"$work/out" 2>&1; }
 
 if ! run; then
   tail -20 "$work/out"
