@@ -193,11 +193,14 @@ impl Provision<'_> {
         let kept = kept.await.map_err(Error::internal)??;
         let blobs: Vec<Vec<u8>> = kept
             .iter()
-            .map(|info| info.id.as_bytes().to_vec())
+            .map(|blob| blob.info().id.as_bytes().to_vec())
             .collect();
-        self.documents
+        let registered = self
+            .documents
             .register(permit, call, self.submission, &blobs, idempotency, attach)
-            .await
+            .await;
+        drop(kept);
+        registered
     }
 }
 
@@ -256,6 +259,6 @@ mod tests {
         drop(written(vec![half(), None]).unwrap());
         assert!(store.blobs().list().unwrap().is_empty());
         let kept = written(vec![half(), None]).unwrap().keep().unwrap();
-        assert!(store.blobs().list().unwrap().contains(&kept.id));
+        assert!(store.blobs().list().unwrap().contains(&kept.info().id));
     }
 }

@@ -6,7 +6,7 @@
 //! | `unique` | tag of the uniqueId | – |
 //! | `submission` | entryUUID of the SubmissionSet | 1: patient tag, entryUUID |
 
-use crate::store::{IndexKey, KeyBuilder, Row, TableId, Tag};
+use crate::store::{BlobId, IndexKey, KeyBuilder, Row, TableId, Tag};
 use crate::wire::pb::documents as pb;
 
 /// A DocumentEntry and where its document is.
@@ -37,6 +37,7 @@ impl EntryRow {
 impl Row for EntryRow {
     const TABLE: TableId = TableId(32);
     const NAME: &'static str = "entry";
+    const INDEX_VERSION: u16 = 2;
 
     fn key(&self) -> Vec<u8> {
         self.uuid.clone()
@@ -52,6 +53,10 @@ impl Row for EntryRow {
 
     fn subject(&self) -> Option<Tag> {
         Tag::from_slice(&self.patient)
+    }
+
+    fn blobs(&self) -> Vec<BlobId> {
+        BlobId::from_slice(&self.blob).into_iter().collect()
     }
 }
 

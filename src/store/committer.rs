@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::blobs::BlobId;
 use super::clock_watch::ClockWatch;
 use super::commit::{AppliedWrite, Commit, Outcome, Sequence};
 use super::core::Core;
@@ -50,6 +51,8 @@ pub(crate) enum Request {
     Keys(KeyWork, mpsc::Sender<Result<KeyDone, StoreError>>),
     /// Empty the index and make it again.
     Rebuild(Reply<u64>),
+    /// Move these documents into quarantine, but those that are needed; answer which were moved.
+    Sweep(Vec<BlobId>, Reply<Vec<BlobId>>),
     /// Close the store.
     Close(Reply<()>),
 }
@@ -113,6 +116,7 @@ impl Committer {
                     let _asker_waits = reply.send(self.change_keys(work)).is_ok();
                 }
                 Some(Request::Rebuild(reply)) => answer(reply, self.rebuild()),
+                Some(Request::Sweep(ids, reply)) => answer(reply, self.sweep(&ids)),
                 Some(Request::Close(reply)) => {
                     let result = self.finish();
                     answer(reply, result);
@@ -338,6 +342,16 @@ impl Committer {
         result
     }
 
+    /// No commit is under way here, and all before are in the index: what no row refers to now and
+    /// no upload holds is needed by nobody.
+    fn sweep(&mut self, ids: &[BlobId]) -> Result<Vec<BlobId>, StoreError> {
+        if self.ledger.is_poisoned() {
+            // A frame whose fate is unknown may refer to any of them.
+            return Err(StoreError::Poisoned);
+        }
+        self.core.sweep(ids)
+    }
+
     /// Marks the ledger and the index as closed in order, and lets go of the lock.
     fn finish(&mut self) -> Result<(), StoreError> {
         let result = self.finish_files();
@@ -374,6 +388,7 @@ impl Committer {
                     let _asker_waits = reply.send(Err(StoreError::Closed)).is_ok();
                 }
                 Request::Rebuild(reply) => answer(reply, Err(StoreError::Closed)),
+                Request::Sweep(_, reply) => answer(reply, Err(StoreError::Closed)),
                 Request::Close(reply) => answer(reply, Ok(())),
             }
         }

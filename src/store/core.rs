@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
+use super::blobs::Blobs;
 use super::commit::{Follower, Sequence};
 use super::error::StoreError;
 use super::health::Health;
@@ -41,6 +42,7 @@ pub(crate) struct Core {
     pub(crate) schema: Schema,
     pub(crate) index: Index,
     pub(crate) ledger: Arc<Shared>,
+    pub(crate) blobs: Blobs,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Counters,
@@ -63,6 +65,7 @@ impl Core {
         schema: Schema,
         index: Index,
         ledger: Arc<Shared>,
+        blobs: Blobs,
         clock: Arc<dyn Clock>,
         random: Arc<dyn Random>,
         health: Health,
@@ -72,6 +75,7 @@ impl Core {
             schema,
             index,
             ledger,
+            blobs,
             clock,
             random,
             counters: Counters::default(),

@@ -74,6 +74,14 @@ pub trait Disk: Debug + Send + Sync {
     /// [`io::ErrorKind::NotFound`], or what else the operating system reports.
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// Opens an existing file for reading only.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::NotFound`], or what else the operating system reports.
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path)
+    }
+
     /// Makes a file that must not exist yet. Its name is durable after [`Disk::fsync_dir`].
     ///
     /// # Errors
@@ -250,6 +258,10 @@ impl Disk for RealDisk {
         Ok(Arc::new(RealFile(
             OpenOptions::new().read(true).write(true).open(path)?,
         )))
+    }
+
+    fn open_read(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(RealFile(File::open(path)?)))
     }
 
     fn create(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {

@@ -107,6 +107,17 @@ pub enum StoreError {
         /// What does not hold.
         what: &'static str,
     },
+    /// The folder a store is to be restored into is not empty.
+    #[error("the folder is not empty")]
+    NotEmpty,
+    /// The backup does not reach the frame wanted.
+    #[error("frame {wanted} is not in the backup, which ends at frame {last}")]
+    OutOfRange {
+        /// The frame wanted.
+        wanted: u64,
+        /// The last one there is.
+        last: u64,
+    },
     /// No such blob.
     #[error("no such blob")]
     BlobNotFound,
@@ -125,6 +136,17 @@ impl StoreError {
             place: place.into(),
             offset,
             what,
+        }
+    }
+
+    /// Whether bytes on disk are wrong or cannot be read: what another copy would mend.
+    pub(crate) fn is_damage(&self) -> bool {
+        /// `EIO` of every Linux.
+        const INPUT_OUTPUT_ERROR: i32 = 5;
+        match self {
+            Self::Corrupt { .. } => true,
+            Self::Io { source, .. } => source.raw_os_error() == Some(INPUT_OUTPUT_ERROR),
+            _ => false,
         }
     }
 

@@ -384,7 +384,7 @@ impl Store {
     /// [`StoreError::Io`], [`StoreError::Corrupt`] and others of reading and writing documents.
     pub fn reencrypt(&self, progress: &mut dyn FnMut(u64)) -> Result<Reencrypted, StoreError> {
         let mut done = Reencrypted::default();
-        for (looked_at, id) in (1..).zip(self.blobs.list()?) {
+        for (looked_at, id) in (1..).zip(self.core.blobs.list()?) {
             match self.reencrypt_one(&id) {
                 Ok(true) => done.documents += 1,
                 Ok(false) => done.left += 1,
@@ -399,7 +399,7 @@ impl Store {
 
     /// Whether the document was written anew.
     fn reencrypt_one(&self, id: &BlobId) -> Result<bool, StoreError> {
-        let mut reader = self.blobs.reader(id)?;
+        let mut reader = self.core.blobs.reader(id)?;
         let Some(subject) = reader.subject() else {
             return Ok(false);
         };
@@ -412,7 +412,7 @@ impl Store {
             .row(KeyRow::TABLE, subject.as_bytes())?;
         let row = row.ok_or(StoreError::KeyDestroyed)?;
         let patient = subjects::open(&self.core, subject, &decode(&row.value)?)?;
-        let mut writer = self.blobs.writer(&patient)?;
+        let mut writer = self.core.blobs.writer(&patient)?;
         while let Some(chunk) = reader.next_chunk()? {
             writer.write(&chunk)?;
         }

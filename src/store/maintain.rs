@@ -33,9 +33,9 @@ impl Store {
                 progress,
             );
         }
-        for id in self.blobs.list()? {
+        for id in self.core.blobs.list()? {
             report.blobs += 1;
-            match self.blobs.verify(&id) {
+            match self.core.blobs.verify(&id) {
                 Ok(_) => {}
                 Err(StoreError::KeyDestroyed) => report.erased_blobs += 1,
                 Err(error) => fault(&mut report, format!("blobs/{id}"), &error),

@@ -10,14 +10,17 @@
 //! Reads and blob calls block for as long as a disk access; asynchronous callers move long ones to
 //! a blocking thread. [`Store::commit`] is asynchronous, and completes even if its caller goes.
 
+pub mod backup;
 pub mod blobs;
 mod clock_watch;
 mod commit;
 mod committer;
+mod copy;
 mod core;
 mod crypto;
 pub mod disk;
 mod error;
+mod follow;
 mod health;
 mod idempotency;
 mod index;
@@ -25,13 +28,16 @@ pub mod keys;
 mod keywork;
 mod ledger;
 mod maintain;
+mod offline;
 mod open;
 mod options;
 mod overlay;
 mod prepare;
 mod projection;
 mod read;
+mod scrub;
 mod subjects;
+mod sweep;
 pub mod table;
 #[cfg(test)]
 mod tests;
@@ -45,16 +51,22 @@ use std::thread::JoinHandle;
 use tokio::sync::{Semaphore, oneshot};
 
 use self::core::Core;
-pub use blobs::{BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, ClosedBlob};
+pub use blobs::{
+    BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, ClosedBlob, KeptBlob, Quarantined, Why,
+};
 pub use commit::{
     AppliedWrite, Commit, Expect, Follower, Frame, Idempotency, Outcome, Sequence, Versioned, Write,
 };
 use committer::{Request, Waiting};
+use error::IoContext as _;
 pub use error::StoreError;
+pub use follow::Frames;
 pub use keys::{Keys, Random, RootSource, SubjectKey, SystemRandom, Tag, TokenKey};
 pub use keywork::{Purged, Reencrypted, Rotation};
 pub use options::{CheckReport, Fault, IndexKind, OpenReport, Options, RebuildReason, Stats};
 pub use read::Page;
+pub use scrub::{ScrubOptions, ScrubReport};
+pub use sweep::SweepReport;
 pub use table::{IndexKey, KeyBuilder, Row, Schema, TableId};
 pub use upkeep::keep_keys;
 
@@ -62,7 +74,6 @@ pub use upkeep::keep_keys;
 #[derive(Debug)]
 pub struct Store {
     core: Arc<Core>,
-    blobs: Blobs,
     requests: Option<Sender<Request>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// Room in the queue, in units of [`Options::MIN_COMMIT_COST`] bytes.
@@ -89,6 +100,11 @@ impl Store {
         schema: Schema,
         options: Options,
     ) -> Result<(Arc<Self>, OpenReport), StoreError> {
+        let unfinished = dir.join(offline::UNFINISHED);
+        let unfinished = disk::exists(options.disk.as_ref(), &unfinished);
+        if unfinished.during("looking for an unfinished restoration")? {
+            return Err(StoreError::Missing("the rest of a restoration"));
+        }
         open::open(dir, schema, &options)
     }
 
@@ -152,7 +168,7 @@ impl Store {
 
     /// The documents.
     pub fn blobs(&self) -> &Blobs {
-        &self.blobs
+        &self.core.blobs
     }
 
     /// The last durable frame.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 
 use super::Store;
-use super::blobs::Blobs;
+use super::blobs::{Blobs, Medium};
 use super::clock_watch::ClockWatch;
 use super::commit::Sequence;
 use super::committer::{Committer, GroupLimits};
@@ -18,7 +18,7 @@ use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
 use super::health::Health;
 use super::index::Index;
-use super::keys::{KeyStateRow, Keys, Pending, RootSource};
+use super::keys::{KeyStateRow, Keys, Pending};
 use super::keywork;
 use super::ledger::recover::{self, End};
 use super::ledger::{Ledger, Shared, Sizes};
@@ -50,10 +50,7 @@ pub(super) fn open(
         ..
     } = options;
     let lock = lock(dir, disk.as_ref())?;
-    let root = options
-        .root
-        .clone()
-        .unwrap_or_else(|| RootSource::File(dir.join("root.key")));
+    let root = options.root_of(dir);
     let now = clock.now().as_second();
     let keys = Keys::open_or_create(dir, &root, disk.as_ref(), random.as_ref(), now)?;
     let keys = Arc::new(keys);
@@ -69,10 +66,8 @@ pub(super) fn open(
     let health = Health::default();
     let (blobs, removed) = Blobs::open(
         dir.join("blobs"),
-        Arc::clone(disk),
-        Arc::clone(&keys),
-        Arc::clone(random),
-        health.clone(),
+        options.second_copy.clone(),
+        Medium::of(options, Arc::clone(&keys), health.clone()),
     )?;
     let mut report = OpenReport {
         created: keys.created(),
@@ -99,6 +94,7 @@ pub(super) fn open(
         schema,
         index,
         shared,
+        blobs,
         Arc::clone(clock),
         Arc::clone(random),
         health,
@@ -108,7 +104,7 @@ pub(super) fn open(
         core.keys.harden(dir, disk.as_ref())?;
     }
     core.keys.tidy(dir, disk.as_ref())?;
-    let store = start(Arc::new(core), blobs, ledger, lock, &state, dir, options)?;
+    let store = start(Arc::new(core), ledger, lock, &state, dir, options)?;
     store.settle_keys(&state)?;
     Ok((Arc::new(store), report))
 }
@@ -177,7 +173,6 @@ fn replay(
 
 fn start(
     core: Arc<Core>,
-    blobs: Blobs,
     ledger: Ledger,
     lock: Lock,
     state: &KeyStateRow,
@@ -210,7 +205,6 @@ fn start(
     let queue_units = (options.queue_bytes / Options::MIN_COMMIT_COST).max(1);
     Ok(Store {
         core,
-        blobs,
         requests: Some(requests),
         thread: Mutex::new(Some(thread)),
         queue: Arc::new(Semaphore::new(queue_units)),

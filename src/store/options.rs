@@ -1,7 +1,10 @@
 //! How a store is opened, and what it reports about itself.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::commit::Sequence;
 use super::disk::{Disk, RealDisk};
@@ -31,6 +34,8 @@ pub struct Options {
     pub index: IndexKind,
     /// Where the root key is; `None` is the file `root.key` in the store's folder.
     pub root: Option<RootSource>,
+    /// A folder, on another disk, where every document is written a second time.
+    pub second_copy: Option<PathBuf>,
     /// Memory for sled's cache, in bytes; the process takes two to three times as much.
     pub index_cache_bytes: u64,
     /// Size of a ledger segment file, in bytes.
@@ -53,6 +58,12 @@ pub struct Options {
 impl Options {
     /// What the smallest commit takes of [`Options::queue_bytes`].
     pub const MIN_COMMIT_COST: usize = 1024;
+
+    /// Where the root key of the store in `dir` is.
+    pub(crate) fn root_of(&self, dir: &Path) -> RootSource {
+        let named = self.root.clone();
+        named.unwrap_or_else(|| RootSource::File(dir.join("root.key")))
+    }
 }
 
 impl Default for Options {
@@ -63,6 +74,7 @@ impl Default for Options {
             random: Arc::new(SystemRandom::default()),
             index: IndexKind::Sled,
             root: None,
+            second_copy: None,
             index_cache_bytes: 64 << 20,
             segment_bytes: 64 << 20,
             preallocate_bytes: 4 << 20,
@@ -135,7 +147,7 @@ pub struct Stats {
 }
 
 /// One thing found wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {
     /// The file, by its name inside the store.
     pub place: String,

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::blobs::BlobId;
 use super::commit::{AppliedWrite, Commit, Expect, Idempotency, Sequence, Write, decode};
 use super::core::Core;
 use super::error::StoreError;
@@ -12,7 +13,7 @@ use super::ledger::payload::Payload;
 use super::overlay::Overlay;
 use super::projection::{Mutation, project};
 use super::subjects::Subjects;
-use super::table::{Row as _, TableId};
+use super::table::{BLOB_INDEX, Row as _, TableId};
 use crate::planted::planted;
 
 /// A commit that may go through.
@@ -78,6 +79,7 @@ pub(crate) fn prepare(
         who.extend(made.subjects);
         writes.extend(fresh);
     }
+    blobs_are_there(core, &mutations)?;
     let kind = if writes.is_empty() {
         FrameKind::Audit
     } else {
@@ -101,6 +103,20 @@ pub(crate) fn prepare(
         kind,
         payload,
     })
+}
+
+/// A frame never refers to a document that is not there.
+fn blobs_are_there(core: &Core, mutations: &[Mutation]) -> Result<(), StoreError> {
+    for mutation in mutations {
+        if let Mutation::PutEntry { key, .. } = mutation
+            && key.index == BLOB_INDEX
+            && let Some(id) = BlobId::from_slice(&key.key)
+            && !core.blobs.is_held_or_there(&id)?
+        {
+            return Err(StoreError::BlobNotFound);
+        }
+    }
+    Ok(())
 }
 
 fn hold(

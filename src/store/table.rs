@@ -8,6 +8,7 @@ use std::collections::btree_map::Entry;
 
 use aws_lc_rs::digest;
 
+use super::blobs::BlobId;
 use super::error::StoreError;
 use super::keys::Tag;
 
@@ -32,6 +33,10 @@ impl IndexKey {
     }
 }
 
+/// The number of the secondary index that the store keeps by itself in every table: the rows that
+/// refer to a document, by its name.
+pub(crate) const BLOB_INDEX: u8 = u8::MAX;
+
 /// A protobuf message that is stored as one row. Both keys depend on the row alone, so that an
 /// index can be rebuilt from the ledger (INV-9).
 pub trait Row: prost::Message + Default + Send + Sync + 'static {
@@ -45,7 +50,7 @@ pub trait Row: prost::Message + Default + Send + Sync + 'static {
     /// The primary key, unique in the table.
     fn key(&self) -> Vec<u8>;
 
-    /// The secondary keys, derived purely from the row.
+    /// The secondary keys, derived purely from the row. Index 255 is the store's own.
     fn index(&self) -> Vec<IndexKey> {
         Vec::new()
     }
@@ -56,6 +61,12 @@ pub trait Row: prost::Message + Default + Send + Sync + 'static {
     /// [`Store::purge`]: super::Store::purge
     fn subject(&self) -> Option<Tag> {
         None
+    }
+
+    /// The documents the row refers to: it is committed only while they are there, and they are
+    /// not swept while it is. Derived purely from the row.
+    fn blobs(&self) -> Vec<BlobId> {
+        Vec::new()
     }
 }
 
@@ -169,6 +180,8 @@ impl Table {
 fn keys_of<R: Row>(bytes: &[u8]) -> Option<RowKeys> {
     let row = R::decode(bytes).ok()?;
     let mut secondary = row.index();
+    let blobs = row.blobs().into_iter();
+    secondary.extend(blobs.map(|blob| IndexKey::new(BLOB_INDEX, blob.as_bytes().to_vec())));
     secondary.sort_unstable();
     secondary.dedup();
     Some(RowKeys {

@@ -8,13 +8,16 @@
 //! folder; [`BlobWriter::finish`] returns after all three (INV-1). All calls block.
 
 mod format;
+mod hold;
+pub(crate) mod mend;
+mod quarantine;
 mod reader;
 mod writer;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
@@ -25,8 +28,14 @@ use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
 use super::health::Health;
 use super::keys::{Keys, Random, SubjectKey};
+use super::options::Options;
+use crate::clock::Clock;
+use crate::planted::planted;
+pub(crate) use hold::Hold;
+use hold::Holds;
+pub use quarantine::{Quarantined, Why};
 pub use reader::BlobReader;
-pub use writer::{BlobWriter, ClosedBlob};
+pub use writer::{BlobWriter, ClosedBlob, KeptBlob};
 
 /// The name of a document: a keyed hash of its content and its patient, equal for equal content of
 /// one patient in one store.
@@ -80,10 +89,38 @@ pub struct BlobInfo {
 pub struct Blobs {
     dir: PathBuf,
     disk: Arc<dyn Disk>,
+    clock: Arc<dyn Clock>,
     keys: Arc<Keys>,
     random: Arc<dyn Random>,
     health: Health,
     folders: Arc<Folders>,
+    holds: Holds,
+    second: Option<Arc<Blobs>>,
+    /// One document at a time is mended.
+    mending: Arc<Mutex<()>>,
+}
+
+/// What documents are written with.
+#[derive(Clone, Debug)]
+pub(crate) struct Medium {
+    pub(crate) disk: Arc<dyn Disk>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) health: Health,
+}
+
+impl Medium {
+    /// As a store is opened with these options.
+    pub(crate) fn of(options: &Options, keys: Arc<Keys>, health: Health) -> Self {
+        Self {
+            disk: Arc::clone(&options.disk),
+            clock: Arc::clone(&options.clock),
+            keys,
+            random: Arc::clone(&options.random),
+            health,
+        }
+    }
 }
 
 /// The folders documents are in, by the first byte of their names: whether each is known to be
@@ -92,35 +129,57 @@ pub struct Blobs {
 type Folders = Mutex<BTreeMap<u8, Arc<Mutex<bool>>>>;
 
 impl Blobs {
-    /// Opens the folder, making it if needed, and removes unfinished documents. Returns how many
-    /// there were.
+    /// The documents in `dir`, which is left as it is.
+    pub(crate) fn at(dir: PathBuf, medium: Medium) -> Self {
+        let Medium {
+            disk,
+            clock,
+            keys,
+            random,
+            health,
+        } = medium;
+        Self {
+            dir,
+            disk,
+            clock,
+            keys,
+            random,
+            health,
+            folders: Arc::default(),
+            holds: Holds::default(),
+            second: None,
+            mending: Arc::default(),
+        }
+    }
+
+    /// Opens the folder and that of the second copies, making them if needed, and removes
+    /// unfinished documents. Returns how many there were.
     pub(crate) fn open(
         dir: PathBuf,
-        disk: Arc<dyn Disk>,
-        keys: Arc<Keys>,
-        random: Arc<dyn Random>,
-        health: Health,
+        second: Option<PathBuf>,
+        medium: Medium,
     ) -> Result<(Self, u64), StoreError> {
+        let (second, mut removed) = match second {
+            Some(dir) => {
+                let (second, removed) = Self::open(dir, None, medium.clone())?;
+                (Some(Arc::new(second)), removed)
+            }
+            None => (None, 0),
+        };
+        let disk = medium.disk.as_ref();
         let temporary = dir.join("tmp");
         disk.create_dir_all(&temporary)
             .during("making the blob folder")?;
-        let mut removed = 0;
         for name in disk.list(&temporary).during("listing unfinished blobs")? {
             disk.remove(&temporary.join(name))
                 .during("removing an unfinished blob")?;
             removed += 1;
         }
-        Ok((
-            Self {
-                dir,
-                disk,
-                keys,
-                random,
-                health,
-                folders: Arc::default(),
-            },
-            removed,
-        ))
+        let blobs = Self {
+            second,
+            ..Self::at(dir, medium)
+        };
+        Ok((blobs, removed))
     }
 
     /// Starts a document of a patient. Until it is kept, it leaves nothing behind when dropped.
@@ -131,13 +190,15 @@ impl Blobs {
         BlobWriter::new(self, patient)
     }
 
-    /// Opens a document for reading from its start.
+    /// Opens a document for reading from its start. One that is damaged or gone is mended from its
+    /// second copy first.
     ///
     /// # Errors
-    /// [`StoreError::BlobNotFound`], [`StoreError::KeyDestroyed`], [`StoreError::Corrupt`],
-    /// [`StoreError::Format`] or [`StoreError::Io`].
+    /// [`StoreError::BlobNotFound`], [`StoreError::KeyDestroyed`], [`StoreError::Format`] or
+    /// [`StoreError::Io`]; [`StoreError::Corrupt`], also if it is in quarantine because it did not
+    /// verify.
     pub fn reader(&self, id: &BlobId) -> Result<BlobReader, StoreError> {
-        BlobReader::open(self, id)
+        self.reader_of_any_copy(id)
     }
 
     /// Whether a document of this name is there (its content is not verified).
@@ -146,6 +207,11 @@ impl Blobs {
     /// [`StoreError::Io`].
     pub fn contains(&self, id: &BlobId) -> Result<bool, StoreError> {
         super::disk::exists(self.disk.as_ref(), &self.path(id)).during("looking for a blob")
+    }
+
+    /// Whether a commit may refer to the document.
+    pub(crate) fn is_held_or_there(&self, id: &BlobId) -> Result<bool, StoreError> {
+        Ok(self.holds.contains(id) || self.contains(id)?)
     }
 
     /// Removes a document for good; `false` if there was none. Nothing may refer to it any more.
@@ -172,28 +238,26 @@ impl Blobs {
     /// [`StoreError::Io`].
     pub fn list(&self) -> Result<BTreeSet<BlobId>, StoreError> {
         let mut ids = BTreeSet::new();
-        for folder in self.disk.list(&self.dir).during("listing blobs")? {
-            if folder == "tmp" {
-                continue;
-            }
-            for name in self
-                .disk
-                .list(&self.dir.join(&folder))
-                .during("listing blobs")?
-            {
-                let id = HEXLOWER.decode(format!("{folder}{name}").as_bytes());
-                ids.extend(id.ok().and_then(|id| id.try_into().ok()).map(BlobId));
-            }
+        for folder in 0..=u8::MAX {
+            ids.extend(self.list_folder(folder)?);
         }
         Ok(ids)
     }
 
-    /// Reads a whole document and verifies every byte of it.
+    /// The names of the documents that begin with this byte, in order.
+    ///
+    /// # Errors
+    /// [`StoreError::Io`].
+    pub fn list_folder(&self, folder: u8) -> Result<BTreeSet<BlobId>, StoreError> {
+        list_folder(self.disk.as_ref(), &self.dir, folder)
+    }
+
+    /// Reads a whole document and verifies every byte of it. Nothing is mended.
     ///
     /// # Errors
     /// As [`Blobs::reader`] and [`BlobReader::next_chunk`].
     pub fn verify(&self, id: &BlobId) -> Result<u64, StoreError> {
-        let mut reader = self.reader(id)?;
+        let mut reader = BlobReader::open(self, id)?.unmended();
         let mut hash = digest::Context::new(&digest::SHA256);
         while let Some(chunk) = reader.next_chunk()? {
             hash.update(&chunk);
@@ -209,6 +273,35 @@ impl Blobs {
         Ok(reader.size())
     }
 
+    /// Gives a finished file its name, durably.
+    fn place(&self, temporary: &Path, id: &BlobId) -> Result<(), StoreError> {
+        let target = self.path(id);
+        let folder = target.parent().unwrap_or(&self.dir);
+        let durable = self.folder(id);
+        let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
+        self.health.check()?;
+        if !*durable {
+            // It may be there and still not last: a process may have died before this sync.
+            match self.disk.create_dir(folder) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+                    return Err(error).during("making a blob folder");
+                }
+                Ok(()) | Err(_) => {}
+            }
+            if !planted("new folder of documents not synced") {
+                self.health.synced(self.disk.fsync_dir(&self.dir))?;
+            }
+            *durable = true;
+        }
+        self.disk
+            .rename(temporary, &target)
+            .during("naming a blob")?;
+        if planted("folder of a document not synced") {
+            return Ok(());
+        }
+        self.health.synced(self.disk.fsync_dir(folder))
+    }
+
     /// The folder of a document, for one change of a name.
     fn folder(&self, id: &BlobId) -> Arc<Mutex<bool>> {
         let [first, ..] = id.0;
@@ -217,8 +310,32 @@ impl Blobs {
     }
 
     fn path(&self, id: &BlobId) -> PathBuf {
-        let name = HEXLOWER.encode(&id.0);
-        let (folder, file) = name.split_at_checked(2).unwrap_or((&name, ""));
-        self.dir.join(folder).join(file)
+        path_in(&self.dir, id)
     }
+}
+
+/// Where a document is in a folder of documents.
+pub(crate) fn path_in(dir: &Path, id: &BlobId) -> PathBuf {
+    let name = HEXLOWER.encode(&id.0);
+    let (folder, file) = name.split_at_checked(2).unwrap_or((&name, ""));
+    dir.join(folder).join(file)
+}
+
+/// The names of the documents in a folder of documents that begin with this byte.
+pub(crate) fn list_folder(
+    disk: &dyn Disk,
+    dir: &Path,
+    folder: u8,
+) -> Result<BTreeSet<BlobId>, StoreError> {
+    let folder = HEXLOWER.encode(&[folder]);
+    let names = match disk.list(&dir.join(&folder)) {
+        Ok(names) => names,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        Err(error) => return Err(error).during("listing blobs"),
+    };
+    let ids = names.iter().filter_map(|name| {
+        let id = HEXLOWER.decode(format!("{folder}{name}").as_bytes());
+        BlobId::from_slice(&id.ok()?)
+    });
+    Ok(ids.collect())
 }

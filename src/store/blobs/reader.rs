@@ -21,6 +21,8 @@ pub struct BlobReader {
     header: Header,
     segments: u64,
     next: u64,
+    /// Where another copy may be had from when this one turns out bad.
+    mending: Option<(Blobs, BlobId)>,
 }
 
 impl BlobReader {
@@ -58,6 +60,7 @@ impl BlobReader {
             header,
             segments,
             next: 0,
+            mending: blobs.second.is_some().then(|| (blobs.clone(), *id)),
         })
     }
 
@@ -76,12 +79,36 @@ impl BlobReader {
         self.header.cipher.epoch
     }
 
+    /// Does not look for another copy.
+    pub(super) fn unmended(mut self) -> Self {
+        self.mending = None;
+        self
+    }
+
     /// The next chunk (at most 64 KiB), or `None` at the end. No byte of a chunk that does not
-    /// verify is returned.
+    /// verify is returned: it comes from the second copy, if there is one that does.
     ///
     /// # Errors
     /// [`StoreError::Corrupt`] or [`StoreError::Io`].
     pub fn next_chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
+        match self.read_chunk() {
+            Err(error) if error.is_damage() => {
+                let Some((blobs, id)) = self.mending.take() else {
+                    return Err(error);
+                };
+                if !blobs.mend(&id)? {
+                    return Err(error);
+                }
+                let next = self.next;
+                *self = Self::open(&blobs, &id)?.unmended();
+                self.next = next;
+                self.read_chunk()
+            }
+            read => read,
+        }
+    }
+
+    fn read_chunk(&mut self) -> Result<Option<Bytes>, StoreError> {
         if self.next >= self.segments {
             return Ok(None);
         }

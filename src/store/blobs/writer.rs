@@ -1,9 +1,8 @@
 //! Writing a document.
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
@@ -13,7 +12,7 @@ use super::super::disk::DiskFile;
 use super::super::error::{IoContext as _, StoreError};
 use super::super::keys::SubjectKey;
 use super::format::{HEADER_BYTES, MAX_BYTES, SEGMENT_BYTES, SegmentCipher, encode_header};
-use super::{BlobId, BlobInfo, Blobs};
+use super::{BlobId, BlobInfo, Blobs, Hold};
 use crate::planted::planted;
 
 /// A document being written.
@@ -126,12 +125,13 @@ impl BlobWriter {
         })
     }
 
-    /// [`BlobWriter::close`] and [`ClosedBlob::keep`].
+    /// [`BlobWriter::close`] and [`ClosedBlob::keep`], without holding the document: it is swept if
+    /// nothing refers to it.
     ///
     /// # Errors
     /// As those two.
     pub fn finish(self) -> Result<BlobInfo, StoreError> {
-        self.close()?.keep()
+        Ok(self.close()?.keep()?.info)
     }
 
     fn seal(&mut self, last: bool) -> Result<(), StoreError> {
@@ -169,43 +169,43 @@ impl ClosedBlob {
         &self.info
     }
 
-    /// Makes the document durable and visible (INV-1). Content that is already there is replaced
-    /// by itself, freshly encrypted.
+    /// Makes the document durable and visible (INV-1), its second copy first. Content that is
+    /// already there is replaced by itself, freshly encrypted. It is not swept while what is
+    /// returned lives: drop that only when a row refers to the document.
     ///
     /// # Errors
     /// [`StoreError::Io`]; the document is then not there. [`StoreError::Poisoned`] if the store
     /// had stopped, or does so now because a sync failed.
-    pub fn keep(mut self) -> Result<BlobInfo, StoreError> {
+    pub fn keep(mut self) -> Result<KeptBlob, StoreError> {
         let blobs = self.temporary.blobs.clone();
-        let target = blobs.path(&self.info.id);
-        let folder = target.parent().unwrap_or(Path::new("."));
-        let durable = blobs.folder(&self.info.id);
-        let mut durable = durable.lock().unwrap_or_else(PoisonError::into_inner);
-        blobs.health.check()?;
-        if !*durable {
-            // It may be there and still not last: a process may have died before this sync.
-            match blobs.disk.create_dir(folder) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(error).during("making a blob folder");
-                }
-                Ok(()) | Err(_) => {}
-            }
-            if !planted("new folder of documents not synced") {
-                blobs.health.synced(blobs.disk.fsync_dir(&blobs.dir))?;
-            }
-            *durable = true;
-        }
+        let id = self.info.id;
+        let hold = blobs.holds.hold(id);
         if let Some(temporary) = &self.temporary.path {
-            blobs
-                .disk
-                .rename(temporary, &target)
-                .during("naming a blob")?;
+            if let Some(second) = &blobs.second {
+                second.copy_in(temporary, &id)?;
+            }
+            blobs.place(temporary, &id)?;
         }
         self.temporary.path = None;
-        if !planted("folder of a document not synced") {
-            blobs.health.synced(blobs.disk.fsync_dir(folder))?;
-        }
-        Ok(self.info)
+        Ok(KeptBlob {
+            info: self.info,
+            _hold: hold,
+        })
+    }
+}
+
+/// A document that is durable and that no row may refer to yet: safe from the sweep while this
+/// lives.
+#[derive(Debug)]
+pub struct KeptBlob {
+    info: BlobInfo,
+    _hold: Hold,
+}
+
+impl KeptBlob {
+    /// What the document is known by.
+    pub const fn info(&self) -> &BlobInfo {
+        &self.info
     }
 }
 

@@ -11,6 +11,7 @@
 
 pub(crate) mod format;
 pub(crate) mod payload;
+pub(crate) mod raw;
 pub(crate) mod reader;
 pub(crate) mod recover;
 mod shared;

@@ -33,6 +33,11 @@ impl Window {
         }
     }
 
+    /// Looks at the file again from now on.
+    pub(crate) fn forget(&mut self) {
+        self.bytes.clear();
+    }
+
     /// The bytes at `offset`: `length` of them, or fewer at the end of the file.
     pub(crate) fn at(&mut self, offset: u64, length: usize) -> Result<&[u8], StoreError> {
         let inside = offset

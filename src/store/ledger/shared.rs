@@ -1,8 +1,9 @@
 //! Which segments there are, and how far the ledger is durable.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
+
+use tokio::sync::watch;
 
 use super::super::commit::Sequence;
 use super::super::disk::Disk;
@@ -16,7 +17,7 @@ pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) keys: Arc<Keys>,
     segments: RwLock<Vec<SegmentHeader>>,
-    durable: AtomicU64,
+    durable: watch::Sender<Sequence>,
 }
 
 impl Shared {
@@ -31,17 +32,22 @@ impl Shared {
             disk,
             keys,
             segments: RwLock::new(segments),
-            durable: AtomicU64::new(0),
+            durable: watch::Sender::new(Sequence(0)),
         }
     }
 
     /// The last frame that is durable.
     pub(crate) fn durable(&self) -> Sequence {
-        Sequence(self.durable.load(Ordering::Acquire))
+        *self.durable.borrow()
     }
 
     pub(crate) fn set_durable(&self, sequence: Sequence) {
-        self.durable.store(sequence.0, Ordering::Release);
+        self.durable.send_replace(sequence);
+    }
+
+    /// Tells whoever listens each time the ledger has become longer.
+    pub(crate) fn watch(&self) -> watch::Receiver<Sequence> {
+        self.durable.subscribe()
     }
 
     /// All segments, oldest first.

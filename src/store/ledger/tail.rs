@@ -22,12 +22,44 @@ const SECTOR_BYTES: usize = 512;
 pub(super) fn judge(shared: &Shared, reader: &SegmentReader) -> Result<u64, StoreError> {
     let path = shared.dir.join(segment_name(reader.header.number));
     let file = shared.disk.open(&path).during("opening a ledger segment")?;
-    let length = file.len().during("reading the ledger")?;
     let mut window = Window::new(file);
-    let (mut at, mut last_used) = (reader.offset, reader.offset);
-    while at < length {
+    // What was written after the missing frame was acknowledged.
+    let mut follows = |frame: &RawFrame| {
+        frame.header.write_first > reader.expected
+            && !planted("bad frame before good ones cut away")
+    };
+    let behind = look_behind(&mut window, reader.offset, &mut follows)?;
+    if behind.found.is_some() {
+        return Err(reader.broken("a bad frame is followed by a good one"));
+    }
+    if behind.used_bytes > 0 && was_written_whole(&mut window, reader.offset)? {
+        return Err(reader.broken("the last frame was written whole and has changed since"));
+    }
+    Ok(behind.used_bytes)
+}
+
+/// What stands behind a place of a segment.
+#[derive(Debug)]
+pub(crate) struct Behind {
+    /// Bytes up to the last one that is not zero.
+    pub(crate) used_bytes: u64,
+    /// The first whole frame that is wanted; nothing behind it was looked at.
+    pub(crate) found: Option<RawFrame>,
+}
+
+/// Looks for a frame with a right hash that is `wanted`, anywhere from `start` on.
+pub(crate) fn look_behind(
+    window: &mut Window,
+    start: u64,
+    wanted: &mut dyn FnMut(&RawFrame) -> bool,
+) -> Result<Behind, StoreError> {
+    let (mut at, mut last_used) = (start, start);
+    loop {
         let (used, found) = {
             let bytes = window.at(at, TAIL_STEP_BYTES)?;
+            if bytes.is_empty() {
+                break;
+            }
             // The last three bytes of a step are looked at again, for a magic across the border.
             let used = bytes.len().saturating_sub(FRAME_MAGIC.len() - 1).max(1);
             if let Some(place) = bytes.iter().rposition(|byte| *byte != 0) {
@@ -36,19 +68,21 @@ pub(super) fn judge(shared: &Shared, reader: &SegmentReader) -> Result<u64, Stor
             (used as u64, candidates(bytes))
         };
         for place in found {
-            if let Ok(frame) = parse(&mut window, at + place as u64)?
-                && follows(&frame, reader)
-                && !planted("bad frame before good ones cut away")
+            if let Ok(frame) = parse(window, at + place as u64)?
+                && wanted(&frame)
             {
-                return Err(reader.broken("a bad frame is followed by a good one"));
+                return Ok(Behind {
+                    used_bytes: last_used - start,
+                    found: Some(frame),
+                });
             }
         }
         at += used;
     }
-    if last_used > reader.offset && was_written_whole(&mut window, reader.offset)? {
-        return Err(reader.broken("the last frame was written whole and has changed since"));
-    }
-    Ok(last_used - reader.offset)
+    Ok(Behind {
+        used_bytes: last_used - start,
+        found: None,
+    })
 }
 
 /// Whether the frame at `offset`, which does not verify, was once written to its end. Space is
@@ -109,11 +143,6 @@ fn candidates(bytes: &[u8]) -> Vec<usize> {
         .filter(|(_, window)| *window == FRAME_MAGIC)
         .map(|(place, _)| place)
         .collect()
-}
-
-/// Whether the frame was written after the missing one was acknowledged.
-fn follows(frame: &RawFrame, reader: &SegmentReader) -> bool {
-    frame.header.write_first > reader.expected
 }
 
 /// Makes the last write durable before anything is built on it. The process that wrote it may have

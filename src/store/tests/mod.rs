@@ -12,6 +12,7 @@
 )]
 
 mod altered;
+mod backup;
 mod blobs;
 
 mod client;
@@ -19,11 +20,14 @@ mod clocks;
 mod commit;
 mod damage;
 mod failures;
+mod follow;
 mod keys;
 mod power;
 mod recovery;
 mod requests;
+mod scrub;
 mod secrets;
+mod sweep;
 mod tier;
 
 use std::borrow::Borrow;
