@@ -280,12 +280,12 @@ impl From<crate::store::StoreError> for Error {
     fn from(error: crate::store::StoreError) -> Self {
         use crate::store::StoreError as S;
         let reason = match &error {
-            S::Conflict | S::Purging => Reason::ConcurrentChange,
+            S::Conflict => Reason::ConcurrentChange,
             S::KeyDestroyed => Reason::UnknownDocument,
             S::IdempotencyMismatch => Reason::IdempotencyMismatch,
             S::Corrupt { .. } | S::InvalidRow { .. } => Reason::IntegrityFailure,
             S::TooLarge { .. } => Reason::MessageTooLarge,
-            S::Io { .. } | S::Poisoned | S::Closed | S::Rebuilding | S::Locked => {
+            S::Io { .. } | S::Poisoned | S::Closed | S::Rebuilding | S::Locked | S::Purging => {
                 Reason::StoreUnavailable
             }
             _ => Reason::Internal,

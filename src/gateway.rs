@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::audit::Audit;
 use crate::clock::Clock;
-use crate::config::{Capability, Config};
+use crate::config::{Capability, Config, IndexEngine};
 use crate::consent::{Consents, Guard};
 use crate::directory::{Authenticator, Directory};
 use crate::documents::Documents;
@@ -25,7 +25,9 @@ use crate::federation::{
 };
 use crate::identity::Identity;
 use crate::pki::{IdentityHandle, NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
-use crate::store::{OpenReport, Options, RootSource, Schema, Store, TokenKey};
+use crate::store::{
+    IndexKind, OpenReport, Options, RootSource, Schema, Store, TokenKey, Upkeep, keep_documents,
+};
 use crate::types::HomeCommunityId;
 use crate::wire::pb::directory::ApplyDirectoryRequest;
 
@@ -109,6 +111,20 @@ pub fn root_key(config: &Config) -> RootSource {
     }
 }
 
+/// How the node's store is opened; what the configuration does not say stays as in `options`.
+pub fn store_options(config: &Config, options: Options) -> Options {
+    Options {
+        root: Some(root_key(config)),
+        second_copy: config.store.second_copy.clone(),
+        index: match config.store.index {
+            IndexEngine::Fjall => IndexKind::Fjall,
+            IndexEngine::Sled => IndexKind::Sled,
+        },
+        index_cache_bytes: config.store.index_cache_mib << 20,
+        ..options
+    }
+}
+
 /// Loads the trust a configuration names.
 ///
 /// # Errors
@@ -171,10 +187,7 @@ impl Gateway {
             .as_ref()
             .map(|parent| parent.home_community_id.parse());
         let parent: Option<HomeCommunityId> = parent.transpose().map_err(Error::internal)?;
-        let options = Options {
-            root: Some(root_key(&config)),
-            ..options
-        };
+        let options = store_options(&config, options);
         let (store, opened) = Store::open(Path::new(&config.node.data_dir), schema(), options)?;
 
         let directory = Arc::new(Directory::open(Arc::clone(&store), &config)?);
@@ -263,6 +276,15 @@ impl Gateway {
     /// Starts what runs beside the calls: key rotation, looking at the files of trust, fetching
     /// revocation lists, the outbox, and following the parent's directory.
     pub fn start(self: &Arc<Self>) {
+        let settings = &self.config.store;
+        let upkeep = Upkeep {
+            scrub_every: Duration::from_hours(settings.scrub_every_hours),
+            scrub_bytes_per_second: settings.scrub_mib_per_second << 20,
+            swept_kept: Duration::from_hours(u64::from(settings.swept_kept_days) * 24),
+        };
+        let store = Arc::clone(&self.store);
+        self.tasks
+            .spawn(keep_documents(store, upkeep, self.stop.clone()));
         self.tasks.spawn(crate::store::keep_keys(
             Arc::clone(&self.store),
             self.config.keys.rotate_after_days,

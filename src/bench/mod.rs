@@ -3,12 +3,16 @@
 
 mod constant;
 mod handshake;
+mod ledger;
 mod load;
+mod node;
 mod rpc;
 
 use serde::Serialize;
 
 pub use handshake::{HandshakeSettings, handshake};
+pub use ledger::{LedgerSettings, Step, engine, ledger, run_step};
+pub use node::{NodeStep, node, node_step};
 pub use rpc::{RpcSettings, rpc};
 
 /// One figure.

@@ -1,12 +1,16 @@
 //! `renkei bench`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
-use crate::bench::{HandshakeSettings, RpcSettings, handshake, rpc};
+use crate::bench::{
+    HandshakeSettings, LedgerSettings, NodeStep, RpcSettings, Step, engine, handshake, ledger,
+    node, node_step, rpc, run_step,
+};
 
 /// Measure, as ratios to a floor taken in the same run
 #[derive(Debug, Subcommand)]
@@ -15,6 +19,84 @@ pub(super) enum Bench {
     Rpc(Rpc),
     /// Full mutual TLS handshakes of the edge, against rustls alone with the same keys
     Handshake(Handshake),
+    /// Appends by so many writers, opening and making the index again, against the disk alone
+    Ledger(Ledger),
+}
+
+/// Arguments of `bench ledger`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  renkei bench ledger --folder /var/lib/renkei-bench\n  \
+                  renkei bench ledger --quick --json\n  \
+                  renkei bench ledger --frames 10000000 --patients 1000000"
+)]
+pub(super) struct Ledger {
+    /// A smoke run: a fraction of a second each, few frames
+    #[arg(long)]
+    quick: bool,
+    /// Seconds for each figure of appending
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Frames in the ledger whose index is made again
+    #[arg(long, default_value_t = 200_000)]
+    frames: u64,
+    /// Patients of the node that is started, each with five document entries
+    #[arg(long, default_value_t = 10_000)]
+    patients: u64,
+    /// Engines of the index
+    #[arg(long, value_delimiter = ',', default_value = "fjall,sled")]
+    engine: Vec<String>,
+    /// A folder on the disk to measure [default: the system's temporary one]
+    #[arg(long)]
+    folder: Option<PathBuf>,
+    /// Run one step in this process
+    #[arg(long, hide = true)]
+    step: Option<Step>,
+    /// Run one step with a node in this process
+    #[arg(long, hide = true)]
+    node_step: Option<NodeStep>,
+}
+
+/// Frames and patients of a smoke run.
+const QUICK: u64 = 5_000;
+
+impl Ledger {
+    fn run(&self, json: bool) -> Result<Done> {
+        let engines: Vec<_> = self
+            .engine
+            .iter()
+            .map(|name| engine(name))
+            .collect::<Result<_>>()?;
+        let first = *engines.first().context("no engine")?;
+        let folder = self.folder.clone().unwrap_or_else(std::env::temp_dir);
+        if let Some(step) = self.step {
+            run_step(&folder, step, first, self.frames)?;
+            return Ok(Done::All);
+        }
+        if let Some(step) = self.node_step {
+            node_step(&folder, step, first, self.patients)?;
+            return Ok(Done::All);
+        }
+        let (time, frames, patients) = match self.quick {
+            true => (Duration::from_millis(400), QUICK, QUICK),
+            false => (
+                Duration::from_secs(self.seconds),
+                self.frames,
+                self.patients,
+            ),
+        };
+        ledger(&LedgerSettings {
+            time,
+            frames,
+            engines: engines.clone(),
+            folder: folder.clone(),
+            json,
+        })?;
+        for engine in engines {
+            node(&folder, engine, patients, json)?;
+        }
+        Ok(Done::All)
+    }
 }
 
 /// Arguments of `bench handshake`.
@@ -61,6 +143,7 @@ impl Bench {
             }
         };
         match self {
+            Self::Ledger(args) => return args.run(out.is_json()),
             Self::Rpc(args) => {
                 let settings = RpcSettings {
                     in_flight: if args.quick {

@@ -24,6 +24,7 @@ mod patient;
 pub mod pki;
 mod profile;
 mod serve;
+mod store;
 mod token;
 
 #[cfg(test)]
@@ -91,6 +92,7 @@ enum Command {
     Directory(directory::Directory),
     Node(node::Node),
     Token(token::Token),
+    Store(store::StoreArgs),
     #[command(subcommand, after_help = "Example:\n  renkei bench rpc --json")]
     Bench(bench::Bench),
 }
@@ -110,6 +112,7 @@ impl Command {
             Self::Directory(command) => client(command.run(out)),
             Self::Node(command) => client(command.run(out)),
             Self::Token(command) => command.run(out),
+            Self::Store(args) => client(args.run(out)),
             Self::Bench(command) => command.run(out),
         }
     }
@@ -135,6 +138,7 @@ pub fn main() -> ExitCode {
     match cli.command.run(out) {
         Ok(Done::All) => ExitCode::SUCCESS,
         Ok(Done::InPart) => ExitCode::from(IN_PART),
+        Ok(Done::Failed) => ExitCode::FAILURE,
         Err(error) => {
             report(&error, out);
             ExitCode::FAILURE

@@ -23,6 +23,8 @@ pub(crate) enum Done {
     All,
     /// Only a part: a region did not answer, or some of several inputs failed.
     InPart,
+    /// It was done and found faults: a check that failed.
+    Failed,
 }
 
 /// Where a command prints to, and in which form.

@@ -180,6 +180,11 @@ impl Config {
             ("listen.max_connection_age_ms", listen.max_connection_age_ms),
             ("reload.interval_ms", self.reload.interval_ms),
             ("revocation.interval_ms", self.revocation.interval_ms),
+            ("store.index_cache_mib", self.store.index_cache_mib),
+            (
+                "store.scrub_mib_per_second",
+                self.store.scrub_mib_per_second,
+            ),
             ("deadlines.ceiling_ms", self.deadlines.ceiling_ms),
             ("deadlines.stream_idle_ms", self.deadlines.stream_idle_ms),
         ];

@@ -49,6 +49,9 @@ pub struct Config {
     /// The keys of its store.
     #[serde(default)]
     pub keys: StoreKeys,
+    /// Its index.
+    #[serde(default)]
+    pub store: StoreSettings,
     /// What holds where no consent is recorded.
     #[serde(default)]
     pub consent: Consent,
@@ -351,6 +354,50 @@ impl Default for StoreKeys {
             rotate_after_days: 90,
         }
     }
+}
+
+/// The node's store. Its index is derived from the ledger, so that a changed engine is no more than
+/// a rebuild.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct StoreSettings {
+    /// The engine.
+    pub index: IndexEngine,
+    /// The engine's cache, in MiB.
+    pub index_cache_mib: u64,
+    /// A folder, best on another disk, where every document is written a second time; damage is
+    /// mended from it.
+    pub second_copy: Option<PathBuf>,
+    /// Every document is verified once in so many hours; 0 leaves it to the operator.
+    pub scrub_every_hours: u64,
+    /// At most so many MiB a second are read for it.
+    pub scrub_mib_per_second: u64,
+    /// Documents that nothing refers to are kept aside for so many days before they are deleted.
+    pub swept_kept_days: u32,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self {
+            index: IndexEngine::default(),
+            index_cache_mib: 64,
+            second_copy: None,
+            scrub_every_hours: 168,
+            scrub_mib_per_second: 20,
+            swept_kept_days: 35,
+        }
+    }
+}
+
+/// An engine of the index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum IndexEngine {
+    /// fjall: writes and rebuilds fastest.
+    #[default]
+    Fjall,
+    /// sled.
+    Sled,
 }
 
 /// A root key in a PKCS#11 token: an AES-256 secret key that may encrypt and decrypt.

@@ -4,7 +4,7 @@ mod filter;
 mod provide;
 mod retrieve;
 mod service;
-mod tables;
+pub(crate) mod tables;
 mod validate;
 
 #[cfg(test)]

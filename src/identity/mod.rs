@@ -5,7 +5,7 @@ mod evidence;
 pub mod normalize;
 mod search;
 mod service;
-mod tables;
+pub(crate) mod tables;
 mod traits;
 
 pub use service::Identity;

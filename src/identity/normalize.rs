@@ -3,10 +3,11 @@
 //! Pure functions. The stored value is never changed: what is made here is a key (`spec` japan
 //! §6, matching §4).
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
 
-use unicode_normalization::UnicodeNormalization as _;
+use unicode_normalization::{IsNormalized, UnicodeNormalization as _, is_nfkc_quick};
 
 static KANJI: LazyLock<HashMap<char, char>> = LazyLock::new(|| {
     let mut folded = HashMap::new();
@@ -46,6 +47,14 @@ const PLACEHOLDERS: &[&str] = &[
 /// Characters that stand for one that a system could not write (外字).
 const MASKS: &[char] = &['●', '■', '〓', '?', '？', '□'];
 
+/// The text in NFKC. Most is so already, which takes a tenth of the time to see.
+fn nfkc(text: &str) -> Cow<'_, str> {
+    match is_nfkc_quick(text.chars()) {
+        IsNormalized::Yes => Cow::Borrowed(text),
+        IsNormalized::No | IsNormalized::Maybe => Cow::Owned(text.nfkc().collect()),
+    }
+}
+
 fn is_variation_selector(c: char) -> bool {
     matches!(c, '\u{FE00}'..='\u{FE0F}' | '\u{E0100}'..='\u{E01EF}')
 }
@@ -57,7 +66,8 @@ fn is_separator(c: char) -> bool {
 /// A name in kanji: NFKC, variants folded, variation selectors and separators dropped, mask marks
 /// made one character (`●`).
 pub fn kanji_key(text: &str) -> String {
-    text.nfkc()
+    nfkc(text)
+        .chars()
         .filter(|c| !is_variation_selector(*c) && !is_separator(*c))
         .map(|c| {
             if MASKS.contains(&c) {
@@ -73,7 +83,8 @@ pub fn kanji_key(text: &str) -> String {
 /// A name in kana: full-width katakana, small kana large, ヂヅヲヰヱ to ジズオイエ, separators
 /// dropped. The strong key: long vowels stay, since オオノ and オノ are often different people.
 pub fn kana_key(text: &str) -> String {
-    text.nfkc()
+    nfkc(text)
+        .chars()
         .filter(|c| !is_separator(*c))
         .map(to_katakana)
         .map(fold_kana)
@@ -162,7 +173,7 @@ pub fn kanji_agree(a: &str, b: &str) -> bool {
 
 /// A telephone number: digits only, +81 as 0; `None` if it has not 10 or 11 digits.
 pub fn phone_key(text: &str) -> Option<String> {
-    let digits: String = text.nfkc().filter(char::is_ascii_digit).collect();
+    let digits: String = nfkc(text).chars().filter(char::is_ascii_digit).collect();
     let national = match text.nfkc().next() {
         Some('+') => format!("0{}", digits.strip_prefix("81")?),
         _ => digits,
@@ -173,7 +184,7 @@ pub fn phone_key(text: &str) -> Option<String> {
 /// A street address: municipality to house number, folded, without prefecture and building; `None`
 /// if there is no number in it (a town alone corroborates nothing).
 pub fn address_key(text: &str) -> Option<String> {
-    let folded: String = text.nfkc().filter(|c| !c.is_whitespace()).collect();
+    let folded: String = nfkc(text).chars().filter(|c| !c.is_whitespace()).collect();
     let folded = folded
         .replace("丁目", "-")
         .replace("番地", "-")
@@ -233,7 +244,8 @@ fn kanji_digit(c: char) -> Option<char> {
 /// insurer or number is missing.
 pub fn policy_key(insurer: &str, symbol: &str, number: &str) -> Option<String> {
     let fold = |text: &str| -> String {
-        text.nfkc()
+        nfkc(text)
+            .chars()
             .filter(|c| c.is_alphanumeric())
             .flat_map(char::to_uppercase)
             .collect()
@@ -248,7 +260,7 @@ pub fn policy_key(insurer: &str, symbol: &str, number: &str) -> Option<String> {
 
 /// A branch (枝番): two digits. Empty is not `00`: cards issued before 2021 have none.
 pub fn branch_key(branch: &str) -> Option<String> {
-    let digits: String = branch.nfkc().filter(char::is_ascii_digit).collect();
+    let digits: String = nfkc(branch).chars().filter(char::is_ascii_digit).collect();
     match digits.len() {
         1 => Some(format!("0{digits}")),
         2 => Some(digits),

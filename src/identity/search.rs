@@ -2,10 +2,12 @@
 //! committer (a [`Follower`]). Nothing personal is persisted by it.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::{Arc, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use crate::store::{AppliedWrite, Follower, Row as _, Sequence};
+use crate::store::{AppliedWrite, Follower, Row as _, Sequence, Store, StoreError};
 use crate::types::{LinkageId, PatientIdentifier};
 
 use super::compare::{NameKey, Traits};
@@ -17,6 +19,11 @@ pub(crate) type PatientTag = [u8; 16];
 
 /// Postings a key may have before it alone is too common to block on.
 const MAX_POSTINGS: usize = 2_000;
+
+/// Parts of the patient table by the first byte of the tag.
+const PARTS: usize = 256;
+/// Records put under one taking of the lock while the index is filled.
+const FILL_AT_ONCE: usize = 256;
 
 /// One record, as the index knows it.
 pub(crate) struct Entry {
@@ -30,14 +37,91 @@ pub(crate) struct Entry {
     keys: Vec<u64>,
 }
 
+/// Records under one key: most keys have one.
+#[derive(Debug)]
+enum Postings {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+impl Postings {
+    fn ids(&self) -> &[u32] {
+        match self {
+            Self::One(id) => std::slice::from_ref(id),
+            Self::Many(ids) => ids,
+        }
+    }
+
+    fn push(&mut self, id: u32) {
+        match self {
+            Self::One(first) => *self = Self::Many(vec![*first, id]),
+            Self::Many(ids) => ids.push(id),
+        }
+    }
+
+    /// Whether anything is left without `id`.
+    fn remove(&mut self, id: u32) -> bool {
+        match self {
+            Self::One(only) => *only != id,
+            Self::Many(ids) => {
+                ids.retain(|other| *other != id);
+                !ids.is_empty()
+            }
+        }
+    }
+}
+
+/// Hashes what is a hash already.
+#[derive(Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = (self.0 << 8) | u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl Entry {
+    fn new(
+        tag: PatientTag,
+        shown: Option<(PatientIdentifier, Arc<str>)>,
+        linkage: LinkageId,
+        traits: Traits,
+        not_same: Vec<PatientTag>,
+    ) -> Self {
+        let mut keys = linking_keys(&traits);
+        keys.extend(search_keys(&traits));
+        keys.sort_unstable();
+        keys.dedup();
+        Self {
+            tag,
+            shown,
+            linkage,
+            traits,
+            not_same,
+            keys,
+        }
+    }
+}
+
 /// Everything searchable.
 #[derive(Default)]
 pub(crate) struct Index {
     entries: Vec<Option<Entry>>,
     free: Vec<u32>,
     by_tag: HashMap<PatientTag, u32>,
-    by_linkage: HashMap<LinkageId, Vec<u32>>,
-    postings: HashMap<u64, Vec<u32>>,
+    by_linkage: HashMap<LinkageId, Postings>,
+    postings: HashMap<u64, Postings, BuildHasherDefault<Hashed>>,
 }
 
 impl Index {
@@ -51,7 +135,7 @@ impl Index {
         self.by_linkage
             .get(&linkage)
             .into_iter()
-            .flatten()
+            .flat_map(Postings::ids)
             .filter_map(|id| self.at(*id))
     }
 
@@ -78,7 +162,7 @@ impl Index {
     pub(crate) fn under(&self, keys: &[u64]) -> Vec<&Entry> {
         let mut seen = HashSet::new();
         keys.iter()
-            .filter_map(|key| self.postings.get(key))
+            .filter_map(|key| self.postings.get(key).map(Postings::ids))
             .filter(|ids| ids.len() <= MAX_POSTINGS)
             .flatten()
             .filter(|id| seen.insert(**id))
@@ -91,7 +175,7 @@ impl Index {
         keys.iter().any(|key| {
             self.postings
                 .get(key)
-                .is_some_and(|ids| ids.len() > MAX_POSTINGS)
+                .is_some_and(|postings| postings.ids().len() > MAX_POSTINGS)
         })
     }
 
@@ -104,38 +188,45 @@ impl Index {
         traits: Traits,
         not_same: Vec<PatientTag>,
     ) {
-        if let Some(id) = self.by_tag.get(&tag)
-            && let Some(Some(entry)) = self.entries.get_mut(*id as usize)
-            && entry.linkage == linkage
-            && entry.traits == traits
-            && entry.not_same == not_same
+        self.replace(Entry::new(tag, shown, linkage, traits, not_same));
+    }
+
+    /// Adds or replaces a record; one that is known just so is only shown.
+    fn replace(&mut self, entry: Entry) {
+        if let Some(id) = self.by_tag.get(&entry.tag)
+            && let Some(Some(known)) = self.entries.get_mut(*id as usize)
+            && known.linkage == entry.linkage
+            && known.traits == entry.traits
+            && known.not_same == entry.not_same
         {
-            entry.shown = shown;
+            known.shown = entry.shown;
             return;
         }
-        self.remove(&tag);
-        let mut keys = linking_keys(&traits);
-        keys.extend(search_keys(&traits));
-        keys.sort_unstable();
-        keys.dedup();
+        self.insert(entry);
+    }
+
+    /// Takes memory for so many records and keys at once.
+    fn reserve(&mut self, records: usize, keys: usize) {
+        self.entries.reserve(records);
+        self.by_tag.reserve(records);
+        self.by_linkage.reserve(records);
+        // About half of the keys are those of one record only; the others are shared.
+        self.postings.reserve(keys / 2);
+    }
+
+    fn insert(&mut self, entry: Entry) {
+        self.remove(&entry.tag);
         let id = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
         });
-        for key in &keys {
-            self.postings.entry(*key).or_default().push(id);
+        for key in &entry.keys {
+            add_to(&mut self.postings, *key, id);
         }
-        self.by_tag.insert(tag, id);
-        self.by_linkage.entry(linkage).or_default().push(id);
+        self.by_tag.insert(entry.tag, id);
+        add_to(&mut self.by_linkage, entry.linkage, id);
         if let Some(slot) = self.entries.get_mut(id as usize) {
-            *slot = Some(Entry {
-                tag,
-                shown,
-                linkage,
-                traits,
-                not_same,
-                keys,
-            });
+            *slot = Some(entry);
         }
     }
 
@@ -159,12 +250,25 @@ impl Index {
     }
 }
 
-fn drop_from<K: Hash + Eq>(map: &mut HashMap<K, Vec<u32>>, key: &K, id: u32) {
-    if let Some(ids) = map.get_mut(key) {
-        ids.retain(|other| *other != id);
-        if ids.is_empty() {
-            map.remove(key);
-        }
+fn add_to<K: Hash + Eq, S: std::hash::BuildHasher>(
+    map: &mut HashMap<K, Postings, S>,
+    key: K,
+    id: u32,
+) {
+    map.entry(key)
+        .and_modify(|postings| postings.push(id))
+        .or_insert(Postings::One(id));
+}
+
+fn drop_from<K: Hash + Eq, S: std::hash::BuildHasher>(
+    map: &mut HashMap<K, Postings, S>,
+    key: &K,
+    id: u32,
+) {
+    if let Some(postings) = map.get_mut(key)
+        && !postings.remove(id)
+    {
+        map.remove(key);
     }
 }
 
@@ -307,42 +411,84 @@ impl Search {
         }
     }
 
+    /// Puts every row of the patient table. Computing what is searched by takes most of the time,
+    /// so all processors do it.
+    ///
+    /// # Errors
+    /// What reading the table reports.
+    pub(crate) fn fill(&self, store: &Store) -> Result<(), StoreError> {
+        // A tag is a keyed hash: every first byte has as many as another.
+        let (next, room) = (AtomicU16::new(0), Once::new());
+        let fill = || -> Result<(), StoreError> {
+            let mut entries = Vec::with_capacity(FILL_AT_ONCE);
+            while let Ok(part) = u8::try_from(next.fetch_add(1, Ordering::Relaxed)) {
+                let (mut rows, mut keys) = (0, 0);
+                store.scan_under::<PatientRow>(&[part], &mut |found| {
+                    if let Some(entry) = prepare(&found.row) {
+                        (rows, keys) = (rows + 1, keys + entry.keys.len());
+                        entries.push(entry);
+                    }
+                    if entries.len() == FILL_AT_ONCE {
+                        self.insert_all(&mut entries);
+                    }
+                    Ok(())
+                })?;
+                room.call_once(|| self.write().reserve(rows * PARTS, keys * PARTS));
+            }
+            self.insert_all(&mut entries);
+            Ok(())
+        };
+        let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        std::thread::scope(|scope| {
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(fill)).collect();
+            workers.into_iter().try_for_each(|worker| {
+                let panicked = || StoreError::Index("filling the search index panicked".to_owned());
+                worker.join().unwrap_or_else(|_| Err(panicked()))
+            })
+        })
+    }
+
+    fn insert_all(&self, entries: &mut Vec<Entry>) {
+        let mut index = self.write();
+        for entry in entries.drain(..) {
+            index.insert(entry);
+        }
+    }
+
     /// Puts a row of the patient table.
     pub(crate) fn put_row(&self, row: &PatientRow) {
-        let (Ok(tag), Ok(linkage)) = (
-            PatientTag::try_from(row.tag.as_slice()),
-            <[u8; 16]>::try_from(row.linkage.as_slice()),
-        ) else {
-            return;
-        };
-        let Some(patient) = &row.patient else { return };
-        let mut index = self.write();
-        if patient.inactive {
-            index.remove(&tag);
-            return;
+        match prepare(row) {
+            Some(entry) => self.write().replace(entry),
+            None => {
+                if let Ok(tag) = PatientTag::try_from(row.tag.as_slice()) {
+                    self.write().remove(&tag);
+                }
+            }
         }
-        let known = patient
-            .demographics
-            .as_ref()
-            .map(traits)
-            .unwrap_or_default();
-        let not_same = row
-            .not_same
-            .iter()
-            .filter_map(|tag| tag.as_slice().try_into().ok());
-        let Ok(identifier) = identifier(patient.identifier.as_ref(), "identifier") else {
-            tracing::error!("a patient row without a readable identifier");
-            return;
-        };
-        let shown = Some((identifier, patient.home_community_id.as_str().into()));
-        index.put(
-            tag,
-            shown,
-            LinkageId::from_bytes(linkage),
-            known,
-            not_same.collect(),
-        );
     }
+}
+
+/// What is searched by; `None` for a record that is withdrawn, or not readable.
+fn prepare(row: &PatientRow) -> Option<Entry> {
+    let tag = PatientTag::try_from(row.tag.as_slice()).ok()?;
+    let linkage = <[u8; 16]>::try_from(row.linkage.as_slice()).ok()?;
+    let patient = row.patient.as_ref().filter(|patient| !patient.inactive)?;
+    let known = patient
+        .demographics
+        .as_ref()
+        .map(traits)
+        .unwrap_or_default();
+    let not_same = row
+        .not_same
+        .iter()
+        .filter_map(|tag| tag.as_slice().try_into().ok());
+    let Ok(identifier) = identifier(patient.identifier.as_ref(), "identifier") else {
+        tracing::error!("a patient row without a readable identifier");
+        return None;
+    };
+    let shown = Some((identifier, patient.home_community_id.as_str().into()));
+    let linkage = LinkageId::from_bytes(linkage);
+    Some(Entry::new(tag, shown, linkage, known, not_same.collect()))
 }
 
 impl Follower for Search {

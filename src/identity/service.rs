@@ -60,10 +60,7 @@ impl Identity {
     /// If the table cannot be read.
     pub fn open(store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Self> {
         let search = Arc::new(Search::default());
-        store.scan::<PatientRow>(&mut |versioned| {
-            search.put_row(&versioned.row);
-            Ok(())
-        })?;
+        search.fill(&store)?;
         store.follow(Arc::clone(&search) as Arc<dyn crate::store::Follower>);
         Ok(Self {
             store,

@@ -219,6 +219,16 @@ pub struct Frame {
     pub hash: [u8; 32],
 }
 
+impl Frame {
+    /// About how many bytes it takes in memory.
+    pub(crate) fn size(&self) -> usize {
+        let writes = self.writes.iter().map(|write| {
+            size_of::<AppliedWrite>() + write.key.len() + write.value.as_ref().map_or(0, Bytes::len)
+        });
+        size_of::<Self>() + writes.sum::<usize>() + self.audit.iter().map(Bytes::len).sum::<usize>()
+    }
+}
+
 /// Something that keeps itself up to date from the stream of changes: in-memory indexes, caches,
 /// subscriptions.
 pub trait Follower: Send + Sync {

@@ -1,6 +1,7 @@
-//! The one thread that commits: it gathers what is waiting, judges preconditions, appends one
-//! group to the ledger, applies it to the index, tells followers, and answers. A commit that has
-//! reached it completes whether or not its caller still waits.
+//! The one thread that commits: it gathers what is waiting, judges preconditions, and appends one
+//! group to the ledger. What is durable goes to the [`Finisher`], which applies and answers while
+//! the next group is on its way to the disk. A commit that has reached this thread completes
+//! whether or not its caller still waits.
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -16,19 +17,16 @@ use super::clock_watch::ClockWatch;
 use super::commit::{AppliedWrite, Commit, Outcome, Sequence};
 use super::core::Core;
 use super::error::StoreError;
+use super::finisher::{Change, Finisher, Group, Settled};
 use super::keys::{SubjectKey, Tag};
 use super::keywork::{KeyDone, KeyWork};
 use super::ledger::format::FrameKind;
 use super::ledger::{Ledger, NewFrame};
-use super::overlay::Overlay;
+use super::overlay::{InFlight, Overlay, Written};
 use super::prepare::{Prepared, prepare};
 use super::projection::Mutation;
 use super::subjects::Subjects;
 use crate::planted::planted;
-
-/// Audit-only frames after which the index notes how far it is, so that the next opening does not
-/// have to read them all.
-const NOTE_EVERY: u64 = 20_000;
 
 /// How a group of commits is bounded.
 #[derive(Clone, Copy, Debug)]
@@ -71,7 +69,7 @@ struct Ready {
     reply: Reply<Outcome>,
     writes: Vec<AppliedWrite>,
     mutations: Vec<Mutation>,
-    _permit: Option<OwnedSemaphorePermit>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// The state of the committing thread.
@@ -85,7 +83,9 @@ pub(crate) struct Committer {
     pub(crate) dir: PathBuf,
     /// Keeps other processes out until the store is closed.
     pub(crate) lock: Option<Box<dyn Any + Send + Sync>>,
-    pub(crate) last_group: usize,
+    pub(crate) finisher: Finisher,
+    pub(crate) in_flight: InFlight,
+    pub(crate) last_groups: [usize; 2],
     pub(crate) last_sync: Duration,
     pub(crate) watch: ClockWatch,
 }
@@ -111,12 +111,19 @@ impl Committer {
             };
             match other {
                 None | Some(Request::Commit(_)) => {}
-                Some(Request::Subject(subject, reply)) => answer(reply, self.subject(subject)),
+                Some(Request::Subject(subject, reply)) => {
+                    self.settle();
+                    answer(reply, self.subject(subject));
+                }
                 Some(Request::Keys(work, reply)) => {
+                    self.settle();
                     let _asker_waits = reply.send(self.change_keys(work)).is_ok();
                 }
                 Some(Request::Rebuild(reply)) => answer(reply, self.rebuild()),
-                Some(Request::Sweep(ids, reply)) => answer(reply, self.sweep(&ids)),
+                Some(Request::Sweep(ids, reply)) => {
+                    self.settle();
+                    answer(reply, self.sweep(&ids));
+                }
                 Some(Request::Close(reply)) => {
                     let result = self.finish();
                     answer(reply, result);
@@ -133,28 +140,29 @@ impl Committer {
     }
 
     /// Waits for a commit, then takes what else is there. While several callers are active it
-    /// waits a little for as many as last time: about half a sync at most.
+    /// waits for as many as the last two groups had on average, half a sync at most: so one half
+    /// of the callers is answered while the other is written.
     fn gather(&mut self) -> Gathered {
         let first = match self.requests.recv() {
             Ok(Request::Commit(waiting)) => waiting,
             Ok(other) => return Gathered::Other(other),
             Err(_) => return Gathered::Gone,
         };
-        let mut pause = Some(self.limits.wait.min(self.last_sync / 2));
+        let pause = self.limits.wait.min(self.last_sync / 2);
+        let arrived = Instant::now();
+        let target = self.last_groups.iter().sum::<usize>().div_ceil(2);
         let mut bytes = first.commit.size();
         let mut group = vec![first];
         while group.len() < self.limits.commits && bytes < self.limits.bytes {
             let next = match self.requests.try_recv() {
                 Ok(request) => request,
-                Err(TryRecvError::Disconnected) => break,
-                Err(TryRecvError::Empty) => match pause.take() {
-                    // One sleep, not a wait for each commit: a sender wakes nobody meanwhile.
-                    Some(pause) if group.len() < self.last_group => {
-                        std::thread::sleep(pause);
-                        continue;
-                    }
-                    _ => break,
-                },
+                // Yielding, not waiting: a sleeping thread would be woken by a system call of the
+                // sender's, and a timer is coarser than the whole wait.
+                Err(TryRecvError::Empty) if group.len() < target && arrived.elapsed() < pause => {
+                    std::thread::yield_now();
+                    continue;
+                }
+                Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
             };
             match next {
                 Request::Commit(waiting) => {
@@ -164,11 +172,11 @@ impl Committer {
                 other => return Gathered::Group(group, Some(other)),
             }
         }
-        self.last_group = group.len();
+        self.last_groups = [group.len(), self.last_groups[0]];
         Gathered::Group(group, None)
     }
 
-    /// Commits a change of the store's own, apart from others.
+    /// Commits a change of the store's own, apart from others; on success it is applied.
     pub(crate) fn commit_own(&mut self, commit: Commit) -> Result<Sequence, StoreError> {
         let (reply, mut answer) = oneshot::channel();
         self.commit_group(vec![Waiting {
@@ -176,6 +184,7 @@ impl Committer {
             permit: None,
             reply,
         }]);
+        self.settle();
         match answer.try_recv() {
             Ok(Ok(Outcome::Committed { sequence })) => Ok(sequence),
             Ok(Err(error)) => Err(error),
@@ -193,7 +202,8 @@ impl Committer {
         self.watch_clock();
         let now = core.clock.now();
         let utc = i64::try_from(now.as_nanosecond()).unwrap_or(i64::MAX);
-        let mut overlay = Overlay::new(&core.index);
+        self.in_flight.forget(core.index.applied());
+        let mut overlay = Overlay::over(&core.index, &self.in_flight);
         let (mut ready, mut frames, mut settled) = (Vec::new(), Vec::new(), Vec::new());
         for Waiting {
             commit,
@@ -203,14 +213,8 @@ impl Committer {
         {
             let sequence = Sequence(self.ledger.next().0 + frames.len() as u64);
             let subjects = &mut self.subjects;
-            match prepare(
-                &core,
-                commit,
-                sequence,
-                now.as_second(),
-                &mut overlay,
-                subjects,
-            ) {
+            let now = now.as_second();
+            match prepare(&core, commit, sequence, now, &mut overlay, subjects) {
                 Ok(Prepared::Frame {
                     writes,
                     mutations,
@@ -226,27 +230,21 @@ impl Committer {
                         reply,
                         writes,
                         mutations,
-                        _permit: permit,
+                        permit,
                     });
                 }
                 Ok(Prepared::Replay(receipt)) => {
-                    settled.push((reply, Ok(Outcome::Replayed { receipt }), permit));
+                    settled.push(Settled::new(
+                        reply,
+                        Ok(Outcome::Replayed { receipt }),
+                        permit,
+                    ));
                 }
-                Err(error) => settled.push((reply, Err(error), permit)),
+                Err(error) => settled.push(Settled::new(reply, Err(error), permit)),
             }
         }
-        drop(overlay);
-        let failure = self.write_group(ready, &frames);
-        if failure.is_some() {
-            // Keys made in frames that are not there must not be used.
-            self.subjects.forget();
-        }
-        // These were judged against rows of this very group, so they share its fate.
-        for (reply, result, _permit) in settled {
-            let result = failure.clone().map_or(result, Err);
-            core.counters.settled(result.is_ok());
-            answer(reply, result);
-        }
+        let written = overlay.written();
+        self.write_group(ready, &frames, settled, written);
     }
 
     fn watch_clock(&mut self) {
@@ -261,8 +259,14 @@ impl Committer {
         }
     }
 
-    /// Appends the frames, applies and answers. Returns why, if not all became durable.
-    fn write_group(&mut self, ready: Vec<Ready>, frames: &[NewFrame]) -> Option<StoreError> {
+    /// Appends the frames and hands the group on.
+    fn write_group(
+        &mut self,
+        ready: Vec<Ready>,
+        frames: &[NewFrame],
+        mut settled: Vec<Settled>,
+        written: Written,
+    ) {
         let first = self.ledger.next();
         let started = Instant::now();
         let appended = self.ledger.append(frames);
@@ -274,64 +278,52 @@ impl Committer {
                 .ledger_bytes
                 .store(self.ledger.bytes_written(), Ordering::Relaxed);
         }
+        if let Some(error) = &appended.error {
+            // These were judged against rows of this very group, so they share its fate.
+            for one in &mut settled {
+                one.result = Err(error.clone());
+            }
+        }
         let mut changes = Vec::new();
         for (place, item) in ready.into_iter().enumerate() {
             let sequence = Sequence(first.0 + place as u64);
             if place >= appended.durable {
                 let error = appended.error.clone().unwrap_or(StoreError::Poisoned);
-                self.reply(item.reply, Err(error));
+                settled.push(Settled::new(item.reply, Err(error), item.permit));
             } else if item.writes.is_empty() {
                 // Nothing to apply: an audit record waits for the disk only.
-                self.reply(item.reply, Ok(Outcome::Committed { sequence }));
+                let result = Ok(Outcome::Committed { sequence });
+                settled.push(Settled::new(item.reply, result, item.permit));
             } else {
-                changes.push((sequence, item));
+                changes.push(Change {
+                    sequence,
+                    writes: item.writes,
+                    mutations: item.mutations,
+                    reply: item.reply,
+                    permit: item.permit,
+                });
             }
         }
-        self.apply_changes(changes);
-        appended.error
-    }
-
-    fn apply_changes(&mut self, mut changes: Vec<(Sequence, Ready)>) {
         let last = Sequence(self.ledger.next().0.saturating_sub(1));
-        let behind = last.0.saturating_sub(self.core.index.applied().0);
-        if changes.is_empty() && behind < NOTE_EVERY {
-            return;
+        if !changes.is_empty() {
+            self.in_flight.add(last, written);
         }
-        let mutations: Vec<Mutation> = changes
-            .iter_mut()
-            .flat_map(|(_, item)| std::mem::take(&mut item.mutations))
-            .collect();
-        self.core
-            .counters
-            .mutations
-            .fetch_add(mutations.len() as u64, Ordering::Relaxed);
-        if let Err(error) = self.core.index.apply(mutations, last) {
-            // The ledger has the change; the index gets it at the next opening.
-            tracing::error!(%error, "the index refused a change; the store stops");
-            self.ledger.poison();
-            for (_, item) in changes {
-                self.reply(item.reply, Err(StoreError::Poisoned));
-            }
-            return;
+        self.finisher.hand_over(Group {
+            last,
+            changes,
+            settled,
+        });
+        if appended.error.is_some() {
+            // A part of what was written over the index may not have become durable.
+            self.finisher.wait();
+            self.in_flight.clear();
+            // Keys made in frames that are not there must not be used.
+            self.subjects.forget();
         }
-        let followers = self.core.followers();
-        for (sequence, item) in changes {
-            for follower in &followers {
-                follower.applied(sequence, &item.writes);
-            }
-            self.reply(item.reply, Ok(Outcome::Committed { sequence }));
-        }
-    }
-
-    /// Answers a commit. What became durable while a sync of something else failed is not
-    /// acknowledged: its fate is certain only after the next opening.
-    fn reply(&self, reply: Reply<Outcome>, result: Result<Outcome, StoreError>) {
-        let result = result.and_then(|outcome| self.core.health.check().map(|()| outcome));
-        self.core.counters.settled(result.is_ok());
-        answer(reply, result);
     }
 
     fn rebuild(&mut self) -> Result<u64, StoreError> {
+        self.settle();
         if self.ledger.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
@@ -359,7 +351,14 @@ impl Committer {
         result
     }
 
+    /// Waits until everything durable is applied.
+    fn settle(&mut self) {
+        self.finisher.wait();
+        self.in_flight.clear();
+    }
+
     fn finish_files(&mut self) -> Result<(), StoreError> {
+        self.settle();
         if self.ledger.is_poisoned() {
             return Err(StoreError::Poisoned);
         }
@@ -396,6 +395,6 @@ impl Committer {
 }
 
 /// Answers, if the caller is still there.
-fn answer<T>(reply: Reply<T>, result: Result<T, StoreError>) {
+pub(crate) fn answer<T>(reply: Reply<T>, result: Result<T, StoreError>) {
     let _caller_is_there = reply.send(result).is_ok();
 }

@@ -13,7 +13,7 @@ use super::keys::{Keys, Random};
 use super::ledger::Shared;
 use super::ledger::reader::FrameIterator;
 use super::options::Stats;
-use super::overlay::Applier;
+use super::replay::replay;
 use super::table::Schema;
 use crate::clock::Clock;
 
@@ -112,11 +112,13 @@ impl Core {
     pub(crate) fn rebuild(&self) -> Result<u64, StoreError> {
         self.rebuilding.store(true, Ordering::Release);
         self.index.reset(&self.keys, self.random.as_ref())?;
-        let mut applier = Applier::new(&self.index, &self.schema);
-        for frame in FrameIterator::new(Arc::clone(&self.ledger), Sequence(1)) {
-            applier.add(&frame?)?;
-        }
-        let frames = applier.finish()?;
+        let frames = FrameIterator::new(Arc::clone(&self.ledger), Sequence(1));
+        let ((), frames) = replay(&self.index, &self.schema, |visit| {
+            for frame in frames {
+                visit(frame?)?;
+            }
+            Ok(())
+        })?;
         self.rebuilding.store(false, Ordering::Release);
         Ok(frames)
     }

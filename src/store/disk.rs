@@ -153,6 +153,12 @@ pub trait Disk: Debug + Send + Sync {
     /// [`io::ErrorKind::NotFound`], or what else the operating system reports.
     fn mode(&self, path: &Path) -> io::Result<u32>;
 
+    /// Whether a thread of the store's own may use it beside the writer. A simulated disk keeps one
+    /// order of calls.
+    fn allows_background(&self) -> bool {
+        false
+    }
+
     /// Takes the lock file `path` for this process until the returned guard is dropped; the
     /// operating system frees it when the process dies.
     ///
@@ -302,6 +308,10 @@ impl Disk for RealDisk {
 
     fn mode(&self, path: &Path) -> io::Result<u32> {
         Ok(fs::metadata(path)?.permissions().mode() & 0o7777)
+    }
+
+    fn allows_background(&self) -> bool {
+        true
     }
 
     fn lock(&self, path: &Path) -> io::Result<Box<dyn Any + Send + Sync>> {

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 
 use super::commit::Idempotency;
+use super::keys::Tag;
 use super::table::{IndexKey, KeyBuilder, Row, TableId};
 
 /// Index 1: when the key may be forgotten.
@@ -19,6 +20,9 @@ pub(crate) struct IdempotencyRow {
     pub(crate) receipt: Bytes,
     #[prost(int64, tag = "4")]
     pub(crate) expires_unix_seconds: i64,
+    /// The tag of the patient whom the request was about, if it was about one.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) subject: Vec<u8>,
 }
 
 impl From<&Idempotency> for IdempotencyRow {
@@ -28,6 +32,7 @@ impl From<&Idempotency> for IdempotencyRow {
             body_hash: value.body_hash.to_vec(),
             receipt: value.receipt.clone(),
             expires_unix_seconds: value.expires_unix_seconds,
+            subject: Vec::new(),
         }
     }
 }
@@ -45,5 +50,9 @@ impl Row for IdempotencyRow {
             BY_EXPIRY,
             KeyBuilder::new().i64(self.expires_unix_seconds).build(),
         )]
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.subject)
     }
 }

@@ -6,12 +6,13 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::mpsc::{self, SyncSender};
 
 use serde::Serialize;
 
 use super::backup::Progress;
 use super::blobs::{Blobs, Medium, list_folder};
-use super::commit::Sequence;
+use super::commit::{Frame, Sequence};
 use super::error::{IoContext as _, StoreError};
 use super::health::Health;
 use super::index::Index;
@@ -23,11 +24,13 @@ use super::ledger::reader::SegmentReader;
 use super::ledger::segment_name;
 use super::offline::{UNFINISHED, is_store, open_keys};
 use super::options::Options;
-use super::overlay::Applier;
+use super::replay::{Visit, replay};
 use super::table::{BLOB_INDEX, Schema, TableId};
 
 /// Where the index is made anew to compare with.
 const SCRATCH: &str = "index.check";
+/// Frames read before they are put into the index.
+const FRAMES_AHEAD: usize = 256;
 /// Faults listed one by one of one kind; more are counted.
 const MAX_LISTED: u64 = 1_000;
 
@@ -109,7 +112,7 @@ pub fn inspect(
     }
     walk.open_keys();
     let index = walk.fresh_index();
-    let whole = walk.ledger(index.as_ref())?;
+    let whole = walk.ledger_into(index.as_ref())?;
     if let (Some(index), true) = (&index, whole) {
         walk.index(index);
     }
@@ -206,14 +209,35 @@ impl Walk<'_> {
     }
 
     /// Walks the ledger and fills the fresh index. Whether there was no fault.
-    fn ledger(&mut self, index: Option<&Index>) -> Result<bool, StoreError> {
+    fn ledger_into(&mut self, index: Option<&Index>) -> Result<bool, StoreError> {
+        let schema = self.schema;
+        std::thread::scope(|scope| {
+            let (frames, received) = mpsc::sync_channel(FRAMES_AHEAD);
+            let made = index.map(|index| {
+                let hand_on = |visit: &mut Visit<'_>| received.into_iter().try_for_each(visit);
+                scope.spawn(move || replay(index, schema, hand_on))
+            });
+            let mut frames = made.is_some().then_some(frames);
+            let mut whole = self.ledger(&mut frames)?;
+            drop(frames);
+            if let Some(made) = made {
+                let panicked = |_| StoreError::Index("a thread panicked".to_owned());
+                if let Err(error) = made.join().map_err(panicked).and_then(|made| made) {
+                    self.error(SCRATCH, &error);
+                    whole = false;
+                }
+            }
+            Ok(whole)
+        })
+    }
+
+    /// Walks the ledger and hands its frames on. Whether there was no fault.
+    fn ledger(&mut self, frames: &mut Option<SyncSender<Frame>>) -> Result<bool, StoreError> {
         self.progress.phase = "ledger";
         let before = self.found.faults.len();
         let dir = self.dir.join("ledger");
         let disk = Arc::clone(&self.options.disk);
         let numbers = segment_numbers(disk.as_ref(), &dir)?;
-        let schema = self.schema;
-        let mut applier = index.map(|index| Applier::new(index, schema));
         let mut chain = Some(([0; 32], Sequence(1)));
         for (place, number) in numbers.iter().enumerate() {
             self.found.segments += 1;
@@ -232,20 +256,19 @@ impl Walk<'_> {
             };
             let starts = (segment.position.chain, segment.position.expected);
             if chain.is_some_and(|chain| chain != starts) {
-                self.fault(&*name, Some(0), "the segment does not continue the one before");
+                self.fault(
+                    &*name,
+                    Some(0),
+                    "the segment does not continue the one before",
+                );
             }
             let next = numbers
                 .get(place + 1)
                 .and_then(|next| RawSegment::open(disk.as_ref(), &dir, *next).ok());
             let is_last = place + 1 == numbers.len();
             let limit = next.map(|next| next.header.first_sequence);
-            self.segment(&mut segment, limit, is_last, &mut applier);
+            self.segment(&mut segment, limit, is_last, frames);
             chain = Some((segment.position.chain, segment.position.expected));
-        }
-        if let Some(applier) = applier
-            && let Err(error) = applier.finish()
-        {
-            self.error(SCRATCH, &error);
         }
         Ok(self.found.faults.len() == before)
     }
@@ -255,7 +278,7 @@ impl Walk<'_> {
         segment: &mut RawSegment,
         limit: Option<Sequence>,
         is_last: bool,
-        applier: &mut Option<Applier<'_>>,
+        frames: &mut Option<SyncSender<Frame>>,
     ) {
         let mut reader = self.reader(segment);
         while limit.is_none_or(|limit| segment.position.expected < limit) {
@@ -285,12 +308,14 @@ impl Walk<'_> {
             self.progress.bytes += frame.header.frame_bytes() as u64;
             (self.tell)(self.progress);
             let Some(reader) = &mut reader else { continue };
-            let decoded = reader.decode(&frame).and_then(|frame| match applier {
-                Some(applier) => applier.add(&frame),
-                None => Ok(()),
-            });
-            match decoded {
-                Ok(()) => self.found.decrypted += 1,
+            match reader.decode(&frame) {
+                Ok(decoded) => {
+                    self.found.decrypted += 1;
+                    // Who takes them says why when it ends before they do.
+                    if frames.as_ref().is_some_and(|to| to.send(decoded).is_err()) {
+                        *frames = None;
+                    }
+                }
                 Err(error) => {
                     let name = segment_name(segment.header.number);
                     self.fault(name, Some(frame.offset), error.to_string());
@@ -390,7 +415,11 @@ impl Walk<'_> {
             for id in wanted.difference(&there) {
                 missing += 1;
                 if missing <= MAX_LISTED {
-                    self.fault(format!("blobs/{id}"), None, "is referred to and is not there");
+                    self.fault(
+                        format!("blobs/{id}"),
+                        None,
+                        "is referred to and is not there",
+                    );
                 }
             }
         }
@@ -412,7 +441,9 @@ impl Index {
             let mut after: Option<Vec<u8>> = None;
             loop {
                 let page = self.entries(table, BLOB_INDEX, &[folder], after.as_deref(), PAGE)?;
-                let found = page.iter().filter_map(|(cursor, split)| cursor.get(..*split));
+                let found = page
+                    .iter()
+                    .filter_map(|(cursor, split)| cursor.get(..*split));
                 ids.extend(found.filter_map(super::BlobId::from_slice));
                 match page.into_iter().last() {
                     Some((last, _)) => after = Some(last),

@@ -125,7 +125,7 @@ impl Committer {
             return Err(StoreError::Poisoned);
         }
         let core = Arc::clone(&self.core);
-        let mut overlay = Overlay::new(&core.index);
+        let mut overlay = Overlay::over(&core.index, &self.in_flight);
         let keys = self
             .subjects
             .keys_of(&core, &[Some(subject)], &mut overlay)?;
@@ -236,6 +236,11 @@ impl Committer {
     }
 
     fn begin_purge(&mut self, subjects: Vec<Tag>) -> Result<(), StoreError> {
+        let state = key_state(&self.core)?;
+        if state.pending() == Pending::Purge && state.purging() == subjects {
+            // Broken off after this step: it goes on.
+            return Ok(());
+        }
         self.refuse_while_purging()?;
         let generation = self.core.keys.generation() + 1;
         self.note(generation, Pending::Purge, &subjects)?;
@@ -246,17 +251,25 @@ impl Committer {
     fn finish_purge(&mut self, rows: Vec<(TableId, Vec<u8>)>) -> Result<(), StoreError> {
         let core = Arc::clone(&self.core);
         let subjects = key_state(&core)?.purging();
-        let mut rows = rows.into_iter().peekable();
-        while rows.peek().is_some() {
-            let writes = rows.by_ref().take(DELETE_ROWS);
-            let writes = writes.map(|(table, key)| Write {
-                table,
-                key,
-                value: None,
-                expect: None,
-            });
+        for rows in rows.chunks(DELETE_ROWS) {
+            let mut writes = Vec::with_capacity(rows.len());
+            for (table, key) in rows {
+                // It may have become another patient's since it was found.
+                let Some(row) = core.index.row(*table, key)? else {
+                    continue;
+                };
+                let subject = core.schema.get(*table)?.keys(&row.value)?.subject;
+                if subject.is_some_and(|subject| subjects.contains(&subject)) {
+                    writes.push(Write {
+                        table: *table,
+                        key: key.clone(),
+                        value: None,
+                        expect: None,
+                    });
+                }
+            }
             self.commit_own(Commit {
-                writes: writes.collect(),
+                writes,
                 ..Commit::default()
             })?;
         }
@@ -322,7 +335,12 @@ fn kept_keys(core: &Core, subjects: &[Tag]) -> Result<Vec<(u8, Vec<Envelope>)>, 
                     continue;
                 }
                 let row: KeyRow = decode(&stored.value)?;
-                envelopes.extend(row.envelope);
+                // A ledger restored to before a purge names keys that are gone.
+                if let Some(envelope) = row.envelope
+                    && core.keys.open_subject(&envelope)?.is_some()
+                {
+                    envelopes.push(envelope);
+                }
             }
         }
         kept.insert(shard, envelopes);
@@ -363,10 +381,13 @@ impl Store {
     /// of the key table made before it can, so those are kept for a limited time. Blocks.
     ///
     /// # Errors
-    /// As [`Store::commit`].
+    /// As [`Store::commit`]. Called again with the same patients it goes on where it was broken off.
     pub fn purge(&self, subjects: &[Tag]) -> Result<Purged, StoreError> {
         self.key_work(KeyWork::BeginPurge(subjects.to_vec()))?;
-        self.finish_purge(subjects)
+        let purged = self.finish_purge(subjects)?;
+        // Deleted rows lie in the index's files for a while, under a key that ends with its epoch.
+        self.rotate_keys(&mut |_| ())?;
+        Ok(purged)
     }
 
     fn finish_purge(&self, subjects: &[Tag]) -> Result<Purged, StoreError> {
@@ -451,8 +472,13 @@ impl Store {
         let written = self.keys().generation() >= state.generation;
         match state.pending() {
             Pending::Nothing => Ok(()),
-            Pending::Rotation => self.key_work(KeyWork::Rotate).map(|_| ()),
-            Pending::DropEpochs => self.key_work(KeyWork::DropOldEpochs).map(|_| ()),
+            Pending::Rotation | Pending::DropEpochs => {
+                // The upkeep tries again; meanwhile the epochs that are there serve.
+                if let Err(error) = self.key_work(KeyWork::Rotate) {
+                    tracing::error!(%error, "a key rotation was not finished");
+                }
+                Ok(())
+            }
             Pending::Purge if written => self.key_work(KeyWork::NoteDone).map(|_| ()),
             Pending::Purge => self.finish_purge(&state.purging()).map(|_| ()),
         }

@@ -102,6 +102,29 @@ impl Store {
         Ok(self.core.readable()?.dump()?.0)
     }
 
+    /// How many rows each table has. Reads them all; blocks.
+    ///
+    /// # Errors
+    /// As [`Store::get`].
+    pub fn rows(&self) -> Result<Vec<(&'static str, u64)>, StoreError> {
+        const PAGE_ROWS: usize = 1024;
+        let index = self.core.readable()?;
+        let mut tables = Vec::new();
+        for (id, table) in self.core.schema.tables() {
+            let (mut count, mut after) = (0, None::<Vec<u8>>);
+            loop {
+                let page = index.rows(id, &[], after.as_deref(), PAGE_ROWS)?;
+                count += page.len() as u64;
+                match page.into_iter().last() {
+                    Some((key, _)) => after = Some(key),
+                    None => break,
+                }
+            }
+            tables.push((table.name, count));
+        }
+        Ok(tables)
+    }
+
     /// Forgets up to `limit` idempotency keys whose time has passed. Returns how many.
     ///
     /// # Errors

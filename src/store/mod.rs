@@ -20,10 +20,12 @@ mod core;
 mod crypto;
 pub mod disk;
 mod error;
+mod finisher;
 mod follow;
 mod health;
 mod idempotency;
 mod index;
+mod inspect;
 pub mod keys;
 mod keywork;
 mod ledger;
@@ -35,6 +37,7 @@ mod overlay;
 mod prepare;
 mod projection;
 mod read;
+mod replay;
 mod scrub;
 mod subjects;
 mod sweep;
@@ -61,14 +64,16 @@ use committer::{Request, Waiting};
 use error::IoContext as _;
 pub use error::StoreError;
 pub use follow::Frames;
+pub use inspect::{Found, Inspection, inspect};
 pub use keys::{Keys, Random, RootSource, SubjectKey, SystemRandom, Tag, TokenKey};
 pub use keywork::{Purged, Reencrypted, Rotation};
+pub use offline::is_store as is_there;
 pub use options::{CheckReport, Fault, IndexKind, OpenReport, Options, RebuildReason, Stats};
 pub use read::Page;
 pub use scrub::{ScrubOptions, ScrubReport};
 pub use sweep::SweepReport;
 pub use table::{IndexKey, KeyBuilder, Row, Schema, TableId};
-pub use upkeep::keep_keys;
+pub use upkeep::{Upkeep, keep_documents, keep_keys};
 
 /// An open store. Dropping it closes it, waiting for what is already queued.
 #[derive(Debug)]
@@ -87,7 +92,7 @@ impl Store {
     /// last durable frame. Blocks.
     ///
     /// # Errors
-    /// [`StoreError::Locked`]; the errors of [`Keys::open_or_create_with`];
+    /// [`StoreError::Locked`]; the errors of opening its keys;
     /// [`StoreError::Corrupt`] if the ledger is damaged anywhere but in a write that was never
     /// acknowledged; [`StoreError::UnknownTable`] if it has rows of a table that is not in
     /// `schema`; [`StoreError::InvalidRow`] if two row types of `schema` share a number.
@@ -150,6 +155,12 @@ impl Store {
     /// # Errors
     /// [`StoreError::Purging`] while the patient's key is being destroyed; as [`Store::commit`].
     pub async fn subject(&self, subject: Tag) -> Result<SubjectKey, StoreError> {
+        if let Some(row) = self.get::<keys::KeyRow>(subject.as_bytes())? {
+            match subjects::open(&self.core, subject, &row.row) {
+                Err(StoreError::KeyDestroyed) => {}
+                found => return found,
+            }
+        }
         let (reply, answer) = oneshot::channel();
         self.ask(Request::Subject(subject, reply))?;
         answer.await.map_err(|_| StoreError::Poisoned)?

@@ -39,7 +39,10 @@ pub(crate) fn open_keys(dir: &Path, options: &Options) -> Result<Option<Keys>, S
 }
 
 /// Whether a store was ever made in `dir`.
-pub(crate) fn is_store(dir: &Path, options: &Options) -> Result<bool, StoreError> {
+///
+/// # Errors
+/// [`StoreError::Io`].
+pub fn is_store(dir: &Path, options: &Options) -> Result<bool, StoreError> {
     Ok(!key_files(dir, options)?.is_empty())
 }
 

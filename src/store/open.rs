@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Semaphore;
 
@@ -16,6 +16,7 @@ use super::committer::{Committer, GroupLimits};
 use super::core::Core;
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
+use super::finisher::Finisher;
 use super::health::Health;
 use super::index::Index;
 use super::keys::{KeyStateRow, Keys, Pending};
@@ -23,7 +24,8 @@ use super::keywork;
 use super::ledger::recover::{self, End};
 use super::ledger::{Ledger, Shared, Sizes};
 use super::options::{OpenReport, Options, RebuildReason};
-use super::overlay::Applier;
+use super::overlay::InFlight;
+use super::replay::Visit;
 use super::subjects::Subjects;
 use super::table::Schema;
 use crate::planted::planted;
@@ -49,6 +51,7 @@ pub(super) fn open(
         random,
         ..
     } = options;
+    let started = Instant::now();
     let lock = lock(dir, disk.as_ref())?;
     let root = options.root_of(dir);
     let now = clock.now().as_second();
@@ -88,7 +91,7 @@ pub(super) fn open(
         end.last.next(),
         end.chain,
         health.clone(),
-    );
+    )?;
     let core = Core::new(
         keys,
         schema,
@@ -100,12 +103,13 @@ pub(super) fn open(
         health,
     );
     let state = keywork::check_table(&core)?;
-    if state.pending() != Pending::Nothing {
+    if state.pending() != Pending::Nothing || core.keys.is_moved(dir, disk.as_ref())? {
         core.keys.harden(dir, disk.as_ref())?;
     }
     core.keys.tidy(dir, disk.as_ref())?;
     let store = start(Arc::new(core), ledger, lock, &state, dir, options)?;
     store.settle_keys(&state)?;
+    report.took = started.elapsed();
     Ok((Arc::new(store), report))
 }
 
@@ -164,10 +168,10 @@ fn replay(
     schema: &Schema,
     report: &mut OpenReport,
 ) -> Result<End, StoreError> {
-    let mut applier = Applier::new(index, schema);
     let from = index.applied().next();
-    let end = recover::replay(shared, from, &mut |frame| applier.add(&frame))?;
-    report.applied_frames = applier.finish()?;
+    let read = |visit: &mut Visit<'_>| recover::replay(shared, from, visit);
+    let (end, frames) = super::replay::replay(index, schema, read)?;
+    report.applied_frames = frames;
     Ok(end)
 }
 
@@ -184,6 +188,8 @@ fn start(
     subjects.set_purging(state.purging());
     let committer = Committer {
         core: Arc::clone(&core),
+        finisher: Finisher::start(Arc::clone(&core))?,
+        in_flight: InFlight::default(),
         ledger,
         limits: GroupLimits {
             commits: options.batch_commits.max(1),
@@ -194,7 +200,7 @@ fn start(
         subjects,
         dir: dir.to_path_buf(),
         lock: Some(lock),
-        last_group: 1,
+        last_groups: [1, 1],
         last_sync: Duration::ZERO,
         watch: ClockWatch::default(),
     };

@@ -1,28 +1,66 @@
 //! The index with changes on top that it has not got yet.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 
-use super::commit::{AppliedWrite, Frame, Sequence};
+use super::commit::{AppliedWrite, Sequence};
 use super::error::StoreError;
 use super::index::{Index, StoredRow};
-use super::projection::{Mutation, Rows, project};
-use super::table::{Schema, TableId};
+use super::projection::Rows;
+use super::table::TableId;
+
+/// Rows as some frames leave them; `None` is deleted.
+pub(crate) type Written = HashMap<(TableId, Bytes), Option<StoredRow>>;
+
+/// What is durable but not in the index yet, group by group.
+#[derive(Debug, Default)]
+pub(crate) struct InFlight(VecDeque<(Sequence, Written)>);
+
+impl InFlight {
+    /// Adds what a group wrote, whose last frame is `last`.
+    pub(crate) fn add(&mut self, last: Sequence, written: Written) {
+        self.0.push_back((last, written));
+    }
+
+    /// Forgets what the index has got by now.
+    pub(crate) fn forget(&mut self, applied: Sequence) {
+        while self.0.front().is_some_and(|(last, _)| *last <= applied) {
+            self.0.pop_front();
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    fn get(&self, key: &(TableId, Bytes)) -> Option<&Option<StoredRow>> {
+        self.0
+            .iter()
+            .rev()
+            .find_map(|(_, written)| written.get(key))
+    }
+}
 
 /// Rows as they will be once everything noted here is applied. Also keeps what it read, so a
 /// precondition and the projection read a row once.
 #[derive(Debug)]
 pub(crate) struct Overlay<'a> {
     index: &'a Index,
-    rows: HashMap<(TableId, Bytes), Option<StoredRow>>,
+    in_flight: &'a InFlight,
+    written: Written,
+    read: Written,
 }
 
 impl<'a> Overlay<'a> {
-    pub(crate) fn new(index: &'a Index) -> Self {
+    /// The index with `in_flight` on top.
+    pub(crate) fn over(index: &'a Index, in_flight: &'a InFlight) -> Self {
         Self {
             index,
-            rows: HashMap::new(),
+            in_flight,
+            written: HashMap::new(),
+            read: HashMap::new(),
         }
     }
 
@@ -32,11 +70,17 @@ impl<'a> Overlay<'a> {
         table: TableId,
         key: &Bytes,
     ) -> Result<Option<StoredRow>, StoreError> {
-        if let Some(row) = self.rows.get(&(table, key.clone())) {
+        let place = (table, key.clone());
+        let known = self
+            .written
+            .get(&place)
+            .or_else(|| self.in_flight.get(&place))
+            .or_else(|| self.read.get(&place));
+        if let Some(row) = known {
             return Ok(row.clone());
         }
         let row = self.index.row(table, key)?;
-        self.rows.insert((table, key.clone()), row.clone());
+        self.read.insert(place, row.clone());
         Ok(row)
     }
 
@@ -47,86 +91,18 @@ impl<'a> Overlay<'a> {
                 .value
                 .clone()
                 .map(|value| StoredRow { version, value });
-            self.rows.insert((write.table, write.key.clone()), row);
+            self.written.insert((write.table, write.key.clone()), row);
         }
     }
 
-    fn clear(&mut self) {
-        self.rows.clear();
+    /// What was noted.
+    pub(crate) fn written(self) -> Written {
+        self.written
     }
 }
 
 impl Rows for Overlay<'_> {
     fn row(&mut self, table: TableId, key: &Bytes) -> Result<Option<Bytes>, StoreError> {
         Ok(self.get(table, key)?.map(|row| row.value))
-    }
-}
-
-/// Applies frames of the ledger to the index, in batches of bounded size (INV-7).
-#[derive(Debug)]
-pub(crate) struct Applier<'a> {
-    index: &'a Index,
-    schema: &'a Schema,
-    overlay: Overlay<'a>,
-    mutations: Vec<Mutation>,
-    bytes: usize,
-    last: Sequence,
-    frames: u64,
-}
-
-impl<'a> Applier<'a> {
-    const BATCH_MUTATIONS: usize = 8192;
-    const BATCH_BYTES: usize = 16 << 20;
-
-    pub(crate) fn new(index: &'a Index, schema: &'a Schema) -> Self {
-        Self {
-            index,
-            schema,
-            overlay: Overlay::new(index),
-            mutations: Vec::new(),
-            bytes: 0,
-            last: index.applied(),
-            frames: 0,
-        }
-    }
-
-    /// Adds the next frame.
-    pub(crate) fn add(&mut self, frame: &Frame) -> Result<(), StoreError> {
-        let made = project(
-            self.schema,
-            frame.sequence,
-            0,
-            &frame.writes,
-            &mut self.overlay,
-        )?;
-        self.overlay.note(frame.sequence, &frame.writes);
-        self.mutations.extend(made.mutations);
-        self.bytes += frame
-            .writes
-            .iter()
-            .map(|write| write.key.len() + write.value.as_ref().map_or(0, Bytes::len))
-            .sum::<usize>();
-        self.last = frame.sequence;
-        self.frames += 1;
-        if self.mutations.len() >= Self::BATCH_MUTATIONS || self.bytes >= Self::BATCH_BYTES {
-            self.flush()?;
-        }
-        Ok(())
-    }
-
-    /// Applies what is left. Returns the number of frames added in all.
-    pub(crate) fn finish(mut self) -> Result<u64, StoreError> {
-        self.flush()?;
-        Ok(self.frames)
-    }
-
-    fn flush(&mut self) -> Result<(), StoreError> {
-        if self.last > self.index.applied() {
-            self.index
-                .apply(std::mem::take(&mut self.mutations), self.last)?;
-        }
-        self.overlay.clear();
-        self.bytes = 0;
-        Ok(())
     }
 }

@@ -61,16 +61,27 @@ pub(crate) fn prepare(
             value: value.map(Bytes::from),
         });
     }
+    let made = project(&core.schema, sequence, 0, &writes, overlay)?;
+    let (mut mutations, mut who) = (made.mutations, made.subjects);
     if let Some(idempotency) = &commit.idempotency {
-        let row = IdempotencyRow::from(idempotency);
-        writes.push(AppliedWrite {
+        let mut row = IdempotencyRow::from(idempotency);
+        // The receipt may repeat what the rows say, so it goes with them when a key is destroyed.
+        let mut named = who.iter().copied().flatten();
+        let first = named.next();
+        if let Some(subject) = first.filter(|first| named.all(|other| other == *first)) {
+            row.subject = subject.as_bytes().to_vec();
+        }
+        let write = AppliedWrite {
             table: IdempotencyRow::TABLE,
             key: Bytes::from(row.key()),
             value: Some(Bytes::from(row.encode_to_vec())),
-        });
+        };
+        let remembered = std::slice::from_ref(&write);
+        let made = project(&core.schema, sequence, writes.len(), remembered, overlay)?;
+        mutations.extend(made.mutations);
+        who.extend(made.subjects);
+        writes.push(write);
     }
-    let made = project(&core.schema, sequence, 0, &writes, overlay)?;
-    let (mut mutations, mut who) = (made.mutations, made.subjects);
     let keys = subjects.keys_of(core, &who, overlay)?;
     let fresh: Vec<AppliedWrite> = keys.fresh_rows().collect();
     if !fresh.is_empty() {
@@ -105,15 +116,15 @@ pub(crate) fn prepare(
     })
 }
 
-/// A frame never refers to a document that is not there.
+/// A frame never refers to a document that is not there, or whose patient's key was destroyed
+/// while it was uploaded.
 fn blobs_are_there(core: &Core, mutations: &[Mutation]) -> Result<(), StoreError> {
     for mutation in mutations {
         if let Mutation::PutEntry { key, .. } = mutation
             && key.index == BLOB_INDEX
             && let Some(id) = BlobId::from_slice(&key.key)
-            && !core.blobs.is_held_or_there(&id)?
         {
-            return Err(StoreError::BlobNotFound);
+            core.blobs.reader(&id)?;
         }
     }
     Ok(())

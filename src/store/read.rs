@@ -140,15 +140,29 @@ impl Store {
         &self,
         visit: &mut dyn FnMut(Versioned<R>) -> Result<(), StoreError>,
     ) -> Result<(), StoreError> {
+        self.scan_under(&[], visit)
+    }
+
+    /// As [`Store::scan`], for the rows whose primary keys start with `prefix`.
+    ///
+    /// # Errors
+    /// As [`Store::scan`].
+    pub fn scan_under<R: Row>(
+        &self,
+        prefix: &[u8],
+        visit: &mut dyn FnMut(Versioned<R>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.core.schema.get(R::TABLE)?;
         let mut after: Option<Vec<u8>> = None;
         loop {
-            let page = self.range::<R>(&[], after.as_deref(), PAGE_ROWS)?;
+            let index = self.core.readable()?;
+            let page = index.rows(R::TABLE, prefix, after.as_deref(), PAGE_ROWS)?;
             let Some((last, _)) = page.last() else {
                 return Ok(());
             };
             after = Some(last.clone());
-            for (_, row) in page {
-                visit(row)?;
+            for (_, stored) in page {
+                visit(typed(&stored)?)?;
             }
         }
     }

@@ -91,8 +91,11 @@ impl Subjects {
         }
         let key = Bytes::copy_from_slice(subject.as_bytes());
         let row = overlay.get(KeyRow::TABLE, &key)?;
-        row.map(|row| open(core, subject, &decode(&row.value)?))
-            .transpose()
+        match row.map(|row| open(core, subject, &decode(&row.value)?)) {
+            // A ledger restored to before a purge names keys that are gone: there is a new one.
+            Some(Err(StoreError::KeyDestroyed)) | None => Ok(None),
+            Some(found) => found.map(Some),
+        }
     }
 
     /// Remembers the keys of a frame.
@@ -124,10 +127,8 @@ pub(crate) fn open(core: &Core, subject: Tag, row: &KeyRow) -> Result<SubjectKey
         what,
     };
     let envelope = row.envelope.clone().ok_or(invalid("has no key"))?;
-    let secret = core
-        .keys
-        .open_subject(&envelope)?
-        .ok_or(invalid("names a key that was destroyed"))?;
+    let secret = core.keys.open_subject(&envelope)?;
+    let secret = secret.ok_or(StoreError::KeyDestroyed)?;
     Ok(SubjectKey {
         subject,
         envelope,

@@ -170,8 +170,9 @@ const CLI: &[&str] = &[
 ];
 
 /// Names that only these places may say. A place is a folder or a file.
-const KEPT: [(&str, &[&str]); 6] = [
+const KEPT: [(&str, &[&str]); 7] = [
     ("sled::", &["store/index"]),
+    ("fjall::", &["store/index"]),
     ("x509_parser::", &["pki"]),
     (
         "rustls::",

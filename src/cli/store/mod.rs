@@ -269,9 +269,7 @@ impl Restore {
         };
         let cut = match (self.sequence, self.time) {
             (Some(sequence), _) => Cut::Sequence(Sequence(sequence)),
-            (None, Some(time)) => {
-                Cut::Time(jiff::Timestamp::new(time.seconds, time.nanos)?)
-            }
+            (None, Some(time)) => Cut::Time(jiff::Timestamp::new(time.seconds, time.nanos)?),
             (None, None) => Cut::End,
         };
         Ok(RestoreRequest {

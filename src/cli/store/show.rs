@@ -9,9 +9,7 @@ use serde_json::json;
 use super::super::names::octets;
 use super::super::output::{Done, Output, Text, shows_progress};
 use crate::store::backup::{BackupReport, Progress, RestoreReport};
-use crate::store::{
-    Fault, Inspection, Rotation, ScrubReport, Store, SweepReport,
-};
+use crate::store::{Fault, Inspection, Rotation, ScrubReport, Store, SweepReport};
 
 /// A line that says how far it is, on a terminal only.
 pub(super) struct Bar(ProgressBar);

@@ -24,11 +24,6 @@ impl Holds {
         }
     }
 
-    /// Whether somebody holds the document.
-    pub(super) fn contains(&self, id: &BlobId) -> bool {
-        self.held().contains_key(id)
-    }
-
     /// Does `act` if nobody holds the document, and nobody can take hold of it meanwhile.
     pub(super) fn unless_held<T>(&self, id: &BlobId, act: impl FnOnce() -> T) -> Option<T> {
         let held = self.held();

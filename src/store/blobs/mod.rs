@@ -209,11 +209,6 @@ impl Blobs {
         super::disk::exists(self.disk.as_ref(), &self.path(id)).during("looking for a blob")
     }
 
-    /// Whether a commit may refer to the document.
-    pub(crate) fn is_held_or_there(&self, id: &BlobId) -> Result<bool, StoreError> {
-        Ok(self.holds.contains(id) || self.contains(id)?)
-    }
-
     /// Removes a document for good; `false` if there was none. Nothing may refer to it any more.
     ///
     /// # Errors

@@ -121,6 +121,7 @@ impl BlobWriter {
         };
         Ok(ClosedBlob {
             temporary: self.temporary,
+            patient: self.patient,
             info,
         })
     }
@@ -160,6 +161,7 @@ impl BlobWriter {
 #[derive(Debug)]
 pub struct ClosedBlob {
     temporary: Temporary,
+    patient: SubjectKey,
     info: BlobInfo,
 }
 
@@ -180,6 +182,11 @@ impl ClosedBlob {
         let blobs = self.temporary.blobs.clone();
         let id = self.info.id;
         let hold = blobs.holds.hold(id);
+        // A key destroyed during the upload: the document would be unreadable, and would take the
+        // place of one that is not.
+        if blobs.keys.open_subject(&self.patient.envelope)?.is_none() {
+            return Err(StoreError::KeyDestroyed);
+        }
         if let Some(temporary) = &self.temporary.path {
             if let Some(second) = &blobs.second {
                 second.copy_in(temporary, &id)?;

@@ -58,7 +58,10 @@ impl<'a> Walk<'a> {
             };
             page.push((key, version, value));
         }
-        self.after = page.last().map(|(key, ..)| key.clone()).or(self.after.take());
+        self.after = page
+            .last()
+            .map(|(key, ..)| key.clone())
+            .or(self.after.take());
         self.page = page.into_iter();
         Ok(self.page.next())
     }

@@ -9,6 +9,9 @@ use bytes::Bytes;
 use super::super::error::StoreError;
 use super::{Engine, Pairs};
 
+/// How large a load is, in bytes: nothing is gained by large ones.
+const LOAD: usize = 16 << 10;
+
 /// A sorted map behind a lock.
 #[derive(Debug, Default)]
 pub(super) struct MemoryEngine(RwLock<BTreeMap<Vec<u8>, Bytes>>);
@@ -53,6 +56,21 @@ impl Engine for MemoryEngine {
         Ok(())
     }
 
+    fn load(&self, batch: &[(&[u8], Option<&[u8]>)]) -> Result<(), StoreError> {
+        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, value) in batch {
+            match value {
+                Some(value) => map.insert(key.to_vec(), Bytes::copy_from_slice(value)),
+                None => map.remove(*key),
+            };
+        }
+        Ok(())
+    }
+
+    fn load_bytes(&self) -> usize {
+        LOAD
+    }
+
     fn clear(&self) -> Result<(), StoreError> {
         self.0
             .write()
@@ -64,6 +82,4 @@ impl Engine for MemoryEngine {
     fn close(&self) -> Result<(), StoreError> {
         Ok(())
     }
-
-    fn mark_damaged(&self) {}
 }

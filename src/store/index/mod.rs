@@ -14,11 +14,15 @@
 //! repeats nothing else. With a new epoch comes a new key, and rows are sealed anew page by page
 //! while the index is in use; until that is done there are two keys, and a row says which is its.
 
+pub(crate) mod compare;
+mod fjall;
+mod folder;
 mod memory;
 mod sled;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
@@ -33,6 +37,8 @@ use super::keys::{Keys, Random};
 use super::options::{IndexKind, RebuildReason};
 use super::projection::Mutation;
 use super::table::TableId;
+use fjall::FjallEngine;
+use folder::Folder;
 use memory::MemoryEngine;
 use sled::SledEngine;
 
@@ -46,6 +52,8 @@ const ROW_HEADER_BYTES: usize = 13;
 const META_BYTES: usize = 42;
 /// Number, epoch and wrapped key.
 const META_KEY_BYTES: usize = 5 + WRAPPED_BYTES;
+/// About what the table of gathered changes takes for one, in bytes.
+const ENTRY_COST: usize = 96;
 /// How many entries a walk over everything holds at once.
 const PAGE: usize = 1024;
 
@@ -64,14 +72,18 @@ pub(crate) trait Engine: Debug + Send + Sync {
     /// Applies puts (`Some`) and deletes (`None`), all or none; of two for one key the last holds.
     fn apply(&self, batch: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), StoreError>;
 
+    /// Applies a large batch, all or none: keys ascending, each once. Engines that can write it
+    /// without their log and their sorting do.
+    fn load(&self, batch: &[(&[u8], Option<&[u8]>)]) -> Result<(), StoreError>;
+
+    /// How large a load should be, in bytes.
+    fn load_bytes(&self) -> usize;
+
     /// Removes everything.
     fn clear(&self) -> Result<(), StoreError>;
 
-    /// Makes everything durable and notes that the engine was closed in order.
+    /// Makes everything durable, so that it can be believed at the next opening.
     fn close(&self) -> Result<(), StoreError>;
-
-    /// Notes that something did not verify, so that the next opening starts anew.
-    fn mark_damaged(&self);
 }
 
 /// What the index says about itself.
@@ -205,8 +217,13 @@ impl State {
         ))
     }
 
-    fn fresh(fingerprint: [u8; 32], keys: &Keys, random: &dyn Random) -> Result<Self, StoreError> {
-        let (wrapped, key) = Self::new_key(0, keys, random)?;
+    fn fresh(
+        number: u8,
+        fingerprint: [u8; 32],
+        keys: &Keys,
+        random: &dyn Random,
+    ) -> Result<Self, StoreError> {
+        let (wrapped, key) = Self::new_key(number, keys, random)?;
         Ok(Self {
             meta: Meta {
                 fingerprint,
@@ -234,10 +251,58 @@ pub(crate) struct StoredRow {
     pub(crate) value: Bytes,
 }
 
+/// Changes of many frames, sealed, the last of each key.
+#[derive(Debug, Default)]
+pub(crate) struct Gathered {
+    entries: HashMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The last frame they come from.
+    pub(crate) last: Sequence,
+    /// About how much memory they take.
+    pub(crate) bytes: usize,
+}
+
+impl Gathered {
+    /// Nothing, after the frame `last`.
+    pub(crate) fn after(last: Sequence) -> Self {
+        Self {
+            last,
+            ..Self::default()
+        }
+    }
+
+    /// Whether the row under a whole key is changed.
+    pub(crate) fn touches(&self, full: &[u8]) -> bool {
+        self.entries.contains_key(full)
+    }
+}
+
+/// Opens the engine, or an empty one if what is in its folder cannot be believed.
+fn open_engine(
+    kind: IndexKind,
+    dir: &Path,
+    cache_bytes: u64,
+) -> Result<(Box<dyn Engine>, Option<RebuildReason>), StoreError> {
+    let folder = Folder::new(dir);
+    Ok(match kind {
+        IndexKind::Memory => (Box::new(MemoryEngine::default()), None),
+        IndexKind::Sled => {
+            let (engine, reason) = folder.open("sled", |dir| SledEngine::open(dir, cache_bytes))?;
+            (Box::new(engine), reason)
+        }
+        IndexKind::Fjall => {
+            let (engine, reason) =
+                folder.open("fjall", |dir| FjallEngine::open(dir, cache_bytes))?;
+            (Box::new(engine), reason)
+        }
+    })
+}
+
 /// The index of a store.
 #[derive(Debug)]
 pub(crate) struct Index {
     engine: Box<dyn Engine>,
+    /// Absent if the engine keeps no files.
+    folder: Option<Folder>,
     state: RwLock<State>,
 }
 
@@ -252,34 +317,42 @@ impl Index {
         keys: &Keys,
         random: &dyn Random,
     ) -> Result<(Self, Option<RebuildReason>), StoreError> {
-        let (mut engine, mut reason): (Box<dyn Engine>, _) = match kind {
-            IndexKind::Memory => (Box::new(MemoryEngine::default()), None),
-            IndexKind::Sled => {
-                let (engine, reason) = SledEngine::open(dir, cache_bytes)?;
-                (Box::new(engine), reason)
-            }
-        };
+        let folder = (kind != IndexKind::Memory).then(|| Folder::new(dir));
+        let (mut engine, mut reason) = open_engine(kind, dir, cache_bytes)?;
         match engine.get(META_KEY)?.map(|bytes| Meta::decode(&bytes)) {
             Some(Some(meta)) if meta.fingerprint == fingerprint => {
                 if let Some(state) = State::open(meta, keys)? {
                     let state = RwLock::new(state);
-                    return Ok((Self { engine, state }, reason));
+                    let index = Self {
+                        engine,
+                        folder,
+                        state,
+                    };
+                    return Ok((index, reason));
                 }
                 // Its key's epoch is gone, as after a rotation that this index had no part in.
                 reason = Some(RebuildReason::Schema);
             }
             Some(_) => reason = Some(RebuildReason::Schema),
+            // What is left of an index whose clearing was cut off.
+            None if !engine.range(&[], None, 1)?.is_empty() => {
+                reason = Some(RebuildReason::Schema);
+            }
             None => reason = reason.or(Some(RebuildReason::Missing)),
         }
-        if reason == Some(RebuildReason::Schema) && kind == IndexKind::Sled {
+        if reason == Some(RebuildReason::Schema)
+            && let Some(folder) = &folder
+        {
             drop(engine);
-            engine = Box::new(SledEngine::open_anew(dir, cache_bytes)?);
+            folder.set_aside()?;
+            engine = open_engine(kind, dir, cache_bytes)?.0;
         }
-        let state = State::fresh(fingerprint, keys, random)?;
+        let state = State::fresh(0, fingerprint, keys, random)?;
         engine.apply(vec![(META_KEY.to_vec(), Some(state.meta.encode()))])?;
         Ok((
             Self {
                 engine,
+                folder,
                 state: RwLock::new(state),
             },
             reason,
@@ -290,7 +363,11 @@ impl Index {
     pub(crate) fn reset(&self, keys: &Keys, random: &dyn Random) -> Result<(), StoreError> {
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         self.engine.clear()?;
-        *state = State::fresh(state.meta.fingerprint, keys, random)?;
+        let number = state.meta.key.number.wrapping_add(1);
+        let fresh = State::fresh(number, state.meta.fingerprint, keys, random)?;
+        // A reader may hold values that it fetched before.
+        let before = std::mem::replace(&mut *state, fresh);
+        state.previous = Some(before.key);
         self.engine
             .apply(vec![(META_KEY.to_vec(), Some(state.meta.encode()))])
     }
@@ -354,7 +431,7 @@ impl Index {
                 };
                 self.engine
                     .apply(vec![(META_KEY.to_vec(), Some(meta.encode()))])?;
-                state.previous = None;
+                // The key stays in memory: a reader may hold values that it fetched before.
                 state.meta = meta;
             }
             return Ok(None);
@@ -378,25 +455,84 @@ impl Index {
         Ok(Some(last))
     }
 
-    /// Applies changes and notes the last frame they came from, atomically.
+    /// Applies changes and notes the last frame they came from, atomically. One thread at a time
+    /// applies or loads.
     pub(crate) fn apply(
         &self,
         mutations: Vec<Mutation>,
         applied: Sequence,
     ) -> Result<(), StoreError> {
         let mut batch = Vec::with_capacity(mutations.len() + 1);
-        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         for mutation in mutations {
-            batch.push(encode(&state.key, mutation)?);
+            batch.push(self.encode(mutation)?);
         }
-        let meta = Meta {
-            applied,
-            ..state.meta.clone()
-        };
+        let meta = self.meta(applied);
         batch.push((META_KEY.to_vec(), Some(meta.encode())));
         self.engine.apply(batch)?;
-        state.meta = meta;
+        self.set_meta(meta);
         Ok(())
+    }
+
+    /// Applies what a replay has gathered, as [`Index::apply`] does.
+    pub(crate) fn load(&self, gathered: &Gathered) -> Result<(), StoreError> {
+        let meta = self.meta(gathered.last);
+        let encoded = meta.encode();
+        let mut batch: Vec<(&[u8], Option<&[u8]>)> = gathered
+            .entries
+            .iter()
+            .map(|(key, value)| (key.as_slice(), value.as_deref()))
+            .collect();
+        batch.push((META_KEY, Some(&encoded)));
+        batch.sort_unstable_by_key(|(key, _)| *key);
+        self.engine.load(&batch)?;
+        self.set_meta(meta);
+        Ok(())
+    }
+
+    /// How much to gather before loading it, in bytes.
+    pub(crate) fn load_bytes(&self) -> usize {
+        self.engine.load_bytes()
+    }
+
+    /// Seals a change as the engine will hold it, and adds it to what was gathered before.
+    pub(crate) fn gather(
+        &self,
+        mutation: Mutation,
+        gathered: &mut Gathered,
+    ) -> Result<(), StoreError> {
+        let (key, value) = self.encode(mutation)?;
+        gathered.bytes += key.len() + value.as_ref().map_or(0, Vec::len) + ENTRY_COST;
+        gathered.entries.insert(key, value);
+        Ok(())
+    }
+
+    /// The row under a whole key as gathered changes leave it.
+    pub(crate) fn gathered_row(
+        &self,
+        gathered: &Gathered,
+        full: &[u8],
+    ) -> Result<Option<StoredRow>, StoreError> {
+        let value = gathered.entries.get(full).and_then(Option::as_ref);
+        value.map(|value| self.unseal(full, value)).transpose()
+    }
+
+    /// What the index says about itself once `applied` is applied.
+    fn meta(&self, applied: Sequence) -> Meta {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        Meta {
+            applied,
+            ..state.meta.clone()
+        }
+    }
+
+    fn set_meta(&self, meta: Meta) {
+        let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
+        state.meta = meta;
+    }
+
+    fn encode(&self, mutation: Mutation) -> Result<(Vec<u8>, Option<Vec<u8>>), StoreError> {
+        let state = self.state.read().unwrap_or_else(PoisonError::into_inner);
+        encode(&state.key, mutation)
     }
 
     /// The row under a primary key.
@@ -488,7 +624,8 @@ impl Index {
         if applied > self.applied() {
             self.apply(Vec::new(), applied)?;
         }
-        self.engine.close()
+        self.engine.close()?;
+        self.folder.as_ref().map_or(Ok(()), Folder::closed)
     }
 
     fn unseal(&self, key: &[u8], value: &[u8]) -> Result<StoredRow, StoreError> {
@@ -506,7 +643,9 @@ impl Index {
     }
 
     fn damaged(&self) -> StoreError {
-        self.engine.mark_damaged();
+        if let Some(folder) = &self.folder {
+            folder.damaged();
+        }
         StoreError::corrupt("index", 0, "an entry does not verify")
     }
 }
@@ -551,7 +690,7 @@ fn unseal(state: &State, key: &[u8], value: &[u8]) -> Option<(RowHeader, Vec<u8>
     Some((RowHeader { version, ordinal }, data))
 }
 
-fn row_key(table: TableId, key: &[u8]) -> Vec<u8> {
+pub(crate) fn row_key(table: TableId, key: &[u8]) -> Vec<u8> {
     let mut full = Vec::with_capacity(3 + key.len());
     full.push(ROWS);
     full.extend_from_slice(&table.0.to_be_bytes());

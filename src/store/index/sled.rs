@@ -1,13 +1,10 @@
 //! The index in sled 0.34: one tree, so that a batch is the atom.
 //!
 //! sled's `flush` is no `fsync`, and corruption shows as a panic as often as an error. So every
-//! call is guarded, an index that does not open is set aside, and the file `state` beside sled's
-//! folder says whether it may be believed: absent after an orderly close (which syncs sled's file
-//! itself); the machine's boot id while in use, so that after a power cut, but not after a mere
-//! kill, everything is made again; `damaged` once something did not verify.
+//! call is guarded, closing syncs sled's file itself, and the [folder](super::folder) says whether
+//! what is there may be believed.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
+use std::fs::File;
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -15,15 +12,15 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::super::error::{IoContext as _, StoreError};
-use super::super::options::RebuildReason;
 use super::{Engine, Pairs};
 
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
-const DAMAGED: &str = "damaged";
 /// How often sled writes its buffer out on its own, in milliseconds.
 const FLUSH_MS: u64 = 500;
 
-/// sled in `<dir>/sled`, its state in `<dir>/state`.
+/// How large a load is, in bytes: sled holds all pages of a batch until it is done.
+const LOAD: usize = 4 << 20;
+
+/// sled and where its files are.
 #[derive(Debug)]
 pub(super) struct SledEngine {
     db: ::sled::Db,
@@ -40,51 +37,11 @@ fn guard<T>(call: impl FnOnce() -> ::sled::Result<T>) -> Result<T, StoreError> {
 }
 
 impl SledEngine {
-    /// Opens what is in `dir`, or an empty one if that cannot be believed, with the reason.
-    pub(super) fn open(
-        dir: &Path,
-        cache_bytes: u64,
-    ) -> Result<(Self, Option<RebuildReason>), StoreError> {
-        let reason = match fs::read_to_string(dir.join("state")) {
-            Ok(state) if state == DAMAGED => Some(RebuildReason::Damaged),
-            Ok(state) if state != boot_id() => Some(RebuildReason::PowerCut),
-            Ok(_) => None,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error).during("reading the index state"),
-        };
-        if let Some(reason) = reason {
-            return Ok((Self::open_anew(dir, cache_bytes)?, Some(reason)));
-        }
-        match Self::open_in(dir, cache_bytes) {
-            Ok(engine) => Ok((engine, None)),
-            Err(StoreError::Index(_)) => {
-                let engine = Self::open_anew(dir, cache_bytes)?;
-                Ok((engine, Some(RebuildReason::Damaged)))
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Sets what is in `dir` aside (one generation is kept, for study) and opens an empty one.
-    pub(super) fn open_anew(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        let aside = dir.with_extension("old");
-        for result in [fs::remove_dir_all(&aside), fs::rename(dir, &aside)] {
-            match result {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(error).during("setting the index aside");
-                }
-                Ok(()) | Err(_) => {}
-            }
-        }
-        Self::open_in(dir, cache_bytes)
-    }
-
-    fn open_in(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
-        fs::create_dir_all(dir).during("making the index folder")?;
-        write_state(dir, &boot_id()).during("writing the index state")?;
+    /// Opens what is in `dir`.
+    pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Self, StoreError> {
         let db = guard(|| {
             ::sled::Config::new()
-                .path(dir.join("sled"))
+                .path(dir)
                 .cache_capacity(cache_bytes)
                 .flush_every_ms(Some(FLUSH_MS))
                 .open()
@@ -94,17 +51,6 @@ impl SledEngine {
             dir: dir.to_path_buf(),
         })
     }
-}
-
-fn boot_id() -> String {
-    fs::read_to_string(BOOT_ID).unwrap_or_else(|_| "unknown".to_owned())
-}
-
-fn write_state(dir: &Path, state: &str) -> io::Result<()> {
-    let mut file = File::create(dir.join("state"))?;
-    file.write_all(state.as_bytes())?;
-    file.sync_all()?;
-    File::open(dir)?.sync_all()
 }
 
 impl Engine for SledEngine {
@@ -147,25 +93,30 @@ impl Engine for SledEngine {
         guard(|| self.db.apply_batch(batch))
     }
 
+    fn load(&self, batch: &[(&[u8], Option<&[u8]>)]) -> Result<(), StoreError> {
+        let mut changes = ::sled::Batch::default();
+        for (key, value) in batch {
+            match value {
+                Some(value) => changes.insert(*key, *value),
+                None => changes.remove(*key),
+            }
+        }
+        guard(|| self.db.apply_batch(changes))
+    }
+
+    fn load_bytes(&self) -> usize {
+        LOAD
+    }
+
     fn clear(&self) -> Result<(), StoreError> {
         guard(|| self.db.clear())
     }
 
     fn close(&self) -> Result<(), StoreError> {
         guard(|| self.db.flush())?;
-        let file = File::open(self.dir.join("sled").join("db")).during("syncing the index")?;
+        let file = File::open(self.dir.join("db")).during("syncing the index")?;
         file.sync_data().during("syncing the index")?;
-        let folder = File::open(self.dir.join("sled")).during("syncing the index")?;
-        folder.sync_all().during("syncing the index")?;
-        let state = fs::read_to_string(self.dir.join("state")).unwrap_or_default();
-        if state != DAMAGED {
-            fs::remove_file(self.dir.join("state")).during("writing the index state")?;
-        }
-        Ok(())
-    }
-
-    fn mark_damaged(&self) {
-        // If this cannot be written either, the entry still fails to verify the next time.
-        let _written = write_state(&self.dir, DAMAGED).is_ok();
+        let folder = File::open(&self.dir).during("syncing the index")?;
+        folder.sync_all().during("syncing the index")
     }
 }

@@ -15,7 +15,7 @@ use super::super::disk::{Disk, exists, read_small, write_small};
 use super::super::error::{IoContext as _, StoreError};
 use super::table::{self, Body, Epoch, Shard, TABLE_FILE};
 use super::tag::Random;
-use super::{Envelope, Keys, State, context, subject_context, v1};
+use super::{Envelope, Keys, State, context, subject_context, v1, wrap_epoch};
 
 /// The folder of carried keys.
 const FOLDER: &str = "keys";
@@ -120,7 +120,7 @@ impl Keys {
         body.epochs.push(Epoch {
             number,
             began_unix_seconds: now,
-            wrapped: self.root.wrap(&context, &kek, random)?,
+            wrapped: wrap_epoch(self.root.as_ref(), &context, &kek, random)?,
         });
         epochs.push((number, kek));
         body.generation = body.generation.saturating_add(1);
@@ -222,9 +222,14 @@ impl Keys {
         }
         let (_, kek) = epochs.last().ok_or(StoreError::Crypto("key epoch"))?;
         table::write(dir, disk, &body, kek)?;
-        let state = State::unwrap(dir, disk, body, epochs)?;
+        let state = self.state(|before| State::unwrap(dir, disk, body, epochs, Some(before)))?;
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
         self.tidy(dir, disk)
+    }
+
+    /// Whether the meta file of format 1 is still there beside the table that took its place.
+    pub(crate) fn is_moved(&self, dir: &Path, disk: &dyn Disk) -> Result<bool, StoreError> {
+        v1::is_there(dir, disk)
     }
 
     /// Writes the table once more, as it is. The process that wrote it may have died, or its sync
@@ -236,7 +241,8 @@ impl Keys {
     }
 
     /// Removes what the table does not name: the meta file of format 1, and files of carried keys
-    /// that an older table named or that a crash left. Only once the ledger has confirmed the table.
+    /// that an older table named or that a crash left. Only after the table is known to be the one
+    /// that belongs to the ledger.
     pub(crate) fn tidy(&self, dir: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
         if v1::is_there(dir, disk)? {
             disk.remove(&dir.join(v1::META_FILE))

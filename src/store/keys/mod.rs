@@ -178,7 +178,7 @@ impl Keys {
             epochs: vec![Epoch {
                 number: 1,
                 began_unix_seconds: now,
-                wrapped: root.wrap(&context(id, "epoch", 1), &kek, random)?,
+                wrapped: wrap_epoch(root.as_ref(), &context(id, "epoch", 1), &kek, random)?,
             }],
             ledger: wrap("ledger", &branches.ledger)?,
             tags: wrap("tags", &branches.tags)?,
@@ -195,7 +195,7 @@ impl Keys {
             });
         }
         table::make(dir, disk, &body, &kek)?;
-        let state = State::unwrap(dir, disk, body, vec![(1, kek)])?;
+        let state = State::unwrap(dir, disk, body, vec![(1, kek)], None)?;
         Ok(Self::with(root, branches, state, created))
     }
 
@@ -228,7 +228,7 @@ impl Keys {
             tags: branch("tags", &raw.body.tags)?,
             blob_names: branch("blob names", &raw.body.blob_names)?,
         };
-        let state = State::unwrap(dir, disk, raw.body, epochs)?;
+        let state = State::unwrap(dir, disk, raw.body, epochs, None)?;
         Ok(Self::with(root, &branches, state, false))
     }
 
@@ -409,6 +409,7 @@ impl State {
         disk: &dyn Disk,
         body: Body,
         epochs: Vec<(u32, Secret)>,
+        before: Option<&Self>,
     ) -> Result<Self, StoreError> {
         let fault = |what| StoreError::corrupt(TABLE_FILE, 0, what);
         let (_, kek) = epochs.last().ok_or(fault("has no epoch"))?;
@@ -418,11 +419,15 @@ impl State {
         }
         let mut shards = Vec::with_capacity(SHARDS);
         for (number, shard) in (0_u32..).zip(&body.shards) {
-            let carried = change::read_carried(dir, disk, number, shard)?;
+            let known = before.and_then(|before| before.carried(number, shard.generation));
+            let carried = match known {
+                Some(carried) => carried,
+                None => Arc::new(change::read_carried(dir, disk, number, shard)?),
+            };
             shards.push(ShardKey {
                 generation: shard.generation,
                 key: OnceLock::new(),
-                carried: Arc::new(carried),
+                carried,
             });
         }
         Ok(Self {
@@ -431,6 +436,12 @@ impl State {
             kek,
             shards,
         })
+    }
+
+    /// The keys carried over into this generation of a shard, if it is the one here.
+    fn carried(&self, number: u32, generation: u32) -> Option<Arc<HashMap<[u8; 16], Bytes>>> {
+        let shard = self.shards.get(usize::try_from(number).ok()?)?;
+        (shard.generation == generation).then(|| Arc::clone(&shard.carried))
     }
 
     /// The generation and key of a shard, and a key carried over into it.
@@ -461,6 +472,21 @@ struct ShardView {
     generation: u32,
     key: Arc<SealKey>,
     carried: Option<Bytes>,
+}
+
+/// Wraps an epoch's key under the root key, and makes sure that it can be unwrapped: everything
+/// hangs on it, and a token is another's program.
+fn wrap_epoch(
+    root: &dyn RootKey,
+    context: &[u8],
+    kek: &Secret,
+    random: &dyn Random,
+) -> Result<Vec<u8>, StoreError> {
+    let wrapped = root.wrap(context, kek, random)?;
+    match root.unwrap(context, &wrapped)? {
+        Some(again) if again == *kek => Ok(wrapped),
+        Some(_) | None => Err(StoreError::Token("opening what it wrapped itself")),
+    }
 }
 
 /// What a wrapped key is bound to.

@@ -10,7 +10,7 @@ use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
 use cryptoki::error::{Error as TokenError, RvError};
 use cryptoki::mechanism::Mechanism;
 use cryptoki::mechanism::aead::GcmParams;
-use cryptoki::object::{Attribute, ObjectClass, ObjectHandle};
+use cryptoki::object::{Attribute, KeyType, ObjectClass, ObjectHandle};
 use cryptoki::session::{Session, UserType};
 use cryptoki::types::AuthPin;
 use zeroize::Zeroizing;
@@ -75,8 +75,8 @@ impl TokenRoot {
             let info = library
                 .get_token_info(slot)
                 .map_err(failed("reading a token"))?;
-            if info.label().trim_end() == settings.token {
-                found = Some(slot);
+            if info.label().trim_end() == settings.token && found.replace(slot).is_some() {
+                return Err(StoreError::Token("telling apart two tokens of one label"));
             }
         }
         let slot = found.ok_or(StoreError::Missing("the root key's token"))?;
@@ -89,6 +89,9 @@ impl TokenRoot {
         }
         let wanted = [
             Attribute::Class(ObjectClass::SECRET_KEY),
+            Attribute::KeyType(KeyType::AES),
+            Attribute::Token(true),
+            Attribute::Extractable(false),
             Attribute::Label(settings.key.clone().into_bytes()),
         ];
         let keys = session
@@ -136,7 +139,6 @@ impl RootKey for TokenRoot {
     ) -> Result<Vec<u8>, StoreError> {
         let mut nonce = [0; NONCE_BYTES];
         random.fill(&mut nonce)?;
-        let mut wrapped = nonce.to_vec();
         let what = "wrapping a key in the token";
         let parameters = GcmParams::new(&mut nonce, context, 128.into()).map_err(failed(what))?;
         let session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
@@ -146,6 +148,8 @@ impl RootKey for TokenRoot {
         if sealed.len() != secret.len() + TAG_BYTES {
             return Err(StoreError::Token(what));
         }
+        // A token may choose the nonce itself, and says it in the same place.
+        let mut wrapped = nonce.to_vec();
         wrapped.extend_from_slice(&sealed);
         Ok(wrapped)
     }
@@ -166,10 +170,7 @@ impl RootKey for TokenRoot {
             }
             // How tokens say that the tag does not verify: another key, or other bytes.
             Err(TokenError::Pkcs11(
-                RvError::EncryptedDataInvalid
-                | RvError::EncryptedDataLenRange
-                | RvError::GeneralError
-                | RvError::FunctionFailed,
+                RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange,
                 _,
             )) => Ok(None),
             Err(error) => Err(failed(what)(error)),

@@ -15,10 +15,12 @@ pub(crate) mod raw;
 pub(crate) mod reader;
 pub(crate) mod recover;
 mod shared;
+mod spare;
 mod tail;
 #[cfg(test)]
 mod tests;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -33,6 +35,10 @@ use format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader, frame_bytes,
 };
 pub(crate) use shared::Shared;
+use spare::Spare;
+
+/// A segment made ahead is asked for when this part of the current one is used.
+const SPARE_AFTER: u64 = 8;
 
 /// The file name of a segment.
 pub(crate) fn segment_name(number: u64) -> String {
@@ -83,6 +89,8 @@ pub(crate) struct Ledger {
     next_segment: u64,
     current: Option<Current>,
     health: Health,
+    /// Absent where threads of the store's own are not allowed.
+    spare: Option<Spare>,
     bytes_written: u64,
 }
 
@@ -104,9 +112,15 @@ impl Ledger {
         next: Sequence,
         chain: [u8; 32],
         health: Health,
-    ) -> Self {
+    ) -> Result<Self, StoreError> {
+        let start = SEGMENT_HEADER_BYTES as u64;
+        let disk = Arc::clone(&shared.disk);
+        let spare = disk
+            .allows_background()
+            .then(|| Spare::start(disk, &shared.dir, start, sizes.segment))
+            .transpose()?;
         let last = shared.segments().last().map_or(0, |header| header.number);
-        Self {
+        Ok(Self {
             shared,
             random,
             sizes,
@@ -116,8 +130,9 @@ impl Ledger {
             next_segment: last + 1,
             current: None,
             health,
+            spare,
             bytes_written: 0,
-        }
+        })
     }
 
     /// The sequence the next frame gets.
@@ -196,6 +211,11 @@ impl Ledger {
         self.bytes_written += bytes.len() as u64;
         if let Some(current) = &mut self.current {
             current.end = end;
+        }
+        if end > self.sizes.segment / SPARE_AFTER
+            && let Some(spare) = &mut self.spare
+        {
+            spare.ask();
         }
         self.shared
             .set_durable(Sequence(self.next.0.saturating_sub(1)));
@@ -307,18 +327,13 @@ impl Ledger {
             created_nanoseconds: utc_nanoseconds,
         };
         let path = shared.dir.join(segment_name(header.number));
-        let temporary = path.with_extension("tmp");
-        recover::remove_if_there(shared.disk.as_ref(), &temporary)?;
-        let file = shared
-            .disk
-            .create(&temporary)
-            .during("making a ledger segment")?;
+        let start = SEGMENT_HEADER_BYTES as u64;
+        let (file, temporary, allocated) = match self.spare.as_mut().and_then(Spare::take) {
+            Some(made) => made,
+            None => self.make_file(&path, start)?,
+        };
         file.write_at(&header.encode(), 0)
             .during("making a ledger segment")?;
-        let start = SEGMENT_HEADER_BYTES as u64;
-        let allocated = self.sizes.preallocate.min(self.sizes.segment).max(start);
-        file.preallocate(start, allocated)
-            .during("taking disk space for the ledger")?;
         self.health.synced(file.fdatasync())?;
         shared
             .disk
@@ -336,6 +351,22 @@ impl Ledger {
         self.next_segment += 1;
         shared.add(header);
         Ok(())
+    }
+
+    /// A file that will be named `path`, with its first zeros.
+    fn make_file(
+        &self,
+        path: &Path,
+        start: u64,
+    ) -> Result<(Arc<dyn DiskFile>, PathBuf, u64), StoreError> {
+        let disk = self.shared.disk.as_ref();
+        let temporary = path.with_extension("tmp");
+        recover::remove_if_there(disk, &temporary)?;
+        let file = disk.create(&temporary).during("making a ledger segment")?;
+        let allocated = self.sizes.preallocate.min(self.sizes.segment).max(start);
+        file.preallocate(start, allocated)
+            .during("taking disk space for the ledger")?;
+        Ok((file, temporary, allocated))
     }
 }
 

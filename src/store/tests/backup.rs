@@ -9,7 +9,7 @@ use crate::store::backup::{
 };
 use crate::store::disk::sim::Faults;
 use crate::store::index::Index;
-use crate::store::overlay::Applier;
+use crate::store::replay::replay;
 
 fn wide() -> Schema {
     schema().table::<Paper>()
@@ -72,15 +72,18 @@ fn dump_at(store: &Store, last: Sequence) -> [u8; 32] {
         core.random.as_ref(),
     )
     .unwrap();
-    let mut applier = Applier::new(&index, &core.schema);
-    for frame in store.read_frames(Sequence(1)) {
-        let frame = frame.unwrap();
-        if frame.sequence > last {
-            break;
+    let (_, frames) = replay(&index, &core.schema, |visit| {
+        for frame in store.read_frames(Sequence(1)) {
+            let frame = frame?;
+            if frame.sequence > last {
+                break;
+            }
+            visit(frame)?;
         }
-        applier.add(&frame).unwrap();
-    }
-    applier.finish().unwrap();
+        Ok(())
+    })
+    .unwrap();
+    assert_eq!(frames, last.0);
     index.dump().unwrap().0
 }
 

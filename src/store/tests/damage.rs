@@ -198,20 +198,28 @@ async fn a_wrong_or_missing_key_refuses_and_overwrites_nothing() {
 /// Bar: D-12.
 #[tokio::test]
 async fn a_lost_or_damaged_index_is_rebuilt_identically() {
+    for engine in [IndexKind::Fjall, IndexKind::Sled] {
+        lose_and_damage(engine).await;
+    }
+}
+
+async fn lose_and_damage(engine: IndexKind) {
     let folder = tempfile::tempdir().unwrap();
     let index = folder.path().join("index");
-    let (store, _) = open_real(folder.path()).unwrap();
+    let (store, _) = open_with(folder.path(), engine).unwrap();
     fill(&store, 0, 150).await;
     fill(&store, 40, 20).await;
     let dump = store.dump().unwrap();
     assert_eq!(store.rebuild().await.unwrap(), 170);
     assert_eq!(store.dump().unwrap(), dump);
+    fill(&store, 60, 5).await;
+    let dump = store.dump().unwrap();
     drop(store);
 
     let reopen = |reason: Option<RebuildReason>| {
-        let (store, report) = open_real(folder.path()).unwrap();
-        assert_eq!(report.rebuilt, reason);
-        assert_eq!(store.dump().unwrap(), dump, "{reason:?}");
+        let (store, report) = open_with(folder.path(), engine).unwrap();
+        assert_eq!(report.rebuilt, reason, "{engine:?}");
+        assert_eq!(store.dump().unwrap(), dump, "{engine:?} {reason:?}");
         drop(store);
     };
     reopen(None);
@@ -221,12 +229,48 @@ async fn a_lost_or_damaged_index_is_rebuilt_identically() {
     reopen(Some(RebuildReason::PowerCut));
     fs::write(index.join("state"), "damaged").unwrap();
     reopen(Some(RebuildReason::Damaged));
-    let db = index.join("sled").join("db");
-    let length = fs::metadata(&db).unwrap().len();
-    fs::write(&db, vec![0xA5; usize::try_from(length).unwrap()]).unwrap();
-    let (store, report) = open_real(folder.path()).unwrap();
-    assert!(report.rebuilt.is_some());
+    reopen(None);
+    let files = overwrite_files(&index);
+    assert!(files >= 2, "{files}");
+    let (store, report) = open_with(folder.path(), engine).unwrap();
+    assert!(report.rebuilt.is_some(), "{engine:?}");
     assert_eq!(store.dump().unwrap(), dump);
+}
+
+/// Fills every file of an engine with one byte. Returns how many there were.
+fn overwrite_files(index: &Path) -> usize {
+    let (mut folders, mut files) = (vec![index.to_path_buf()], 0);
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let length = fs::metadata(&path).unwrap().len();
+                fs::write(&path, vec![0xA5; usize::try_from(length).unwrap()]).unwrap();
+                files += 1;
+            }
+        }
+    }
+    files
+}
+
+#[tokio::test]
+async fn an_index_of_another_engine_is_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, _) = open_with(folder.path(), IndexKind::Sled).unwrap();
+    fill(&store, 0, 60).await;
+    let dump = store.dump().unwrap();
+    drop(store);
+    for engine in [IndexKind::Fjall, IndexKind::Sled] {
+        let (store, report) = open_with(folder.path(), engine).unwrap();
+        assert_eq!(report.rebuilt, Some(RebuildReason::Engine));
+        assert_eq!(store.dump().unwrap(), dump);
+        drop(store);
+        let (store, report) = open_with(folder.path(), engine).unwrap();
+        assert_eq!(report.rebuilt, None);
+        drop(store);
+    }
 }
 
 #[tokio::test]

@@ -123,9 +123,18 @@ pub(super) fn open_sim(disk: &SimDisk) -> Result<(Arc<Store>, OpenReport), Store
     Store::open(&dir(), schema(), sim_options(disk))
 }
 
-/// sled on the real disk, with small segments.
+/// The default engine on the real disk, with small segments.
 pub(super) fn open_real(path: &Path) -> Result<(Arc<Store>, OpenReport), StoreError> {
+    open_with(path, IndexKind::default())
+}
+
+/// An engine on the real disk, with small segments.
+pub(super) fn open_with(
+    path: &Path,
+    index: IndexKind,
+) -> Result<(Arc<Store>, OpenReport), StoreError> {
     let options = Options {
+        index,
         clock: clock(),
         segment_bytes: 64 << 10,
         preallocate_bytes: 16 << 10,

@@ -1,0 +1,136 @@
+//! The next segment file, made ahead of time: filling one with zeros takes as long as writing it,
+//! and commits would wait for that.
+//!
+//! The thread writes zeros in small steps, each made durable by itself, so that a commit's sync
+//! beside it stays short. If it does not get there in time, or the disk is full, the writer makes
+//! the file as it would have without.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use super::super::disk::{Disk, DiskFile};
+use super::super::error::{IoContext as _, StoreError};
+use super::recover::remove_if_there;
+
+/// How much is written and made durable in one step, in bytes.
+const STEP_BYTES: u64 = 256 << 10;
+
+/// What the writer and the thread share.
+#[derive(Debug)]
+struct Shared {
+    disk: Arc<dyn Disk>,
+    path: PathBuf,
+    /// Where zeros start and end.
+    from: u64,
+    to: u64,
+    ready: Mutex<Option<Arc<dyn DiskFile>>>,
+    stop: AtomicBool,
+}
+
+/// The writer's hold on the thread.
+#[derive(Debug)]
+pub(super) struct Spare {
+    shared: Arc<Shared>,
+    asked: bool,
+    orders: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Spare {
+    /// Starts the thread; it does nothing until asked.
+    pub(super) fn start(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        from: u64,
+        to: u64,
+    ) -> Result<Self, StoreError> {
+        let shared = Arc::new(Shared {
+            disk,
+            path: dir.join("spare.tmp"),
+            from,
+            to,
+            ready: Mutex::default(),
+            stop: AtomicBool::new(false),
+        });
+        let (orders, received) = mpsc::sync_channel(1);
+        let working = Arc::clone(&shared);
+        let thread = std::thread::Builder::new()
+            .name("store-spare".to_owned())
+            .spawn(move || working.run(&received))
+            .during("starting the thread for segments")?;
+        Ok(Self {
+            shared,
+            asked: false,
+            orders: Some(orders),
+            thread: Some(thread),
+        })
+    }
+
+    /// Asks for a file, unless that was done since the last was taken.
+    pub(super) fn ask(&mut self) {
+        if !self.asked
+            && let Some(orders) = &self.orders
+        {
+            self.asked = orders.try_send(()).is_ok();
+        }
+    }
+
+    /// The file, if it is ready, with its name and how far it has zeros. It must be renamed before
+    /// another is asked for.
+    pub(super) fn take(&mut self) -> Option<(Arc<dyn DiskFile>, PathBuf, u64)> {
+        let file = self.shared.ready().take()?;
+        self.asked = false;
+        Some((file, self.shared.path.clone(), self.shared.to))
+    }
+}
+
+impl Drop for Spare {
+    fn drop(&mut self) {
+        self.shared.stop.store(true, Ordering::Relaxed);
+        self.orders = None;
+        if let Some(thread) = self.thread.take() {
+            let _ended_well = thread.join().is_ok();
+        }
+        if self.asked {
+            // The next opening would remove it too.
+            let _removed = self.shared.disk.remove(&self.shared.path).is_ok();
+        }
+    }
+}
+
+impl Shared {
+    fn ready(&self) -> std::sync::MutexGuard<'_, Option<Arc<dyn DiskFile>>> {
+        self.ready.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn run(&self, orders: &Receiver<()>) {
+        for () in orders {
+            match self.make() {
+                Ok(file) => *self.ready() = file,
+                Err(error) => tracing::warn!(%error, "no segment could be made ahead of time"),
+            }
+        }
+    }
+
+    /// `None` if it is to stop.
+    fn make(&self) -> Result<Option<Arc<dyn DiskFile>>, StoreError> {
+        let disk = self.disk.as_ref();
+        remove_if_there(disk, &self.path)?;
+        let file = disk.create(&self.path).during("making a ledger segment")?;
+        let mut at = self.from;
+        while at < self.to {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let next = (at + STEP_BYTES).min(self.to);
+            file.preallocate(at, next)
+                .and_then(|()| file.fdatasync())
+                .during("taking disk space for the ledger")?;
+            at = next;
+        }
+        Ok(Some(file))
+    }
+}
