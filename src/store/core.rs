@@ -59,17 +59,30 @@ impl fmt::Debug for Core {
     }
 }
 
+/// What a store is put together from.
+pub(crate) struct Parts {
+    pub(crate) keys: Arc<Keys>,
+    pub(crate) schema: Schema,
+    pub(crate) index: Index,
+    pub(crate) ledger: Arc<Shared>,
+    pub(crate) blobs: Blobs,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) random: Arc<dyn Random>,
+    pub(crate) health: Health,
+}
+
 impl Core {
-    pub(crate) fn new(
-        keys: Arc<Keys>,
-        schema: Schema,
-        index: Index,
-        ledger: Arc<Shared>,
-        blobs: Blobs,
-        clock: Arc<dyn Clock>,
-        random: Arc<dyn Random>,
-        health: Health,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts {
+            keys,
+            schema,
+            index,
+            ledger,
+            blobs,
+            clock,
+            random,
+            health,
+        } = parts;
         Self {
             keys,
             schema,

@@ -162,7 +162,7 @@ impl Committer {
             }
             KeyWork::DropOldEpochs => self.drop_old_epochs()?,
             KeyWork::BeginPurge(subjects) => self.begin_purge(subjects)?,
-            KeyWork::FinishPurge(rows) => self.finish_purge(rows)?,
+            KeyWork::FinishPurge(rows) => self.finish_purge(&rows)?,
             KeyWork::NoteDone => self.note_done()?,
         }
         Ok(KeyDone::Done)
@@ -248,7 +248,7 @@ impl Committer {
         Ok(())
     }
 
-    fn finish_purge(&mut self, rows: Vec<(TableId, Vec<u8>)>) -> Result<(), StoreError> {
+    fn finish_purge(&mut self, rows: &[(TableId, Vec<u8>)]) -> Result<(), StoreError> {
         let core = Arc::clone(&self.core);
         let subjects = key_state(&core)?.purging();
         for rows in rows.chunks(DELETE_ROWS) {

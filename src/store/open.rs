@@ -13,7 +13,7 @@ use super::blobs::{Blobs, Medium};
 use super::clock_watch::ClockWatch;
 use super::commit::Sequence;
 use super::committer::{Committer, GroupLimits};
-use super::core::Core;
+use super::core::{Core, Parts};
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
 use super::finisher::Finisher;
@@ -92,25 +92,32 @@ pub(super) fn open(
         end.chain,
         health.clone(),
     )?;
-    let core = Core::new(
+    let core = Core::new(Parts {
         keys,
         schema,
         index,
-        shared,
+        ledger: shared,
         blobs,
-        Arc::clone(clock),
-        Arc::clone(random),
+        clock: Arc::clone(clock),
+        random: Arc::clone(random),
         health,
-    );
-    let state = keywork::check_table(&core)?;
-    if state.pending() != Pending::Nothing || core.keys.is_moved(dir, disk.as_ref())? {
-        core.keys.harden(dir, disk.as_ref())?;
-    }
-    core.keys.tidy(dir, disk.as_ref())?;
+    });
+    let state = confirm_keys(&core, dir, disk.as_ref())?;
     let store = start(Arc::new(core), ledger, lock, &state, dir, options)?;
     store.settle_keys(&state)?;
     report.took = started.elapsed();
     Ok((Arc::new(store), report))
+}
+
+/// Makes sure that the key table belongs to the ledger, that it lasts, and that nothing else lies
+/// about.
+fn confirm_keys(core: &Core, dir: &Path, disk: &dyn Disk) -> Result<KeyStateRow, StoreError> {
+    let state = keywork::check_table(core)?;
+    if state.pending() != Pending::Nothing || Keys::is_moved(dir, disk)? {
+        core.keys.harden(dir, disk)?;
+    }
+    core.keys.tidy(dir, disk)?;
+    Ok(state)
 }
 
 /// Makes the folder and takes its lock.

@@ -8,6 +8,7 @@ use super::commit::{AppliedWrite, Commit, Expect, Idempotency, Sequence, Write, 
 use super::core::Core;
 use super::error::StoreError;
 use super::idempotency::IdempotencyRow;
+use super::keys::Tag;
 use super::ledger::format::FrameKind;
 use super::ledger::payload::Payload;
 use super::overlay::Overlay;
@@ -64,18 +65,7 @@ pub(crate) fn prepare(
     let made = project(&core.schema, sequence, 0, &writes, overlay)?;
     let (mut mutations, mut who) = (made.mutations, made.subjects);
     if let Some(idempotency) = &commit.idempotency {
-        let mut row = IdempotencyRow::from(idempotency);
-        // The receipt may repeat what the rows say, so it goes with them when a key is destroyed.
-        let mut named = who.iter().copied().flatten();
-        let first = named.next();
-        if let Some(subject) = first.filter(|first| named.all(|other| other == *first)) {
-            row.subject = subject.as_bytes().to_vec();
-        }
-        let write = AppliedWrite {
-            table: IdempotencyRow::TABLE,
-            key: Bytes::from(row.key()),
-            value: Some(Bytes::from(row.encode_to_vec())),
-        };
+        let write = memory_of(idempotency, &who);
         let remembered = std::slice::from_ref(&write);
         let made = project(&core.schema, sequence, writes.len(), remembered, overlay)?;
         mutations.extend(made.mutations);
@@ -114,6 +104,22 @@ pub(crate) fn prepare(
         kind,
         payload,
     })
+}
+
+/// The row that remembers the request. Its receipt may repeat what the rows say, so it goes with
+/// them when the key of the one patient they are about is destroyed.
+fn memory_of(idempotency: &Idempotency, who: &[Option<Tag>]) -> AppliedWrite {
+    let mut row = IdempotencyRow::from(idempotency);
+    let mut named = who.iter().copied().flatten();
+    let first = named.next();
+    if let Some(subject) = first.filter(|first| named.all(|other| other == *first)) {
+        row.subject = subject.as_bytes().to_vec();
+    }
+    AppliedWrite {
+        table: IdempotencyRow::TABLE,
+        key: Bytes::from(row.key()),
+        value: Some(Bytes::from(row.encode_to_vec())),
+    }
 }
 
 /// A frame never refers to a document that is not there, or whose patient's key was destroyed

@@ -94,7 +94,9 @@ fn blobs(store: &Store) -> Vec<Value> {
 
 /// The content of the `number`th byte of a made document: long runs, and not compressible to zero.
 fn content(size: usize) -> Vec<u8> {
-    (0..size).map(|n| (n / 7 % 251) as u8).collect()
+    (0..size)
+        .map(|n| u8::try_from(n / 7 % 251).unwrap())
+        .collect()
 }
 
 /// Makes `closed` and `killed` of the format this code writes, in the folder `RENKEI_FIXTURE`.

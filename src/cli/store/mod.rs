@@ -197,14 +197,7 @@ impl StoreArgs {
                 bar.done();
                 show::inspection(out, &found.map_err(told)?)
             }
-            Command::Rebuild(place) => {
-                let store = place.open()?;
-                bar.say("making the index again");
-                let frames = store.rebuild().await.map_err(told)?;
-                store.close().await.map_err(told)?;
-                bar.done();
-                show::rebuilt(out, frames)
-            }
+            Command::Rebuild(place) => rebuild(&place, &bar, out).await,
             Command::Stats(place) => {
                 let store = place.open()?;
                 let shown = show::stats(out, &store)?;
@@ -259,6 +252,15 @@ impl StoreArgs {
             }
         }
     }
+}
+
+async fn rebuild(place: &Place, bar: &show::Bar, out: Output) -> Result<Done> {
+    let store = place.open()?;
+    bar.say("making the index again");
+    let frames = store.rebuild().await.map_err(told)?;
+    store.close().await.map_err(told)?;
+    bar.done();
+    show::rebuilt(out, frames)
 }
 
 impl Restore {

@@ -63,6 +63,11 @@ pub(crate) fn record() -> Recording {
 }
 
 impl Recording {
+    /// What was recorded so far.
+    #[expect(
+        clippy::unused_self,
+        reason = "there are counts only while it is recorded"
+    )]
     pub(crate) fn counts(&self) -> Counts {
         let seen = seen();
         let keys = |seen: &Seen| {

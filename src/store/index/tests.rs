@@ -119,6 +119,7 @@ fn a_killed_index_has_what_it_says_it_applied() {
     for kind in [IndexKind::Fjall, IndexKind::Sled] {
         let schema = Schema::new().table::<Note>();
         let disk = SimDisk::new(1);
+        crate::store::disk::Disk::create_dir_all(&disk, Path::new("/k")).unwrap();
         let root = RootSource::File("/k/root.key".into());
         let random = SystemRandom::default();
         let keys = Keys::open_or_create(Path::new("/k"), &root, &disk, &random, 0).unwrap();

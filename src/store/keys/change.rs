@@ -228,7 +228,7 @@ impl Keys {
     }
 
     /// Whether the meta file of format 1 is still there beside the table that took its place.
-    pub(crate) fn is_moved(&self, dir: &Path, disk: &dyn Disk) -> Result<bool, StoreError> {
+    pub(crate) fn is_moved(dir: &Path, disk: &dyn Disk) -> Result<bool, StoreError> {
         v1::is_there(dir, disk)
     }
 

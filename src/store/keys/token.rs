@@ -170,7 +170,10 @@ impl RootKey for TokenRoot {
             }
             // How tokens say that the tag does not verify: another key, or other bytes.
             Err(TokenError::Pkcs11(
-                RvError::EncryptedDataInvalid | RvError::EncryptedDataLenRange,
+                RvError::EncryptedDataInvalid
+                | RvError::EncryptedDataLenRange
+                // SoftHSM's word for a tag that does not verify.
+                | RvError::GeneralError,
                 _,
             )) => Ok(None),
             Err(error) => Err(failed(what)(error)),

@@ -72,7 +72,7 @@ fn dump_at(store: &Store, last: Sequence) -> [u8; 32] {
         core.random.as_ref(),
     )
     .unwrap();
-    let (_, frames) = replay(&index, &core.schema, |visit| {
+    let ((), frames) = replay(&index, &core.schema, |visit| {
         for frame in store.read_frames(Sequence(1)) {
             let frame = frame?;
             if frame.sequence > last {
@@ -473,6 +473,7 @@ async fn superseded_key_files_are_pruned() {
 
 /// Bars: O-05, O-06, E-01: sixteen writers, a running store on a real disk.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+#[expect(clippy::too_many_lines, reason = "the course of one run")]
 async fn a_backup_under_load_holds_every_acknowledgement_before_its_mark() {
     const WRITERS: u64 = 16;
     const MARKS: u64 = 3;

@@ -262,7 +262,7 @@ impl Receipts {
             *known = vec![now];
         }
         let ids: BTreeSet<u64> = self.rows.keys().copied().collect();
-        self.walk(store, &ids);
+        Self::walk(store, &ids);
         for (id, text) in &self.blobs {
             assert!(
                 read_blob(store, id).unwrap() == content(text),
@@ -276,7 +276,7 @@ impl Receipts {
     }
 
     /// Every row is one that was sent, and the document it names is there.
-    fn walk(&self, store: &Store, ids: &BTreeSet<u64>) {
+    fn walk(store: &Store, ids: &BTreeSet<u64>) {
         let mut visit = |found: Versioned<Note>| {
             let id = found.row.id;
             let twin = id.checked_sub(100).is_some_and(|twin| ids.contains(&twin));

@@ -66,7 +66,7 @@ async fn a_jump_of_the_clock_is_an_alarm_and_nothing_more() {
         );
     }
     // A day without a commit, in which the clock was corrected gently, is none.
-    clock.advance(Duration::from_secs(86_400));
+    clock.advance(Duration::from_hours(24));
     let now = crate::clock::Clock::now(clock.as_ref());
     clock.set(now + 43.seconds());
     let _outcome = store.commit(audit("the next day")).await.unwrap();

@@ -298,10 +298,6 @@ async fn while_a_key_is_being_destroyed_nothing_new_is_kept_of_its_patient() {
     let refused = store.commit(put(&[note(5, 1, "late")])).await;
     assert!(matches!(refused, Err(StoreError::Purging)));
     assert!(matches!(
-        store.subject(Tag::from_bytes([5; 16])).await,
-        Err(StoreError::Purging)
-    ));
-    assert!(matches!(
         store.rotate_keys(&mut |_| ()),
         Err(StoreError::Purging)
     ));

@@ -23,7 +23,7 @@ fn stopped(seed: u64) -> (SimDisk, Receipts) {
         ..Faults::default()
     });
     receipts.work(&store, &mut dice, 6);
-    die(&disk, Some(store), seed % 3 > 0);
+    die(&disk, Some(store), !seed.is_multiple_of(3));
     (disk, receipts)
 }
 
@@ -44,7 +44,7 @@ fn every_step(disk: &SimDisk, receipts: &Receipts, seed: u64, depth: u64, openin
     for step in 1.. {
         let disk = disk.fork();
         openings.fetch_add(1, Ordering::Relaxed);
-        if !opens_until(&disk, seed, step, (step + depth) % 3 > 0) {
+        if !opens_until(&disk, seed, step, !(step + depth).is_multiple_of(3)) {
             return;
         }
         if depth > 1 {

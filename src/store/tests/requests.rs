@@ -34,9 +34,10 @@ fn a_repeated_request_is_done_once_whatever_stops_the_node() {
             if let Some(store) = &store {
                 let ask = || store.commit(repeatable(store, 5));
                 let answers = wait(async {
-                    let (a, b, c, d) = tokio::join!(ask(), ask(), ask(), ask());
-                    let (e, f, g, h) = tokio::join!(ask(), ask(), ask(), ask());
-                    [a, b, c, d, e, f, g, h]
+                    let four =
+                        || async { <[_; 4]>::from(tokio::join!(ask(), ask(), ask(), ask())) };
+                    let (these, those) = tokio::join!(four(), four());
+                    [these, those].concat()
                 });
                 for answer in answers.into_iter().flatten() {
                     match answer {
