@@ -26,5 +26,6 @@ mod identities;
 mod proto_lint;
 mod shared;
 mod storage;
+mod store_command;
 mod store_versions;
 mod support;
