@@ -69,6 +69,14 @@ pub(crate) struct Ended {
     pub(crate) closed: bool,
 }
 
+impl Ended {
+    /// Whether the node cut it for what was sent: before all of `most` was, or with an error. On a
+    /// busy machine the sockets may take everything before the node has read to its limit.
+    pub(crate) fn was_cut(&self, sent: usize, most: usize) -> bool {
+        self.closed && (sent < most || self.goaway.is_some_and(|code| code != 0))
+    }
+}
+
 /// A frame to send.
 pub(crate) fn frame(kind: u8, flags: u8, stream: u32, content: &[u8]) -> Vec<u8> {
     let length = u32::try_from(content.len()).unwrap().to_be_bytes();
