@@ -130,7 +130,7 @@ fn blobs_are_there(core: &Core, mutations: &[Mutation]) -> Result<(), StoreError
             && key.index == BLOB_INDEX
             && let Some(id) = BlobId::from_slice(&key.key)
         {
-            core.blobs.reader(&id)?;
+            core.blobs.confirm(&id)?;
         }
     }
     Ok(())

@@ -201,6 +201,15 @@ impl Blobs {
         self.reader_of_any_copy(id)
     }
 
+    /// Makes sure that a document of this name is there and that its patient's key is. Its content is
+    /// not read, nor is a second copy looked for: the committing thread asks this.
+    ///
+    /// # Errors
+    /// As [`Blobs::reader`].
+    pub(crate) fn confirm(&self, id: &BlobId) -> Result<(), StoreError> {
+        BlobReader::open(self, id).map(|_| ())
+    }
+
     /// Whether a document of this name is there (its content is not verified).
     ///
     /// # Errors

@@ -18,7 +18,7 @@ use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, Pe
 use bytes::Bytes;
 
 use super::super::error::StoreError;
-use super::{Engine, Pairs};
+use super::{Engine, Pairs, start};
 
 /// Values from this size on are kept apart from their keys, in bytes: all but the smallest rows.
 const APART: u32 = 128;
@@ -110,10 +110,7 @@ impl Engine for FjallEngine {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Pairs, StoreError> {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            Some(_) | None => Bound::Included(prefix),
-        };
+        let start = start(prefix, after);
         guard(|| {
             let mut pairs = Vec::new();
             let everything: (Bound<&[u8]>, Bound<&[u8]>) = (start, Bound::Unbounded);

@@ -7,7 +7,7 @@ use std::sync::{PoisonError, RwLock};
 use bytes::Bytes;
 
 use super::super::error::StoreError;
-use super::{Engine, Pairs};
+use super::{Engine, Pairs, start};
 
 /// How large a load is, in bytes: nothing is gained by large ones.
 const LOAD: usize = 16 << 10;
@@ -32,10 +32,7 @@ impl Engine for MemoryEngine {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Pairs, StoreError> {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            Some(_) | None => Bound::Included(prefix),
-        };
+        let start = start(prefix, after);
         let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
         Ok(map
             .range::<[u8], _>((start, Bound::Unbounded))

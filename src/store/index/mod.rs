@@ -24,6 +24,7 @@ mod tests;
 
 use std::collections::HashMap;
 use std::fmt::Debug;
+use std::ops::Bound;
 use std::path::Path;
 use std::sync::{PoisonError, RwLock};
 
@@ -241,6 +242,14 @@ impl State {
             .into_iter()
             .flatten();
         keys.find(|key| key.number == number).map(|key| &key.key)
+    }
+}
+
+/// Where a walk over the keys with `prefix` begins, behind `after`.
+fn start<'a>(prefix: &'a [u8], after: Option<&'a [u8]>) -> Bound<&'a [u8]> {
+    match after {
+        Some(after) if after >= prefix => Bound::Excluded(after),
+        Some(_) | None => Bound::Included(prefix),
     }
 }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::super::error::{IoContext as _, StoreError};
-use super::{Engine, Pairs};
+use super::{Engine, Pairs, start};
 
 /// How often sled writes its buffer out on its own, in milliseconds.
 const FLUSH_MS: u64 = 500;
@@ -64,10 +64,7 @@ impl Engine for SledEngine {
         after: Option<&[u8]>,
         limit: usize,
     ) -> Result<Pairs, StoreError> {
-        let start = match after {
-            Some(after) if after >= prefix => Bound::Excluded(after),
-            Some(_) | None => Bound::Included(prefix),
-        };
+        let start = start(prefix, after);
         guard(|| {
             let mut pairs = Vec::new();
             let everything: (Bound<&[u8]>, Bound<&[u8]>) = (start, Bound::Unbounded);
