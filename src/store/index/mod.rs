@@ -4,20 +4,18 @@
 //! ```text
 //! key                                            value
 //! 0                                              version 2 · fingerprint 32 · applied 8 · keys
-//! 1 · table 2 · primary key                      key number 1 · row version 8 · ordinal 4 · sealed row
+//! 1 · table 2 · primary key                      key number 1 · opening 8 · row version 8 · ordinal 4 ·
+//!                                                sealed row
 //! 2 · table 2 · index 1 · index key · primary    length of the index key 4
 //! ```
 //!
-//! A row is sealed with AES-256-GCM under a key of this index alone, which lies wrapped under an
-//! epoch's key beside it; the nonce is version and ordinal, the associated data the whole key. One
-//! frame always gives the same plaintext under the same nonce, so applying it again after a crash
-//! repeats nothing else. With a new epoch comes a new key, and rows are sealed anew page by page
-//! while the index is in use; until that is done there are two keys, and a row says which is its.
+//! [`sealing`] says how rows are sealed, and how that outlives epochs and copies of the folder.
 
 pub(crate) mod compare;
 mod fjall;
 mod folder;
 mod memory;
+mod sealing;
 mod sled;
 #[cfg(test)]
 mod tests;
@@ -32,7 +30,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 
 use super::commit::Sequence;
-use super::crypto::{SealKey, WRAPPED_BYTES, counter_nonce, new_secret, to_array};
+use super::crypto::to_array;
 use super::error::StoreError;
 use super::keys::{Keys, Random};
 use super::options::{IndexKind, RebuildReason};
@@ -41,18 +39,12 @@ use super::table::TableId;
 use fjall::FjallEngine;
 use folder::Folder;
 use memory::MemoryEngine;
+use sealing::{Meta, NumberedKey, RowHeader, State, seal, unseal};
 use sled::SledEngine;
 
-const VERSION: u16 = 2;
 const META_KEY: &[u8] = &[0];
 const ROWS: u8 = 1;
 const ENTRIES: u8 = 2;
-/// Key number, row version and ordinal before the sealed row.
-const ROW_HEADER_BYTES: usize = 13;
-/// Version, fingerprint and applied sequence in the meta entry; keys follow.
-const META_BYTES: usize = 42;
-/// Number, epoch and wrapped key.
-const META_KEY_BYTES: usize = 5 + WRAPPED_BYTES;
 /// About what the table of gathered changes takes for one, in bytes.
 const ENTRY_COST: usize = 96;
 /// How many entries a walk over everything holds at once.
@@ -85,164 +77,6 @@ pub(crate) trait Engine: Debug + Send + Sync {
 
     /// Makes everything durable, so that it can be believed at the next opening.
     fn close(&self) -> Result<(), StoreError>;
-}
-
-/// What the index says about itself.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct Meta {
-    fingerprint: [u8; 32],
-    applied: Sequence,
-    key: WrappedKey,
-    /// The key before, while rows are still sealed under it.
-    previous: Option<WrappedKey>,
-}
-
-/// A key of the index, wrapped under an epoch's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-struct WrappedKey {
-    number: u8,
-    epoch: u32,
-    wrapped: Vec<u8>,
-}
-
-impl WrappedKey {
-    fn encode_into(&self, bytes: &mut Vec<u8>) {
-        bytes.push(self.number);
-        bytes.extend_from_slice(&self.epoch.to_be_bytes());
-        bytes.extend_from_slice(&self.wrapped);
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        Some(Self {
-            number: *bytes.first()?,
-            epoch: u32::from_be_bytes(to_array(bytes.get(1..5)?)),
-            wrapped: bytes.get(5..META_KEY_BYTES)?.to_vec(),
-        })
-    }
-
-    fn open(&self, keys: &Keys) -> Result<Option<NumberedKey>, StoreError> {
-        let secret = keys.unwrap_index_key(self.epoch, &self.wrapped)?;
-        secret
-            .map(|secret| {
-                Ok(NumberedKey {
-                    number: self.number,
-                    key: SealKey::new(&secret)?,
-                })
-            })
-            .transpose()
-    }
-}
-
-impl Meta {
-    fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(META_BYTES + 2 * META_KEY_BYTES);
-        bytes.extend_from_slice(&VERSION.to_be_bytes());
-        bytes.extend_from_slice(&self.fingerprint);
-        bytes.extend_from_slice(&self.applied.0.to_be_bytes());
-        self.key.encode_into(&mut bytes);
-        if let Some(previous) = &self.previous {
-            previous.encode_into(&mut bytes);
-        }
-        bytes
-    }
-
-    fn decode(bytes: &[u8]) -> Option<Self> {
-        let previous = match bytes.len().checked_sub(META_BYTES + META_KEY_BYTES)? {
-            0 => None,
-            META_KEY_BYTES => Some(WrappedKey::decode(
-                bytes.get(META_BYTES + META_KEY_BYTES..)?,
-            )?),
-            _ => return None,
-        };
-        if bytes.get(..2)? != VERSION.to_be_bytes() {
-            return None;
-        }
-        Some(Self {
-            fingerprint: to_array(bytes.get(2..34)?),
-            applied: Sequence(u64::from_be_bytes(to_array(bytes.get(34..META_BYTES)?))),
-            key: WrappedKey::decode(bytes.get(META_BYTES..)?)?,
-            previous,
-        })
-    }
-}
-
-#[derive(Debug)]
-struct NumberedKey {
-    number: u8,
-    key: SealKey,
-}
-
-#[derive(Debug)]
-struct State {
-    meta: Meta,
-    key: NumberedKey,
-    previous: Option<NumberedKey>,
-}
-
-impl State {
-    /// The keys of an index found; `None` if they are gone.
-    fn open(meta: Meta, keys: &Keys) -> Result<Option<Self>, StoreError> {
-        let Some(key) = meta.key.open(keys)? else {
-            return Ok(None);
-        };
-        let previous = match &meta.previous {
-            None => None,
-            Some(wrapped) => match wrapped.open(keys)? {
-                None => return Ok(None),
-                opened => opened,
-            },
-        };
-        Ok(Some(Self {
-            meta,
-            key,
-            previous,
-        }))
-    }
-
-    /// A new key with this number, wrapped under the current epoch.
-    fn new_key(
-        number: u8,
-        keys: &Keys,
-        random: &dyn Random,
-    ) -> Result<(WrappedKey, NumberedKey), StoreError> {
-        let secret = new_secret(random)?;
-        let (epoch, wrapped) = keys.wrap_index_key(&secret, random)?;
-        let key = SealKey::new(&secret)?;
-        Ok((
-            WrappedKey {
-                number,
-                epoch,
-                wrapped,
-            },
-            NumberedKey { number, key },
-        ))
-    }
-
-    fn fresh(
-        number: u8,
-        fingerprint: [u8; 32],
-        keys: &Keys,
-        random: &dyn Random,
-    ) -> Result<Self, StoreError> {
-        let (wrapped, key) = Self::new_key(number, keys, random)?;
-        Ok(Self {
-            meta: Meta {
-                fingerprint,
-                applied: Sequence(0),
-                key: wrapped,
-                previous: None,
-            },
-            key,
-            previous: None,
-        })
-    }
-
-    fn key(&self, number: u8) -> Option<&SealKey> {
-        let mut keys = [Some(&self.key), self.previous.as_ref()]
-            .into_iter()
-            .flatten();
-        keys.find(|key| key.number == number).map(|key| &key.key)
-    }
 }
 
 /// Where a walk over the keys with `prefix` begins, behind `after`.
@@ -330,7 +164,7 @@ impl Index {
         let (mut engine, mut reason) = open_engine(kind, dir, cache_bytes)?;
         match engine.get(META_KEY)?.map(|bytes| Meta::decode(&bytes)) {
             Some(Some(meta)) if meta.fingerprint == fingerprint => {
-                if let Some(state) = State::open(meta, keys)? {
+                if let Some(state) = State::open(meta, keys, random)? {
                     let state = RwLock::new(state);
                     let index = Self {
                         engine,
@@ -657,46 +491,6 @@ impl Index {
         }
         StoreError::corrupt("index", 0, "an entry does not verify")
     }
-}
-
-/// What a sealed row says of itself besides its key's number.
-#[derive(Clone, Copy)]
-struct RowHeader {
-    version: Sequence,
-    ordinal: u32,
-}
-
-/// The value of the entry `key` for this row.
-fn seal(
-    sealing: &NumberedKey,
-    key: &[u8],
-    header: RowHeader,
-    row: &[u8],
-) -> Result<Vec<u8>, StoreError> {
-    let RowHeader { version, ordinal } = header;
-    let mut sealed = Vec::with_capacity(ROW_HEADER_BYTES + row.len() + 16);
-    sealed.push(sealing.number);
-    sealed.extend_from_slice(&version.0.to_be_bytes());
-    sealed.extend_from_slice(&ordinal.to_be_bytes());
-    sealed.extend_from_slice(row);
-    let nonce = counter_nonce(version.0, ordinal);
-    sealing
-        .key
-        .seal_tail(nonce, key, &mut sealed, ROW_HEADER_BYTES)?;
-    Ok(sealed)
-}
-
-/// The row in the entry `key`; `None` if it does not verify.
-fn unseal(state: &State, key: &[u8], value: &[u8]) -> Option<(RowHeader, Vec<u8>)> {
-    let (header, sealed) = value.split_at_checked(ROW_HEADER_BYTES)?;
-    let (number, rest) = header.split_first()?;
-    let version = u64::from_be_bytes(to_array(rest));
-    let ordinal = u32::from_be_bytes(to_array(rest.get(8..)?));
-    let mut data = sealed.to_vec();
-    let nonce = counter_nonce(version, ordinal);
-    state.key(*number)?.open(nonce, key, &mut data)?;
-    let version = Sequence(version);
-    Some((RowHeader { version, ordinal }, data))
 }
 
 pub(crate) fn row_key(table: TableId, key: &[u8]) -> Vec<u8> {

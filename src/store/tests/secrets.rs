@@ -160,7 +160,6 @@ fn no_nonce_is_used_twice_over_crashes_and_clones() {
 
 /// Bar: E-03. A folder with its index is copied, as a snapshot of a machine is, and both go on.
 #[test]
-#[ignore = "known fault: the key of an index is copied with it (docs/status.md)"]
 fn copies_of_a_folder_with_its_index_use_no_nonce_twice() {
     let recording = nonces::record();
     for round in 0..count(2, 20, 200) {
