@@ -34,7 +34,99 @@ fn document(data: &Path) -> PathBuf {
     files.next().unwrap().unwrap().path()
 }
 
-/// Bars: D-10, E-01, O-05, O-06.
+/// A stopped node's folder with documents, and room beside it.
+struct Place {
+    data: PathBuf,
+    beside: tempfile::TempDir,
+    documents: u64,
+}
+
+impl Place {
+    fn beside(&self, name: &str) -> String {
+        self.beside.path().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Runs a command on the folder.
+    async fn store(&self, command: &str, more: &[&str]) -> (i32, Value) {
+        let data = self.data.to_str().unwrap();
+        let place = [command, "--data-dir", data];
+        let all: Vec<&str> = place.iter().chain(more).copied().collect();
+        store(&all).await
+    }
+
+    /// Runs a command that must end well.
+    async fn well(&self, command: &str, more: &[&str]) -> Value {
+        let (status, said) = self.store(command, more).await;
+        assert_eq!(status, 0, "{command}: {said}");
+        said
+    }
+
+    /// A backup goes; whatever opens the store says why it does not.
+    async fn while_it_runs(&self) {
+        let run = self.well("backup", &["--to", &self.beside("backup")]).await;
+        assert_eq!(run["verified"], true);
+        assert_eq!(run["documents"]["count"], self.documents);
+        for command in ["check", "stats", "rebuild", "scrub", "sweep", "rotate-keys"] {
+            let (status, said) = self.store(command, &[]).await;
+            assert_eq!(status, 1, "{command}: {said}");
+            let message = &said["error"]["message"];
+            assert_eq!(message, "the store is in use", "{command}");
+        }
+    }
+
+    async fn once_it_is_stopped(&self) {
+        let found = self.well("check", &[]).await;
+        assert_eq!(found["frames"], found["decrypted"]);
+        assert_eq!(found["documents"], self.documents);
+        assert!(found["index_entries"].as_u64().unwrap() > 10, "{found}");
+        assert_eq!(found["faults"], Value::Array(vec![]));
+        assert_eq!(self.well("stats", &[]).await["documents"], self.documents);
+        assert_eq!(self.well("rotate-keys", &[]).await["epoch"], 2);
+        self.well("rebuild", &[]).await;
+        assert_eq!(self.well("sweep", &[]).await["swept"], 0);
+    }
+
+    /// The next run copies what is new; the restored store is whole and says where it ends.
+    async fn backup_and_restore(&self) {
+        let (backup, to) = (self.beside("backup"), self.beside("restored"));
+        let run = self.well("backup", &["--to", &backup]).await;
+        assert_eq!(run["generation"], 2);
+        assert_eq!(run["documents"]["added"], 0);
+        let key = self.data.join("root.key");
+        let key = key.to_str().unwrap();
+        let restore = ["restore", "--from", &backup, "--to", &to, "--root-key", key];
+        let (status, restored) = store(&restore).await;
+        assert_eq!((status, &restored["mark"]), (0, &run["mark"]), "{restored}");
+        let (status, again) = store(&restore).await;
+        assert_eq!(status, 1, "the folder is not empty: {again}");
+        let check = ["check", "--data-dir", &to, "--root-key", key];
+        let (status, found) = store(&check).await;
+        assert_eq!(status, 0, "{found}");
+        assert_eq!(found["documents"], self.documents);
+    }
+
+    /// Damage is named, mended from the second copy, and then gone.
+    async fn damage(&self) {
+        let second = self.beside("second");
+        let twice = ["--second-copy", second.as_str()];
+        let report = self.well("scrub", &twice).await;
+        assert_eq!(report["copied_again"], self.documents);
+        let damaged = document(&self.data);
+        let mut bytes = std::fs::read(&damaged).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(&damaged, bytes).unwrap();
+        let (status, found) = self.store("check", &[]).await;
+        let faults = found["faults"].as_array().unwrap();
+        assert_eq!((status, faults.len()), (1, 1), "{found}");
+        let named = faults[0]["place"].as_str().unwrap();
+        let file = damaged.file_name().unwrap().to_str().unwrap();
+        assert!(named.ends_with(file), "{named}");
+        assert_eq!(self.well("scrub", &twice).await["mended"], 1);
+        self.well("check", &[]).await;
+    }
+}
+
+/// Bars: D-10, O-05, O-06.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[expect(clippy::too_many_lines, reason = "the course of one operator's day")]
 async fn an_operator_checks_backs_up_restores_and_mends() {
@@ -50,91 +142,16 @@ async fn an_operator_checks_backs_up_restores_and_mends() {
         }
     }
     assert!(documents > 0);
-    let data = network.gateway(HERE).config.node.data_dir.clone();
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
-    let place = ["--data-dir", data.to_str().unwrap()];
-    let (backup, second) = (path("backup"), path("second"));
-
-    // While the node runs: a backup goes, whatever opens the store says why it does not.
-    let (status, run) = store(&["backup", place[0], place[1], "--to", &backup]).await;
-    assert_eq!((status, &run["verified"]), (0, &true.into()), "{run}");
-    assert_eq!(run["documents"]["count"], documents);
-    for command in ["check", "stats", "rebuild", "scrub", "sweep", "rotate-keys"] {
-        let (status, said) = store(&[command, place[0], place[1]]).await;
-        assert_eq!(status, 1, "{command}: {said}");
-        assert_eq!(said["error"]["message"], "the store is in use", "{command}");
-    }
+    let place = Place {
+        data: network.gateway(HERE).config.node.data_dir.clone(),
+        beside: tempfile::tempdir().unwrap(),
+        documents,
+    };
+    place.while_it_runs().await;
     network.stop_node(HERE).await;
-
-    let (status, found) = store(&["check", place[0], place[1]]).await;
-    assert_eq!(
-        (status, &found["faults"]),
-        (0, &Value::Array(vec![])),
-        "{found}"
-    );
-    assert_eq!(found["frames"], found["decrypted"]);
-    assert_eq!(found["documents"], documents);
-    let before = found["index_entries"].as_u64().unwrap();
-    assert!(before > 10, "{found}");
-    let (status, stats) = store(&["stats", place[0], place[1]]).await;
-    assert_eq!(
-        (status, &stats["documents"]),
-        (0, &documents.into()),
-        "{stats}"
-    );
-    let (status, rotated) = store(&["rotate-keys", place[0], place[1]]).await;
-    assert_eq!((status, &rotated["epoch"]), (0, &2.into()), "{rotated}");
-    assert_eq!(store(&["rebuild", place[0], place[1]]).await.0, 0);
-    let (status, swept) = store(&["sweep", place[0], place[1]]).await;
-    assert_eq!((status, &swept["swept"]), (0, &0.into()), "{swept}");
-
-    // The next run copies what is new; the restored store is whole and says where it ends.
-    let (status, run) = store(&["backup", place[0], place[1], "--to", &backup]).await;
-    assert_eq!((status, &run["generation"]), (0, &2.into()), "{run}");
-    assert_eq!(run["documents"]["added"], 0);
-    let (key, to) = (data.join("root.key"), path("restored"));
-    let key = key.to_str().unwrap();
-    let restore = ["restore", "--from", &backup, "--to", &to, "--root-key", key];
-    let (status, restored) = store(&restore).await;
-    assert_eq!((status, &restored["mark"]), (0, &run["mark"]), "{restored}");
-    let (status, again) = store(&restore).await;
-    assert_eq!(status, 1, "the folder is not empty: {again}");
-    let (status, found) = store(&["check", "--data-dir", &to, "--root-key", key]).await;
-    assert_eq!(
-        (status, &found["documents"]),
-        (0, &documents.into()),
-        "{found}"
-    );
-
-    // Damage: named, mended from the second copy, and then gone.
-    let twice = ["--data-dir", place[1], "--second-copy", &second];
-    let scrub: Vec<&str> = ["scrub"].iter().chain(&twice).copied().collect();
-    let (status, report) = store(&scrub).await;
-    assert_eq!(
-        (status, &report["copied_again"]),
-        (0, &documents.into()),
-        "{report}"
-    );
-    let damaged = document(&data);
-    let mut bytes = std::fs::read(&damaged).unwrap();
-    let last = bytes.len() - 1;
-    bytes[last] ^= 1;
-    std::fs::write(&damaged, bytes).unwrap();
-    let (status, found) = store(&["check", place[0], place[1]]).await;
-    assert_eq!(
-        (status, found["faults"].as_array().unwrap().len()),
-        (1, 1),
-        "{found}"
-    );
-    let named = found["faults"][0]["place"].as_str().unwrap();
-    assert!(
-        named.ends_with(damaged.file_name().unwrap().to_str().unwrap()),
-        "{named}"
-    );
-    let (status, report) = store(&scrub).await;
-    assert_eq!((status, &report["mended"]), (0, &1.into()), "{report}");
-    assert_eq!(store(&["check", place[0], place[1]]).await.0, 0);
+    place.once_it_is_stopped().await;
+    place.backup_and_restore().await;
+    place.damage().await;
     network.start_node(HERE).await;
     network.stop().await;
 }

@@ -252,9 +252,10 @@ async fn histories_are_not_mixed() {
     assert_eq!(again.documents, 31);
 }
 
-/// Bar: O-05: killed or cut off at any step, the next run is whole.
+/// Bar: O-05: killed or cut off at any step (every seventh in the quick tier), the next run is whole.
 #[tokio::test]
 async fn a_backup_broken_off_at_any_step_goes_on() {
+    let step = super::tier::count(7, 1, 1);
     for power in [false, true] {
         let mut cut_at = 1;
         loop {
@@ -301,7 +302,7 @@ async fn a_backup_broken_off_at_any_step_goes_on() {
             if whole {
                 break;
             }
-            cut_at += 1;
+            cut_at += step;
         }
         assert!(cut_at > 25, "{cut_at}");
     }
@@ -310,6 +311,7 @@ async fn a_backup_broken_off_at_any_step_goes_on() {
 /// Half a restoration is not taken for a store.
 #[tokio::test]
 async fn a_restoration_broken_off_at_any_step_does_not_open() {
+    let step = super::tier::count(5, 1, 1);
     let mut cut_at = 1;
     loop {
         let disk = SimDisk::new(400 + cut_at);
@@ -337,7 +339,7 @@ async fn a_restoration_broken_off_at_any_step_does_not_open() {
         if whole {
             break;
         }
-        cut_at += 1;
+        cut_at += step;
     }
     assert!(cut_at > 20, "{cut_at}");
 }
