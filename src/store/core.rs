@@ -47,6 +47,12 @@ pub(crate) struct Core {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Counters,
     pub(crate) health: Health,
+    pub(crate) live: Live,
+}
+
+/// What only an open store has.
+#[derive(Default)]
+pub(crate) struct Live {
     followers: RwLock<Vec<Arc<dyn Follower>>>,
     rebuilding: AtomicBool,
 }
@@ -59,54 +65,18 @@ impl fmt::Debug for Core {
     }
 }
 
-/// What a store is put together from.
-pub(crate) struct Parts {
-    pub(crate) keys: Arc<Keys>,
-    pub(crate) schema: Schema,
-    pub(crate) index: Index,
-    pub(crate) ledger: Arc<Shared>,
-    pub(crate) blobs: Blobs,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) random: Arc<dyn Random>,
-    pub(crate) health: Health,
-}
-
 impl Core {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts {
-            keys,
-            schema,
-            index,
-            ledger,
-            blobs,
-            clock,
-            random,
-            health,
-        } = parts;
-        Self {
-            keys,
-            schema,
-            index,
-            ledger,
-            blobs,
-            clock,
-            random,
-            counters: Counters::default(),
-            health,
-            followers: RwLock::new(Vec::new()),
-            rebuilding: AtomicBool::new(false),
-        }
-    }
-
     pub(crate) fn followers(&self) -> Vec<Arc<dyn Follower>> {
-        self.followers
+        self.live
+            .followers
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
 
     pub(crate) fn follow(&self, follower: Arc<dyn Follower>) {
-        self.followers
+        self.live
+            .followers
             .write()
             .unwrap_or_else(PoisonError::into_inner)
             .push(follower);
@@ -114,7 +84,7 @@ impl Core {
 
     /// The index, unless it has gaps at the moment (INV-6).
     pub(crate) fn readable(&self) -> Result<&Index, StoreError> {
-        if self.rebuilding.load(Ordering::Acquire) {
+        if self.live.rebuilding.load(Ordering::Acquire) {
             return Err(StoreError::Rebuilding);
         }
         Ok(&self.index)
@@ -123,7 +93,7 @@ impl Core {
     /// Empties the index and applies the whole ledger. Only the committing thread calls this, so
     /// the ledger stands still. After a failure reads stay refused.
     pub(crate) fn rebuild(&self) -> Result<u64, StoreError> {
-        self.rebuilding.store(true, Ordering::Release);
+        self.live.rebuilding.store(true, Ordering::Release);
         self.index.reset(&self.keys, self.random.as_ref())?;
         let frames = FrameIterator::new(Arc::clone(&self.ledger), Sequence(1));
         let ((), frames) = replay(&self.index, &self.schema, |visit| {
@@ -132,7 +102,7 @@ impl Core {
             }
             Ok(())
         })?;
-        self.rebuilding.store(false, Ordering::Release);
+        self.live.rebuilding.store(false, Ordering::Release);
         Ok(frames)
     }
 

@@ -13,7 +13,7 @@ use super::blobs::{Blobs, Medium};
 use super::clock_watch::ClockWatch;
 use super::commit::Sequence;
 use super::committer::{Committer, GroupLimits};
-use super::core::{Core, Parts};
+use super::core::{Core, Counters, Live};
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
 use super::finisher::Finisher;
@@ -92,7 +92,7 @@ pub(super) fn open(
         end.chain,
         health.clone(),
     )?;
-    let core = Core::new(Parts {
+    let core = Core {
         keys,
         schema,
         index,
@@ -101,7 +101,9 @@ pub(super) fn open(
         clock: Arc::clone(clock),
         random: Arc::clone(random),
         health,
-    });
+        counters: Counters::default(),
+        live: Live::default(),
+    };
     let state = confirm_keys(&core, dir, disk.as_ref())?;
     let store = start(Arc::new(core), ledger, lock, &state, dir, options)?;
     store.settle_keys(&state)?;

@@ -128,7 +128,6 @@ impl Place {
 
 /// Bars: D-10, O-05, O-06.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[expect(clippy::too_many_lines, reason = "the course of one operator's day")]
 async fn an_operator_checks_backs_up_restores_and_mends() {
     let mut network = Setup::standalone().start().await;
     let person = network.sample.scenario.cross_region;

@@ -129,7 +129,7 @@ impl NumberedKey {
         random.fill(&mut opening)?;
         Ok(Self {
             number,
-            key: derived(&secret, &opening)?,
+            key: derived(&secret, opening)?,
             secret,
             opening,
             earlier: RwLock::default(),
@@ -154,7 +154,7 @@ impl NumberedKey {
         if let Some(known) = known {
             return known.open(nonce, key, data);
         }
-        let made = Arc::new(derived(&self.secret, &opening).ok()?);
+        let made = Arc::new(derived(&self.secret, opening).ok()?);
         made.open(nonce, key, data)?;
         let mut earlier = self.earlier.write().unwrap_or_else(PoisonError::into_inner);
         if earlier.len() >= REMEMBERED {
@@ -165,9 +165,9 @@ impl NumberedKey {
     }
 }
 
-fn derived(secret: &Secret, opening: &Opening) -> Result<SealKey, StoreError> {
+fn derived(secret: &Secret, opening: Opening) -> Result<SealKey, StoreError> {
     let info: &[&[u8]] = &[b"renkei 2 index opening"];
-    SealKey::new(&*derive(secret.as_ref(), opening, info)?)
+    SealKey::new(&*derive(secret.as_ref(), &opening, info)?)
 }
 
 #[derive(Debug)]
