@@ -8,7 +8,7 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 
 use super::files::{list_files, read_list_bytes, read_list_file};
-use super::{TrustError, TrustStore, crl_error, keep_newest, read_certificates};
+use super::{TrustError, TrustStore, crl_error, keep_newest, read_certificates, refuse_older};
 use crate::pki::certificate::sha256;
 use crate::pki::crl::{Crl, CrlError};
 
@@ -101,12 +101,9 @@ impl TrustStore {
                 Err(error) => problems.push(crl_error(&origin, error)),
                 Ok(list) => {
                     let known = lists.iter().find(|known| known.same_scope(&list));
-                    if let Some(known) = known
-                        && list.is_older_than(known)
-                    {
-                        problems.push(crl_error(&origin, went_back(&list, known)));
-                    } else {
-                        keep_newest(lists, list);
+                    match refuse_older(&list, known) {
+                        Err(error) => problems.push(crl_error(&origin, error)),
+                        Ok(()) => keep_newest(lists, list),
                     }
                 }
             }
@@ -143,9 +140,8 @@ impl TrustStore {
             Err(error) => return Err(io(error)),
         };
         for known in self.crls().iter().chain(&kept) {
-            if known.same_scope(&list) && list.is_older_than(known) {
-                return Err(refuse(went_back(&list, known)));
-            }
+            let known = Some(known).filter(|known| known.same_scope(&list));
+            refuse_older(&list, known).map_err(refuse)?;
         }
         let known = kept.is_some_and(|kept| !kept.is_older_than(&list));
         if !known {
@@ -158,14 +154,6 @@ impl TrustStore {
             next_update: list.next_update,
             known,
         })
-    }
-}
-
-fn went_back(list: &Crl, known: &Crl) -> CrlError {
-    CrlError::NumberWentBack {
-        issuer: list.issuer.text().into(),
-        found: list.number_text().into(),
-        known: known.number_text().into(),
     }
 }
 
