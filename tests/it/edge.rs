@@ -59,15 +59,17 @@ fn refused_handshakes(network: &Network) -> Vec<String> {
 
 /// Nothing reaches a service: the audit knows of the refused handshakes, each with its rule, and of
 /// nothing else.
-async fn no_connection(network: &Network, who: &str, caller: &Caller) {
+///
+/// Each call has a channel of its own: one that has just been refused may still be thought open.
+async fn no_connection(network: &Network, who: &str, caller: impl Fn() -> Caller) {
     let audit = &network.gateway(HERE).audit;
     let count = || audit.events(&Filter::default(), usize::MAX).unwrap().len();
     let (before, refused_before) = (count(), refused_handshakes(network).len());
-    let status = ask(caller).await.expect_err(who);
+    let status = ask(&caller()).await.expect_err(who);
     let transport = std::error::Error::source(&status)
         .is_some_and(<dyn std::error::Error>::is::<tonic::transport::Error>);
     assert!(transport, "{who}: expected no connection, got {status}");
-    let again = check_health(caller).await.expect_err(who);
+    let again = check_health(&caller()).await.expect_err(who);
     assert_ne!(again.code(), Code::Unauthenticated, "{who}: {again}");
     let refused = eventually("both handshakes are audited", || async {
         let refused = refused_handshakes(network).split_off(refused_before);
@@ -102,14 +104,13 @@ async fn certificates_that_get_no_connection() {
             made.push(("policy-not-accepted", issued.identity().unwrap()));
         })
         .await;
-    no_connection(&network, "no-certificate", &network.anonymous(HERE)).await;
+    no_connection(&network, "no-certificate", || network.anonymous(HERE)).await;
     let trust = network.world.trust().unwrap().current();
     for (rule, identity) in &made {
         let now = network.clock.now();
         let refusal = judge(identity.chain(), &trust, Usage::Institution, now).unwrap_err();
         assert_eq!(refusal.rule(), *rule);
-        let caller = caller(&network, identity);
-        no_connection(&network, rule, &caller).await;
+        no_connection(&network, rule, || caller(&network, identity)).await;
     }
     network.stop().await;
 }
