@@ -243,7 +243,8 @@ impl Ledger {
     ) -> Result<(Vec<u8>, [u8; 32]), StoreError> {
         let monotonic = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut chain = self.chain;
-        let mut bytes = Vec::new();
+        let size: u64 = frames.iter().map(NewFrame::size).sum();
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         for (place, frame) in frames.iter().enumerate() {
             let length = u32::try_from(frame.payload.len() + TAG_BYTES).unwrap_or(u32::MAX);
             let header = FrameHeader {
