@@ -21,7 +21,8 @@ use crate::edge::State;
 use crate::emergency::Emergency;
 use crate::error::{Error, Reason, Result};
 use crate::federation::{
-    Dialler, Federation, Links, Locator, Outbox, Peers, Policy, SystemResolver, follow_parent,
+    Dialler, Federation, Links, Locator, Outbox, Paths, Peers, Policy, SystemResolver,
+    follow_parent,
 };
 use crate::identity::Identity;
 use crate::pki::{IdentityHandle, NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
@@ -226,6 +227,7 @@ impl Gateway {
                 dialler.clone(),
                 Links::new(Arc::clone(&edge.counters)),
             )),
+            paths: Paths::new(Arc::new(rand::random)),
             locator: Arc::new(Locator::new(Arc::clone(&store), Arc::clone(&clock))),
             outbox: Arc::new(Outbox::open(
                 Arc::clone(&store),

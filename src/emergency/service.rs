@@ -9,6 +9,7 @@ use crate::documents::{Documents, Found, document_ref};
 use crate::error::{Error, Reason, Result};
 use crate::federation::Federation;
 use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
+use crate::federation::path::Kind;
 use crate::federation::peers::{Peers, relayed};
 use crate::identity::{Identity, identifier, identifier_message};
 use crate::store::Store;
@@ -173,12 +174,13 @@ impl Emergency {
         let targets = self
             .federation
             .targets(&patients, None, |held| held.has_documents)?;
-        let peers = Arc::clone(&self.federation.peers);
+        let (peers, by) = (Arc::clone(&self.federation.peers), Arc::clone(call));
         let grant = grant_id.to_owned();
-        let mut asked = ask(call, targets, |target, budget| {
+        let by_path = (&self.federation.paths, Kind::Summary);
+        let mut asked = ask(call, by_path, targets, move |target, budget| {
             region(
                 Arc::clone(&peers),
-                Arc::clone(call),
+                Arc::clone(&by),
                 target,
                 grant.clone(),
                 budget,

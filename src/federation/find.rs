@@ -16,6 +16,7 @@ use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGa
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
 use super::fanout::{Failure, Said, Target, ask, completeness};
+use super::path::Kind;
 use super::peers::{Peers, relayed};
 use super::{Federation, Stream};
 
@@ -57,18 +58,23 @@ impl Federation {
             asked => asked.min(MAX_REGION_ROWS),
         };
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let peers = Arc::clone(&self.peers);
+        let (peers, by) = (Arc::clone(&self.peers), Arc::clone(call));
         let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-        let mut asked = ask(call, targets, |target, budget| {
-            region(
-                Arc::clone(&peers),
-                Arc::clone(call),
-                target,
-                query.clone(),
-                limit,
-                budget,
-            )
-        });
+        let mut asked = ask(
+            call,
+            (&self.paths, Kind::Find),
+            targets,
+            move |target, budget| {
+                region(
+                    Arc::clone(&peers),
+                    Arc::clone(&by),
+                    target,
+                    query.clone(),
+                    limit,
+                    budget,
+                )
+            },
+        );
         self.tasks.spawn(async move {
             let mut statuses = Vec::new();
             while let Some(answer) = asked.next().await {

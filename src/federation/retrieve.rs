@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 
 use crate::access::Call;
@@ -18,6 +19,7 @@ use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGatewayServiceClient;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
+use super::path::Kind;
 use super::peers::relayed;
 use super::{Federation, Stream};
 
@@ -77,7 +79,8 @@ impl Federation {
     ) -> Result<RegionResponse> {
         let peer = self.peers.peer(home)?;
         let directory = self.directory.snapshot();
-        let mut client = RespondingGatewayServiceClient::new(self.peers.channel(&peer)?);
+        let client = RespondingGatewayServiceClient::new(self.peers.channel(&peer)?);
+        let path = self.paths.to(home);
         let mut refusal = None;
         for patient in patients
             .iter()
@@ -87,8 +90,13 @@ impl Federation {
                 documents: request.documents.clone(),
                 patient_id: Some(identifier_message(patient)),
             };
-            let outgoing = relayed(call, request, self.stream_ceiling);
-            match first(self.stream_idle, client.retrieve_documents(outgoing)).await {
+            let begun = Instant::now() + self.stream_idle;
+            let opened = path.call(Kind::Retrieve, begun, |_| {
+                let mut client = client.clone();
+                let outgoing = relayed(call, request.clone(), self.stream_ceiling);
+                async move { Ok(client.retrieve_documents(outgoing).await?) }
+            });
+            match opened.await.map_err(Error::from) {
                 Err(error) if error.reason() == Reason::UnknownDocument => refusal = Some(error),
                 answered => return answered,
             }
