@@ -12,8 +12,6 @@ use crate::store::{Commit, Idempotency, Outcome, Store, Write};
 
 use super::Call;
 
-/// How long an idempotency key is remembered: 72 hours.
-const REMEMBERED_SECONDS: i64 = 72 * 3600;
 /// Bytes of a client's idempotency key.
 const MAX_KEY: usize = 200;
 
@@ -58,7 +56,7 @@ impl Call {
             key: store.keys().tag("idempotency", scope.as_bytes()),
             body_hash,
             receipt: Bytes::new(),
-            expires_unix_seconds: now.as_second().saturating_add(REMEMBERED_SECONDS),
+            expires_unix_seconds: now.as_second().saturating_add(store.remembers_for()),
         }))
     }
 

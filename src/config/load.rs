@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Capability, Config};
+use super::{Capability, Config, StoreSettings};
 use crate::types::{
     AssigningAuthority, CertificatePin, Endpoint, HomeCommunityId, HostPattern, InvalidId, ListUrl,
     Network, RepositoryUniqueId,
@@ -194,6 +194,10 @@ impl Config {
                 "listen.emergency_share_percent",
                 message,
             ));
+        }
+        if self.store.idempotency_hours < StoreSettings::LEAST_IDEMPOTENCY_HOURS {
+            let message = "must be 72 or more: callers are promised as much";
+            return Err(ConfigError::value("store.idempotency_hours", message));
         }
         match limits.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(ConfigError::value(key, "must be greater than 0")),

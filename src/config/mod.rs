@@ -374,6 +374,14 @@ pub struct StoreSettings {
     pub scrub_mib_per_second: u64,
     /// Documents that nothing refers to are kept aside for so many days before they are deleted.
     pub swept_kept_days: u32,
+    /// A request is remembered by its idempotency key for so many hours: what callers rely on when
+    /// they repeat one whose answer they did not get. [`Self::LEAST_IDEMPOTENCY_HOURS`] at least.
+    pub idempotency_hours: u32,
+}
+
+impl StoreSettings {
+    /// What the interface promises its callers (`idempotency_key` in every request that writes).
+    pub const LEAST_IDEMPOTENCY_HOURS: u32 = 72;
 }
 
 impl Default for StoreSettings {
@@ -385,6 +393,7 @@ impl Default for StoreSettings {
             scrub_every_hours: 168,
             scrub_mib_per_second: 20,
             swept_kept_days: 35,
+            idempotency_hours: Self::LEAST_IDEMPOTENCY_HOURS,
         }
     }
 }

@@ -145,7 +145,7 @@ impl Documents {
         let mut writes = attach;
         let mut result = pb::RegistrationResult::default();
         for (index, valid) in submission.entries.iter().enumerate() {
-            let unique = self.unique_row(valid);
+            let unique = self.unique_row(valid, &patient);
             writes.push(Write::put(&unique).expecting(Expect::Absent));
             let row = EntryRow {
                 uuid: valid.uuid.as_bytes().to_vec(),
@@ -193,10 +193,11 @@ impl Documents {
         })
     }
 
-    fn unique_row(&self, valid: &ValidEntry) -> UniqueRow {
+    fn unique_row(&self, valid: &ValidEntry, patient: &[u8]) -> UniqueRow {
         UniqueRow {
             tag: self.unique_tag(&valid.unique_id),
             entry: valid.uuid.as_bytes().to_vec(),
+            patient: patient.to_vec(),
         }
     }
 

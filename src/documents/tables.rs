@@ -69,6 +69,9 @@ pub(crate) struct UniqueRow {
     /// The entry that has it.
     #[prost(bytes = "vec", tag = "2")]
     pub(crate) entry: Vec<u8>,
+    /// Keyed hash of the patient identifier; empty in rows of before it was noted.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) patient: Vec<u8>,
 }
 
 impl Row for UniqueRow {
@@ -77,6 +80,10 @@ impl Row for UniqueRow {
 
     fn key(&self) -> Vec<u8> {
         self.tag.clone()
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
     }
 }
 

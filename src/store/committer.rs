@@ -372,6 +372,7 @@ impl Committer {
             if let Some(error) = self.ledger.append(&[frame]).error {
                 return Err(error);
             }
+            self.ledger.note_end()?;
         }
         self.core
             .index

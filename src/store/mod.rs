@@ -50,6 +50,7 @@ use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
@@ -85,6 +86,7 @@ pub struct Store {
     queue: Arc<Semaphore>,
     queue_units: usize,
     commit_bytes: usize,
+    idempotency_kept: Duration,
 }
 
 impl Store {
@@ -180,6 +182,11 @@ impl Store {
     /// The documents.
     pub fn blobs(&self) -> &Blobs {
         &self.core.blobs
+    }
+
+    /// How long a request is remembered by its idempotency key, in seconds.
+    pub fn remembers_for(&self) -> i64 {
+        i64::try_from(self.idempotency_kept.as_secs()).unwrap_or(i64::MAX)
     }
 
     /// The last durable frame.

@@ -22,6 +22,7 @@ mod emergency;
 mod errors;
 mod federation;
 mod idempotency;
+mod idempotency_table;
 mod identities;
 mod proto_lint;
 mod shared;

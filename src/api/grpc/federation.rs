@@ -436,6 +436,11 @@ async fn deliver(
         let message = format!("has more than {MAX_NOTICES} notices");
         return Err(Error::field(Reason::InvalidField, "notices", message));
     }
+    let (store, now) = (&gateway.store, gateway.clock.now());
+    let idempotency = call.idempotency(store, &request.idempotency_key, &request, now)?;
+    if let Some(first) = call.repeated(store, idempotency.as_ref(), now)? {
+        return Ok(first);
+    }
     let mut response = pb::DeliverNoticesResponse::default();
     for notice in request.notices {
         // Each notice is a change with its own audit event, under the call's identity.
@@ -468,7 +473,12 @@ async fn deliver(
     call.note(|record| {
         record.items = u32::try_from(response.results.len()).unwrap_or(u32::MAX);
     });
-    Ok(response)
+    if idempotency.is_none() || response.results.iter().any(|result| result.retryable) {
+        // What may yet be taken is tried again under the same key.
+        return Ok(response);
+    }
+    let writes = Vec::new();
+    call.commit(store, now, writes, idempotency, response).await
 }
 
 async fn take(

@@ -9,6 +9,7 @@
 //!   or was lost. So every opening, and every failed write, goes on in a new segment with a new
 //!   random id and thereby a new key: no nonce is used twice.
 
+pub(crate) mod end;
 pub(crate) mod format;
 pub(crate) mod payload;
 pub(crate) mod raw;
@@ -351,7 +352,8 @@ impl Ledger {
         });
         self.next_segment += 1;
         shared.add(header);
-        Ok(())
+        // Before its first frame: from then on the segment must be there.
+        self.note_end().inspect_err(|_| self.current = None)
     }
 
     /// A file that will be named `path`, with its first zeros.

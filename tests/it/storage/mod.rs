@@ -9,6 +9,7 @@ mod limits;
 mod receipts;
 mod trace;
 mod trace_log;
+mod uploads;
 mod worker;
 
 /// An environment variable of the test run.
