@@ -101,6 +101,8 @@ reasons! {
     InvalidAssertion = "INVALID_ASSERTION", Unauthenticated, "XDSRegistryError";
     /// The certificate is valid, but no active participant is registered for it here.
     UnregisteredCertificate = "UNREGISTERED_CERTIFICATE", Unauthenticated, "XDSRegistryError";
+    /// No revocation list for the certificate is in time; only emergencies are served until one is.
+    RevocationUnknown = "REVOCATION_UNKNOWN", Unauthenticated, "XDSRegistryError";
     /// Not permitted, or nothing the caller may know of; the two are not told apart.
     NotPermitted = "NOT_PERMITTED", Denied, "XDSRegistryError";
     /// The assigning authority or homeCommunityId belongs to another community (INV-4).

@@ -141,13 +141,15 @@ pub fn load_trust(config: &Config) -> Result<TrustStore> {
         Profiles::hpki()
     };
     let profiles = profiles.map_err(|error| unusable(error.to_string()))?;
+    let hours = |hours: u32| Duration::from_hours(u64::from(hours));
     TrustStore::load(
         &config.tls.roots,
         &config.tls.intermediates,
         &config.tls.crls,
         profiles,
         TrustOptions {
-            crl_grace: Duration::from_hours(u64::from(config.revocation.grace_hours)),
+            crl_grace: hours(config.revocation.grace_hours),
+            crl_grace_emergency: hours(config.revocation.emergency_grace_hours),
         },
     )
     .map_err(|error| unusable(error.to_string()))

@@ -326,7 +326,7 @@ async fn region(
     grant_id: String,
     budget: Duration,
 ) -> Result<Said<fpb::GetSummaryItemsResponse>, Failure> {
-    let channel = peers.channel(&target.peer)?;
+    let channel = peers.emergency_channel(&target.peer)?;
     let mut client = RespondingGatewayServiceClient::new(channel);
     let request = fpb::GetSummaryItemsRequest {
         patient_ids: target.patients.iter().map(identifier_message).collect(),

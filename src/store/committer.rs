@@ -272,6 +272,7 @@ impl Committer {
         let appended = self.ledger.append(frames);
         if !frames.is_empty() {
             self.last_sync = started.elapsed();
+            self.core.counters.load.synced(self.last_sync);
             self.core.counters.batches.fetch_add(1, Ordering::Relaxed);
             self.core
                 .counters

@@ -29,6 +29,7 @@ mod inspect;
 pub mod keys;
 mod keywork;
 mod ledger;
+mod load;
 mod maintain;
 mod offline;
 mod open;
@@ -68,6 +69,7 @@ pub use follow::Frames;
 pub use inspect::{Found, Inspection, inspect};
 pub use keys::{Keys, Random, RootSource, SubjectKey, SystemRandom, Tag, TokenKey};
 pub use keywork::{Purged, Reencrypted, Rotation};
+pub use load::Load;
 pub use offline::is_store as is_there;
 pub use options::{CheckReport, Fault, IndexKind, OpenReport, Options, RebuildReason, Stats};
 pub use read::Page;
@@ -138,6 +140,7 @@ impl Store {
             .div_ceil(Options::MIN_COMMIT_COST)
             .clamp(1, self.queue_units);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let _waits = self.core.counters.load.waits();
         let permit = Arc::clone(&self.queue)
             .acquire_many_owned(units)
             .await

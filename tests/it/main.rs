@@ -15,6 +15,7 @@ mod deploy;
 mod durability;
 mod edge;
 mod edge_full;
+mod edge_handshakes;
 mod edge_limits;
 mod edge_reload;
 mod edge_tls;

@@ -117,10 +117,16 @@ async fn suspend(
 ) -> Result<pb::SuspendInstitutionResponse> {
     gateway.serves(Capability::Directory)?;
     let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
-    gateway
-        .directory
-        .suspend(&permit, &call, request, gateway.clock.now())
-        .await
+    let named = request.institution_id.parse();
+    let directory = &gateway.directory;
+    let change = directory.suspend(&permit, &call, request, gateway.clock.now());
+    let Ok(institution) = named else {
+        // No institution is registered under what is no code; the directory says so.
+        return change.await;
+    };
+    let (mut response, cut) = gateway.cutting(&institution, change).await?;
+    response.connections_closed = u32::try_from(cut).unwrap_or(u32::MAX);
+    Ok(response)
 }
 
 async fn communities(

@@ -7,6 +7,8 @@ mod network;
 mod people;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod shake;
+pub(crate) mod tier;
 
 use std::time::Duration;
 
