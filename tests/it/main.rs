@@ -23,6 +23,7 @@ mod errors;
 mod federation;
 mod idempotency;
 mod identities;
+mod linkage;
 mod proto_lint;
 mod shared;
 mod storage;
