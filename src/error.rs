@@ -97,6 +97,8 @@ reasons! {
     PatientMismatch = "PATIENT_MISMATCH", Invalid, "XDSPatientIdDoesNotMatch";
     /// A page or resume token this node did not give out, or for another query.
     InvalidToken = "INVALID_TOKEN", Invalid, "XDSRegistryError";
+    /// No community owns a domain that identifiers are wanted of; each is named (ITI-9 case 5).
+    UnknownTargetDomain = "UNKNOWN_TARGET_DOMAIN", Invalid, "XDSRegistryError";
     /// The person's assertion is missing, malformed, expired, or for another audience.
     InvalidAssertion = "INVALID_ASSERTION", Unauthenticated, "XDSRegistryError";
     /// The certificate is valid, but no active participant is registered for it here.
@@ -107,6 +109,8 @@ reasons! {
     NotPermitted = "NOT_PERMITTED", Denied, "XDSRegistryError";
     /// The assigning authority or homeCommunityId belongs to another community (INV-4).
     ForeignDomain = "FOREIGN_DOMAIN", Denied, "XDSRegistryError";
+    /// What one person proposed, another must decide.
+    SecondPersonNeeded = "SECOND_PERSON_NEEDED", Denied, "XDSRegistryError";
     /// No community with this homeCommunityId takes part.
     UnknownCommunity = "UNKNOWN_COMMUNITY", NotFound, "XDSUnknownCommunity";
     /// No community owns this assigning authority.
@@ -127,6 +131,8 @@ reasons! {
     ConcurrentChange = "CONCURRENT_CHANGE", Precondition, "XDSRegistryBusy";
     /// The state does not allow it: already withdrawn, already merged, already closed.
     WrongState = "WRONG_STATE", Precondition, "XDSRegistryError";
+    /// A steward said that the records are of different people; that must be taken back first.
+    HeldApart = "HELD_APART", Precondition, "XDSRegistryError";
     /// The capability is not switched on in this node's configuration.
     RoleNotServed = "ROLE_NOT_SERVED", Precondition, "XDSRegistryError";
     /// A message is larger than the limit stated in the text.
@@ -162,6 +168,8 @@ reasons! {
 pub struct Error {
     reason: Reason,
     field: Option<Cow<'static, str>>,
+    /// Further fields that are wrong for the same reason.
+    more_fields: Vec<String>,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
@@ -174,6 +182,7 @@ impl Error {
         Self {
             reason,
             field: None,
+            more_fields: Vec::new(),
             message: message.into(),
             retry_after: None,
             source: None,
@@ -188,6 +197,20 @@ impl Error {
     ) -> Self {
         Self {
             field: Some(field.into()),
+            ..Self::new(reason, message)
+        }
+    }
+
+    /// Several fields that are wrong for one reason, the first one first.
+    pub fn fields(
+        reason: Reason,
+        fields: Vec<String>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let mut fields = fields.into_iter();
+        Self {
+            field: fields.next().map(Into::into),
+            more_fields: fields.collect(),
             ..Self::new(reason, message)
         }
     }
@@ -247,6 +270,11 @@ impl Error {
     /// The request field that was wrong.
     pub fn wrong_field(&self) -> Option<&str> {
         self.field.as_deref()
+    }
+
+    /// The other request fields that were wrong for the same reason.
+    pub fn more_wrong_fields(&self) -> &[String] {
+        &self.more_fields
     }
 
     /// The text for the caller, without the field.

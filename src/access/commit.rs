@@ -94,6 +94,24 @@ impl Call {
         idempotency: Option<Idempotency>,
         response: R,
     ) -> Result<R> {
+        self.commit_holding(store, now, writes, idempotency, response, ())
+            .await
+    }
+
+    /// As [`Call::commit`], letting go of `held` (a lock, a reservation) only when the frame is applied
+    /// or refused, also if this call is dropped before.
+    ///
+    /// # Errors
+    /// As [`Call::commit`].
+    pub async fn commit_holding<R: Message + Default>(
+        &self,
+        store: &Arc<Store>,
+        now: Timestamp,
+        writes: Vec<Write>,
+        idempotency: Option<Idempotency>,
+        response: R,
+        held: impl Send + 'static,
+    ) -> Result<R> {
         let idempotency = idempotency.map(|idempotency| Idempotency {
             receipt: response.encode_to_vec().into(),
             ..idempotency
@@ -107,7 +125,11 @@ impl Call {
         // task of its own.
         self.set_written(true);
         let store = Arc::clone(store);
-        let committed = tokio::spawn(async move { store.commit(commit).await });
+        let committed = tokio::spawn(async move {
+            let outcome = store.commit(commit).await;
+            drop(held);
+            outcome
+        });
         match committed.await.map_err(Error::internal)? {
             Ok(Outcome::Committed { .. }) => Ok(response),
             Ok(Outcome::Replayed { receipt }) => {

@@ -17,6 +17,7 @@ mod document;
 mod emergency;
 mod failure;
 mod json;
+mod load;
 mod names;
 mod node;
 mod output;
@@ -84,7 +85,9 @@ enum Command {
         renkei pki init\n  \
         renkei pki check card.pem --usage person --trust certs-dev")]
     Pki(pki::PkiArgs),
+    #[command(visible_alias = "identity")]
     Patient(patient::Patient),
+    Load(load::Load),
     Document(document::Document),
     Emergency(emergency::Emergency),
     Consent(consent::Consent),
@@ -105,6 +108,7 @@ impl Command {
             Self::Demo(command) => command.run(out),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
             Self::Patient(command) => client(command.run(out)),
+            Self::Load(command) => client(command.run(out)),
             Self::Document(command) => client(command.run(out)),
             Self::Emergency(command) => client(command.run(out)),
             Self::Consent(command) => client(command.run(out)),

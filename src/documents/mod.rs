@@ -1,5 +1,6 @@
 //! Document metadata and content: registry and repository.
 
+mod count;
 mod filter;
 mod provide;
 mod retrieve;

@@ -156,7 +156,7 @@ impl Emergency {
     /// # Errors
     /// The store; a person without records is unknown.
     pub fn patients(&self, linkage: LinkageId) -> Result<Vec<PatientIdentifier>> {
-        self.federation.patients(&linkage.to_string(), None)
+        self.federation.known_as(linkage)
     }
 
     /// Asks the regions that hold something, and merges what they say in time.
@@ -231,7 +231,9 @@ impl Emergency {
         call.note(|record| record.items = u32::try_from(merged.items.len()).unwrap_or(u32::MAX));
         let summary = pb::EmergencySummary {
             summary_id: uuid::Uuid::now_v7().to_string(),
-            linkage_id: linkage.to_string(),
+            linkage_id: self
+                .identity
+                .pseudonym(linkage, &call.caller().participant.community)?,
             patient: Some(self.header(linkage)?),
             composed: Some(crate::wire::timestamp(now)),
             items: merged.items,

@@ -51,7 +51,7 @@ impl Federation {
             return Ok(super::pass_through(response.into_inner()));
         }
         let query = find_query(&request)?;
-        let patients = self.patients(&request.linkage_id, query.patient_id.as_ref())?;
+        let patients = self.patients(call, &request.linkage_id, query.patient_id.as_ref())?;
         let targets = self.targets(&patients, request.scope.as_ref(), |held| held.has_documents)?;
         let limit = match request.region_limit {
             0 => MAX_REGION_ROWS,
@@ -89,33 +89,37 @@ impl Federation {
         Ok(Stream::new(receiver).asked(count))
     }
 
-    /// Every identifier of the person asked for, by linkage id or by one identifier.
+    /// Every identifier of the person asked for, by the linkage id that the caller's community knows or
+    /// by one identifier; those merged away too, since documents stay filed under them.
     ///
     /// # Errors
     /// A malformed identifier; [`Reason::UnknownPatient`].
     pub fn patients(
         &self,
+        call: &Call,
         linkage_id: &str,
         patient: Option<&crate::wire::pb::common::Identifier>,
     ) -> Result<Vec<PatientIdentifier>> {
-        let linkage = if linkage_id.is_empty() {
+        if linkage_id.is_empty() {
             let identifier = identifier(patient, "patient_id")?;
-            self.identity
-                .linkage(&identifier)
-                .ok_or_else(super::unknown_patient)?
-        } else {
-            linkage_id.parse::<LinkageId>().map_err(|error| {
-                Error::field(Reason::InvalidField, "linkage_id", error.to_string())
-            })?
-        };
-        let identifiers = self.identity.identifiers(linkage);
-        if identifiers.is_empty() {
-            return Err(super::unknown_patient());
+            let linkage = self.identity.linkage(&identifier);
+            return self.known_as(linkage.ok_or_else(super::unknown_patient)?);
         }
-        Ok(identifiers
-            .into_iter()
-            .map(|(identifier, _)| identifier)
-            .collect())
+        let community = &call.caller().participant.community;
+        let named = self.identity.named(linkage_id, community)?;
+        self.known_as(self.identity.living(named)?)
+    }
+
+    /// Every identifier of a person, those merged away too.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownPatient`] if the linkage id is nobody's.
+    pub fn known_as(&self, linkage: LinkageId) -> Result<Vec<PatientIdentifier>> {
+        let identifiers = self.identity.known_as(linkage);
+        match identifiers.is_empty() {
+            true => Err(super::unknown_patient()),
+            false => Ok(identifiers),
+        }
     }
 
     /// The communities to ask: those the locator knows to hold something, or those named.

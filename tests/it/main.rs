@@ -25,6 +25,7 @@ mod federation;
 mod idempotency;
 mod idempotency_table;
 mod identities;
+mod linkage;
 mod proto_lint;
 mod shared;
 mod storage;

@@ -180,13 +180,14 @@ fn find_documents(
         .guard
         .authorize_for(call, Action::FindDocuments, about)?;
     let filter = find.filter.clone().unwrap_or_default();
-    let page = gateway.documents.find(
-        &permit,
-        &patient,
-        &filter,
-        request.page_size as usize,
-        &request.page_token,
-    )?;
+    let size = request.page_size as usize;
+    // What was filed under identifiers that were merged away is the survivor's (ITI-8 A40).
+    let chain = gateway.identity.chain(&patient);
+    let page = one_after_another(&chain, size, &request.page_token, |patient, size, token| {
+        gateway
+            .documents
+            .find(&permit, patient, &filter, size, token)
+    })?;
     call.note(|record| record.items = u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
     Ok(pb::QueryRegistryResponse {
         objects: Some(returned(page.entries, request.return_type())),
@@ -194,6 +195,45 @@ fn find_documents(
         sequence: gateway.store.last_sequence().0,
         ..Default::default()
     })
+}
+
+/// The entries of several patients on one page, those of one after those of the other. With one patient
+/// the tokens are that patient's own.
+fn one_after_another(
+    patients: &[PatientIdentifier],
+    size: usize,
+    token: &str,
+    find: impl Fn(&PatientIdentifier, usize, &str) -> Result<crate::documents::Page>,
+) -> Result<crate::documents::Page> {
+    if let [patient] = patients {
+        return find(patient, size, token);
+    }
+    let unknown = || {
+        let message = "is not a token of this query";
+        Error::field(Reason::InvalidToken, "page_token", message)
+    };
+    let (index, mut inner) = token.split_once('-').unwrap_or(("0", token));
+    let from: usize = index.parse().map_err(|_| unknown())?;
+    let size = match size {
+        0 => crate::documents::MAX_PAGE,
+        size => size,
+    };
+    let mut whole = crate::documents::Page::default();
+    for (index, patient) in patients.iter().enumerate().skip(from) {
+        let left = size.saturating_sub(whole.entries.len());
+        if left == 0 {
+            whole.next = format!("{index}-");
+            break;
+        }
+        let page = find(patient, left, inner)?;
+        whole.entries.extend(page.entries);
+        if !page.next.is_empty() {
+            whole.next = format!("{index}-{}", page.next);
+            break;
+        }
+        inner = "";
+    }
+    Ok(whole)
 }
 
 /// Entries in the form asked for (ITI-18 returnType).

@@ -38,6 +38,9 @@ pub fn status(error: &Error) -> Status {
     if let Some(field) = error.wrong_field() {
         details.add_bad_request_violation(field, error.message());
     }
+    for field in error.more_wrong_fields() {
+        details.add_bad_request_violation(field, error.message());
+    }
     let retry = error.retry_hint().or_else(|| {
         matches!(
             reason,
