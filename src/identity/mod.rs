@@ -2,14 +2,14 @@
 
 pub mod compare;
 mod evidence;
-pub mod normalize;
+pub mod matching;
 mod search;
 mod service;
 pub(crate) mod tables;
 mod traits;
 
 pub use service::Identity;
-pub use traits::{identifier, identifier_message};
+pub use traits::{identifier, identifier_message, traits as traits_of};
 
 use crate::store::Schema;
 
