@@ -5,6 +5,7 @@ mod constant;
 mod handshake;
 mod ledger;
 mod load;
+mod matching;
 mod node;
 mod rpc;
 
@@ -12,6 +13,7 @@ use serde::Serialize;
 
 pub use handshake::{HandshakeSettings, handshake};
 pub use ledger::{LedgerSettings, Step, engine, ledger, run_step};
+pub use matching::{MatchingSettings, Report, learning_set, matching};
 pub use node::{NodeStep, node, node_step};
 pub use rpc::{RpcSettings, rpc};
 

@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
 use crate::bench::{
-    HandshakeSettings, LedgerSettings, NodeStep, RpcSettings, Step, engine, handshake, ledger,
-    node, node_step, rpc, run_step,
+    HandshakeSettings, LedgerSettings, MatchingSettings, NodeStep, RpcSettings, Step, engine,
+    handshake, ledger, matching, node, node_step, rpc, run_step,
 };
 
 /// Measure, as ratios to a floor taken in the same run
@@ -21,6 +21,42 @@ pub(super) enum Bench {
     Handshake(Handshake),
     /// Appends by so many writers, opening and making the index again, against the disk alone
     Ledger(Ledger),
+    /// Patient matching against the truth: false links, recall, review, thresholds, speed
+    Matching(Matching),
+}
+
+/// Arguments of `bench matching`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  renkei bench matching records.jsonl.gz --truth truth.csv.gz --seed 7"
+)]
+pub(super) struct Matching {
+    /// Records as JSON Lines, plain or gzip
+    file: PathBuf,
+    /// The truth as CSV with record_id and person_id, plain or gzip
+    #[arg(long)]
+    truth: PathBuf,
+    /// Seed of the random order in which records are fed
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+impl Matching {
+    fn run(&self, out: Output) -> Result<Done> {
+        let report = matching(&MatchingSettings {
+            records: self.file.clone(),
+            truth: self.truth.clone(),
+            seed: self.seed,
+            people: None,
+        })?;
+        out.object(&report)?;
+        out.human(|text| {
+            for (label, value) in report.lines() {
+                text.field(&label, value);
+            }
+        })?;
+        Ok(Done::All)
+    }
 }
 
 /// Arguments of `bench ledger`.
@@ -144,6 +180,7 @@ impl Bench {
         };
         match self {
             Self::Ledger(args) => return args.run(out.is_json()),
+            Self::Matching(args) => return args.run(out),
             Self::Rpc(args) => {
                 let settings = RpcSettings {
                     in_flight: if args.quick {

@@ -16,6 +16,7 @@ pub mod directory_file;
 mod document;
 mod emergency;
 mod failure;
+mod identity;
 mod json;
 mod load;
 mod names;
@@ -95,6 +96,8 @@ enum Command {
     Directory(directory::Directory),
     Node(node::Node),
     Token(token::Token),
+    #[command(subcommand)]
+    Identity(identity::Identity),
     Store(store::StoreArgs),
     #[command(subcommand, after_help = "Example:\n  renkei bench rpc --json")]
     Bench(bench::Bench),
@@ -116,6 +119,7 @@ impl Command {
             Self::Directory(command) => client(command.run(out)),
             Self::Node(command) => client(command.run(out)),
             Self::Token(command) => command.run(out),
+            Self::Identity(command) => command.run(out),
             Self::Store(args) => client(args.run(out)),
             Self::Bench(command) => command.run(out),
         }

@@ -3,27 +3,30 @@
 use crate::wire::pb::identity as pb;
 
 use super::compare::{Comparison, Level, Proof, Verdict};
+use super::matching::model::Model;
 
-/// The rule set's version, kept with every link it made.
-pub(super) const MODEL: &str = "rules-1";
-
-/// The comparison as a message.
+/// The comparison as a message: a waterfall of bits, field by field.
 pub(super) fn evidence(comparison: &Comparison, proof: Option<Proof>) -> pb::MatchEvidence {
-    let fields = comparison
-        .fields()
-        .into_iter()
-        .map(|(field, level)| pb::FieldEvidence {
-            field: field.to_owned(),
-            level: agreement(level).into(),
-            bits: 0.0,
-            explanation: String::new(),
-        });
+    let fields = comparison.fields().into_iter();
+    let fields = fields.map(|(field, level, bits)| pb::FieldEvidence {
+        field: field.to_owned(),
+        level: agreement(level).into(),
+        bits: f64::from(bits),
+        explanation: String::new(),
+    });
+    let rule = match (proof, comparison.guard) {
+        (Some(proof), _) => proof.name(),
+        (None, Some(guard)) => guard.name(),
+        (None, None) => "",
+    };
+    let (margin, rival) = comparison.rival();
     pb::MatchEvidence {
-        rule: proof.map(Proof::name).unwrap_or_default().to_owned(),
-        bits: comparison.bits,
+        rule: rule.to_owned(),
+        bits: comparison.posterior_bits(),
         fields: fields.collect(),
-        model_version: MODEL.to_owned(),
-        ..pb::MatchEvidence::default()
+        model_version: Model::shipped().version.clone(),
+        rival: rival.to_owned(),
+        rival_margin_bits: margin,
     }
 }
 

@@ -7,8 +7,8 @@ mod evidence;
 mod history;
 mod linkage;
 mod load;
+pub mod matching;
 mod merged;
-pub mod normalize;
 mod overlay;
 mod people;
 mod placement;
@@ -26,7 +26,7 @@ pub use decide::Decision;
 pub use load::{BATCH, Load, LoadItem};
 pub use people::Resolved;
 pub use service::Identity;
-pub use traits::{identifier, identifier_message};
+pub use traits::{identifier, identifier_message, traits as traits_of};
 pub use watch::{Interest, SetChange};
 
 use crate::error::{Error, Reason};

@@ -2,7 +2,7 @@
 //! committer (a [`Follower`]). Nothing personal is persisted by it.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher};
+use std::hash::{BuildHasherDefault, DefaultHasher, Hash, Hasher as _};
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::sync::{Arc, Once, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -11,6 +11,8 @@ use crate::store::{AppliedWrite, Follower, Row as _, Sequence, Store, StoreError
 use crate::types::{LinkageId, PatientIdentifier};
 
 use super::compare::{NameKey, Traits};
+use super::matching::cluster::{self, Hashed};
+use super::matching::keys;
 use super::tables::PatientRow;
 use super::traits::{identifier, traits};
 
@@ -34,7 +36,6 @@ pub(crate) struct Entry {
     pub(crate) linkage: LinkageId,
     pub(crate) traits: Traits,
     pub(crate) not_same: Vec<PatientTag>,
-    keys: Vec<u64>,
 }
 
 /// Records under one key: most keys have one.
@@ -71,26 +72,6 @@ impl Postings {
     }
 }
 
-/// Hashes what is a hash already.
-#[derive(Default)]
-struct Hashed(u64);
-
-impl Hasher for Hashed {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.0 = (self.0 << 8) | u64::from(*byte);
-        }
-    }
-
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-}
-
 impl Entry {
     fn new(
         tag: PatientTag,
@@ -99,17 +80,12 @@ impl Entry {
         traits: Traits,
         not_same: Vec<PatientTag>,
     ) -> Self {
-        let mut keys = linking_keys(&traits);
-        keys.extend(search_keys(&traits));
-        keys.sort_unstable();
-        keys.dedup();
         Self {
             tag,
             shown,
             linkage,
             traits,
             not_same,
-            keys,
         }
     }
 }
@@ -155,15 +131,19 @@ impl Index {
 
     /// Records sharing at least one linking key; each once.
     pub(crate) fn candidates(&self, traits: &Traits) -> Vec<&Entry> {
-        self.under(&linking_keys(traits))
+        self.up_to(&linking_keys(traits), cluster::MAX_POSTINGS)
     }
 
     /// Records under any of these keys; each once. A key with too many postings is passed over.
     pub(crate) fn under(&self, keys: &[u64]) -> Vec<&Entry> {
+        self.up_to(keys, MAX_POSTINGS)
+    }
+
+    fn up_to(&self, keys: &[u64], most: usize) -> Vec<&Entry> {
         let mut seen = HashSet::new();
         keys.iter()
             .filter_map(|key| self.postings.get(key).map(Postings::ids))
-            .filter(|ids| ids.len() <= MAX_POSTINGS)
+            .filter(|ids| ids.len() <= most)
             .flatten()
             .filter(|id| seen.insert(**id))
             .filter_map(|id| self.at(*id))
@@ -215,12 +195,17 @@ impl Index {
     }
 
     fn insert(&mut self, entry: Entry) {
+        let keys = all_keys(&entry.traits);
+        self.insert_under(entry, &keys);
+    }
+
+    fn insert_under(&mut self, entry: Entry, keys: &[u64]) {
         self.remove(&entry.tag);
         let id = self.free.pop().unwrap_or_else(|| {
             self.entries.push(None);
             u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
         });
-        for key in &entry.keys {
+        for key in keys {
             add_to(&mut self.postings, *key, id);
         }
         self.by_tag.insert(entry.tag, id);
@@ -238,7 +223,8 @@ impl Index {
         let Some(entry) = self.entries.get_mut(id as usize).and_then(Option::take) else {
             return;
         };
-        for key in entry.keys {
+        // Made again: kept, they would be half of what a record takes.
+        for key in all_keys(&entry.traits) {
             drop_from(&mut self.postings, &key, id);
         }
         drop_from(&mut self.by_linkage, &entry.linkage, id);
@@ -272,120 +258,85 @@ fn drop_from<K: Hash + Eq, S: std::hash::BuildHasher>(
     }
 }
 
-fn hash(kind: u8, parts: &[&str]) -> u64 {
+fn hash(kind: u8, parts: impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     kind.hash(&mut hasher);
     parts.hash(&mut hasher);
     hasher.finish()
 }
 
-fn names(traits: &Traits) -> impl Iterator<Item = (u8, &NameKey)> {
-    traits
-        .kanji
-        .iter()
-        .map(|name| (1, name))
-        .chain(traits.kana.iter().map(|name| (2, name)))
-        .chain(traits.romaji.iter().map(|name| (3, name)))
-}
-
 /// Keys under which two records of one person are likely to meet; each needs two facts.
 fn linking_keys(traits: &Traits) -> Vec<u64> {
-    let mut keys = Vec::new();
-    let birth = traits.birth.map(|birth| birth.to_string());
-    for (script, name) in names(traits) {
-        if let (Some(birth), false) = (&birth, name.given.is_empty()) {
-            keys.push(hash(10 + script, &[birth, &name.given]));
-        }
-        if let (Some(birth), false) = (&birth, name.family.is_empty()) {
-            keys.push(hash(20 + script, &[birth, &name.family]));
-        }
-        // A name alone is one fact: common ones have thousands of bearers. The year is the second.
-        if let Some(birth) = traits.birth {
-            let year = birth.year().to_string();
-            keys.push(hash(110 + script, &[&name.joined(), &year]));
-        } else {
-            keys.push(hash(100 + script, &[&name.joined()]));
-        }
-        for phone in &traits.phones {
-            keys.push(hash(40 + script, &[phone, &name.given]));
-        }
-        for address in &traits.addresses {
-            keys.push(hash(50 + script, &[address, &name.given]));
-        }
-    }
-    for policy in &traits.policies {
-        if let Some(branch) = &policy.branch {
-            keys.push(hash(60, &[&policy.key, branch]));
-        }
-        if let Some(birth) = &birth {
-            keys.push(hash(61, &[&policy.key, birth]));
-        }
-    }
-    keys
+    keys::keys(traits).into_iter().map(|(_, key)| key).collect()
 }
 
-/// Keys a person may be searched by with little: a family name, a birth date, a policy.
-fn search_keys(traits: &Traits) -> Vec<u64> {
-    let mut keys = Vec::new();
-    for (script, name) in names(traits) {
-        keys.push(hash(100 + script, &[&name.joined()]));
-        if !name.family.is_empty() {
-            keys.push(hash(70 + script, &[&name.family]));
+/// What a search may go by alone, and the number that keeps its keys apart.
+#[derive(Clone, Copy)]
+enum By {
+    Whole,
+    Policy,
+    Phone,
+    Birth,
+    Family,
+    Given,
+}
+
+/// The less telling keys of a record, the most telling first: a whole name, a policy, a telephone, a
+/// birth date, a family name, a given name.
+const PLANS: [By; 6] = [
+    By::Whole,
+    By::Policy,
+    By::Phone,
+    By::Birth,
+    By::Family,
+    By::Given,
+];
+
+fn keys_by(traits: &Traits, by: By) -> Vec<u64> {
+    let of_names = |of: fn(&NameKey) -> String| {
+        let names = traits.names().map(|(script, name)| (script, of(name)));
+        let known = names.filter(|(_, name)| !name.is_empty());
+        known
+            .map(|(script, name)| hash(by as u8, (script, name)))
+            .collect()
+    };
+    match by {
+        By::Whole => of_names(NameKey::joined),
+        By::Family => of_names(|name| name.family.to_string()),
+        By::Given => of_names(|name| name.given.to_string()),
+        By::Policy => {
+            let policies = traits.policies.iter();
+            policies
+                .map(|policy| hash(by as u8, &policy.number))
+                .collect()
         }
-        if !name.given.is_empty() {
-            keys.push(hash(80 + script, &[&name.given]));
-        }
+        By::Phone => traits
+            .phones
+            .iter()
+            .map(|phone| hash(by as u8, phone))
+            .collect(),
+        By::Birth => traits
+            .birth
+            .iter()
+            .map(|birth| hash(by as u8, birth))
+            .collect(),
     }
-    if let Some(birth) = traits.birth {
-        keys.push(hash(90, &[&birth.to_string()]));
-    }
-    for policy in &traits.policies {
-        keys.push(hash(91, &[&policy.key]));
-    }
-    for phone in &traits.phones {
-        keys.push(hash(92, &[phone]));
-    }
+}
+
+/// Every key of a record, each once: those by which it is linked, and those by which a person may be
+/// searched with little.
+fn all_keys(traits: &Traits) -> Vec<u64> {
+    let mut keys = linking_keys(traits);
+    keys.extend(PLANS.iter().flat_map(|by| keys_by(traits, *by)));
+    keys.sort_unstable();
+    keys.dedup();
     keys
 }
 
 /// The keys a search goes by, the most telling first: each list is tried until one finds somebody.
 pub(crate) fn plans(traits: &Traits) -> Vec<Vec<u64>> {
     let mut plans = vec![linking_keys(traits)];
-    let whole = names(traits).map(|(script, name)| hash(100 + script, &[&name.joined()]));
-    plans.push(whole.collect());
-    plans.push(
-        traits
-            .policies
-            .iter()
-            .map(|policy| hash(91, &[&policy.key]))
-            .collect(),
-    );
-    plans.push(
-        traits
-            .phones
-            .iter()
-            .map(|phone| hash(92, &[phone]))
-            .collect(),
-    );
-    plans.push(
-        traits
-            .birth
-            .iter()
-            .map(|birth| hash(90, &[&birth.to_string()]))
-            .collect(),
-    );
-    let family = names(traits).filter(|(_, name)| !name.family.is_empty());
-    plans.push(
-        family
-            .map(|(script, name)| hash(70 + script, &[&name.family]))
-            .collect(),
-    );
-    let given = names(traits).filter(|(_, name)| !name.given.is_empty());
-    plans.push(
-        given
-            .map(|(script, name)| hash(80 + script, &[&name.given]))
-            .collect(),
-    );
+    plans.extend(PLANS.iter().map(|by| keys_by(traits, *by)));
     plans.retain(|keys| !keys.is_empty());
     plans
 }
@@ -425,8 +376,9 @@ impl Search {
                 let (mut rows, mut keys) = (0, 0);
                 store.scan_under::<PatientRow>(&[part], &mut |found| {
                     if let Some(entry) = prepare(&found.row) {
-                        (rows, keys) = (rows + 1, keys + entry.keys.len());
-                        entries.push(entry);
+                        let under = all_keys(&entry.traits);
+                        (rows, keys) = (rows + 1, keys + under.len());
+                        entries.push((entry, under));
                     }
                     if entries.len() == FILL_AT_ONCE {
                         self.insert_all(&mut entries);
@@ -448,10 +400,10 @@ impl Search {
         })
     }
 
-    fn insert_all(&self, entries: &mut Vec<Entry>) {
+    fn insert_all(&self, entries: &mut Vec<(Entry, Vec<u64>)>) {
         let mut index = self.write();
-        for entry in entries.drain(..) {
-            index.insert(entry);
+        for (entry, keys) in entries.drain(..) {
+            index.insert_under(entry, &keys);
         }
     }
 

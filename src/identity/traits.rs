@@ -5,15 +5,15 @@ use crate::types::{PartialDate, PatientIdentifier};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::identity as pb;
 
-use super::compare::{NameKey, Policy, Sex, Traits};
-use super::normalize;
+use super::compare::{Sex, Traits};
+use super::matching::model::Model;
+use super::matching::normalize::date;
+use super::matching::record::Script;
 
 /// Values in one record: more than any person has, few enough to compare in microseconds.
 const MAX_VALUES: usize = 32;
 /// Bytes of one text value.
 const MAX_TEXT: usize = 1024;
-/// Birth dates systems write when they know none.
-const PLACEHOLDER_BIRTH: [&str; 3] = ["1900-01-01", "1800-01-01", "9999-12-31"];
 
 /// Parses an identifier message.
 ///
@@ -149,37 +149,54 @@ fn texts(demographics: &pb::Demographics) -> impl Iterator<Item = &str> {
 }
 
 /// What matching compares, computed from demographics as received.
-pub(super) fn traits(demographics: &pb::Demographics) -> Traits {
+pub fn traits(demographics: &pb::Demographics) -> Traits {
     let mut traits = Traits::default();
     for name in &demographics.names {
         add_name(&mut traits, name);
     }
-    traits.birth = Some(demographics.birth_date.as_str())
-        .filter(|text| !PLACEHOLDER_BIRTH.contains(text))
-        .and_then(|text| text.parse().ok());
+    traits.set_birth_date(match demographics.birth_date.is_empty() {
+        true => &demographics.birth_date_text,
+        false => &demographics.birth_date,
+    });
     traits.sex = sex(demographics.administrative_gender());
     for telecom in &demographics.telecoms {
-        push(&mut traits.phones, normalize::phone_key(&telecom.value));
+        traits.add_phone(&telecom.value);
     }
     for address in &demographics.addresses {
-        push(
-            &mut traits.addresses,
-            normalize::address_key(&address_text(address)),
-        );
+        traits.add_address(&address_text(address), &address.postal_code);
     }
     for coverage in &demographics.coverages {
-        let key =
-            normalize::policy_key(&coverage.insurer_number, &coverage.symbol, &coverage.number);
-        let Some(key) = key else { continue };
-        let policy = Policy {
-            key,
-            branch: normalize::branch_key(&coverage.branch),
-        };
-        if !traits.policies.contains(&policy) {
-            traits.policies.push(policy);
-        }
+        let pb::InsuranceCoverage {
+            insurer_number,
+            symbol,
+            number,
+            branch,
+            ..
+        } = coverage;
+        traits.add_policy(insurer_number, symbol, number, branch);
     }
+    traits.as_of = stated(demographics);
     traits
+}
+
+/// The latest day a value was stated to be true at (`ValueSource.as_of`).
+fn stated(demographics: &pb::Demographics) -> i32 {
+    let names = demographics.names.iter().map(|name| &name.source);
+    let addresses = demographics.addresses.iter().map(|address| &address.source);
+    let telecoms = demographics.telecoms.iter().map(|telecom| &telecom.source);
+    let coverages = demographics
+        .coverages
+        .iter()
+        .map(|coverage| &coverage.source);
+    let sources = names
+        .chain(addresses)
+        .chain(telecoms)
+        .chain(coverages)
+        .flatten();
+    sources
+        .map(|source| date::days(&source.as_of))
+        .max()
+        .unwrap_or(0)
 }
 
 /// The sex that can agree or contradict; other and unknown do neither.
@@ -208,66 +225,21 @@ pub(super) fn address_text(address: &pb::Address) -> String {
 }
 
 fn add_name(traits: &mut Traits, name: &pb::PersonName) {
-    let (family, given) = split(name);
-    let script = match name.representation() {
-        pb::NameRepresentation::Unspecified => script_of(&format!("{family}{given}")),
-        given => given,
+    // A name in one piece is split where it is compared.
+    let (family, given) = match name.family.is_empty() && name.given.is_empty() {
+        true => (name.text.clone(), String::new()),
+        false => (name.family.clone(), name.given.concat()),
     };
-    let (list, fold): (_, fn(&str) -> String) = match script {
-        pb::NameRepresentation::Syllabic => (&mut traits.kana, normalize::kana_key),
-        pb::NameRepresentation::Alphabetic => (&mut traits.romaji, normalize::romaji_key),
+    let script = match name.representation() {
+        pb::NameRepresentation::Syllabic => Script::Syllabic,
+        pb::NameRepresentation::Alphabetic => Script::Alphabetic,
         pb::NameRepresentation::Ideographic | pb::NameRepresentation::Unspecified => {
-            (&mut traits.kanji, normalize::kanji_key)
+            Script::Ideographic
         }
     };
-    let mut key = NameKey {
-        family: fold(&family),
-        given: fold(&given),
-    };
-    if !given.is_empty() && normalize::is_placeholder_given(&key.given) {
-        traits.placeholder_given = true;
-        key.given.clear();
-    }
-    if !(list.contains(&key) || key.family.is_empty() && key.given.is_empty()) {
-        list.push(key);
-    }
-}
-
-/// Family and given name; a name with only text is split at its first blank.
-fn split(name: &pb::PersonName) -> (String, String) {
-    if !name.family.is_empty() || !name.given.is_empty() {
-        return (name.family.clone(), name.given.concat());
-    }
-    match name.text.split_once([' ', '\u{3000}']) {
-        Some((family, given)) => (family.to_owned(), given.to_owned()),
-        None => (name.text.clone(), String::new()),
-    }
-}
-
-/// The script a text is written in, for names that do not say.
-pub(super) fn script_of(text: &str) -> pb::NameRepresentation {
-    let letter = |c: &char| c.is_alphabetic();
-    let kana = |c: char| matches!(c, 'ぁ'..='ゖ' | 'ァ'..='ヺ' | 'ー' | 'ｦ'..='ﾟ');
-    let mut letters = text.chars().filter(letter).peekable();
-    if letters.peek().is_none() {
-        return pb::NameRepresentation::Ideographic;
-    }
-    let letters: Vec<char> = letters.collect();
-    if letters.iter().all(|c| kana(*c)) {
-        pb::NameRepresentation::Syllabic
-    } else if letters.iter().all(char::is_ascii) {
-        pb::NameRepresentation::Alphabetic
-    } else {
-        pb::NameRepresentation::Ideographic
-    }
-}
-
-fn push(list: &mut Vec<String>, value: Option<String>) {
-    if let Some(value) = value
-        && !list.contains(&value)
-    {
-        list.push(value);
-    }
+    traits.add_name(script, &family, &given, &|name| {
+        Model::shipped().is_family(name)
+    });
 }
 
 #[cfg(test)]
@@ -293,9 +265,9 @@ mod tests {
             ..pb::Demographics::default()
         };
         let traits = traits(&demographics);
-        assert_eq!(traits.kanji[0].family, "高橋");
-        assert_eq!(traits.kana[0].given, "ハナコ");
-        assert_eq!(traits.romaji[0].family, "TAKAHASI");
+        assert_eq!(&*traits.kanji[0].family, "高橋");
+        assert_eq!(&*traits.kana[0].given, "ハナコ");
+        assert_eq!(&*traits.romaji[0].family, "TAKAHASI");
         assert!(traits.birth.is_none());
     }
 
