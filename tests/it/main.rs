@@ -24,6 +24,7 @@ mod federation;
 mod idempotency;
 mod identities;
 mod proto_lint;
+mod registry;
 mod shared;
 mod storage;
 mod store_command;
