@@ -86,15 +86,35 @@ reasons! {
     /// An identifier that looks like, or says it is, a My Number (マイナンバー); it is never taken.
     MyNumberRefused = "MY_NUMBER_REFUSED", Invalid, "XDSRegistryMetadataError";
     /// A document entry came without its SHA-1 hash or its size (`IHE TF-3` §4.2.3.2.10).
-    MissingHash = "MISSING_HASH", Invalid, "XDSMissingDocumentMetadata";
+    MissingHash = "MISSING_HASH", Invalid, "XDSRepositoryMetadataError";
     /// The bytes received do not have the declared hash.
-    HashMismatch = "HASH_MISMATCH", Invalid, "XDSNonIdenticalHash";
+    HashMismatch = "HASH_MISMATCH", Invalid, "XDSRepositoryMetadataError";
     /// The bytes received do not have the declared size.
-    SizeMismatch = "SIZE_MISMATCH", Invalid, "XDSNonIdenticalSize";
-    /// A document entry without its document, or a document without its entry.
+    SizeMismatch = "SIZE_MISMATCH", Invalid, "XDSRepositoryMetadataError";
+    /// A document entry without its document.
     MissingDocument = "MISSING_DOCUMENT", Invalid, "XDSMissingDocument";
+    /// A document without its entry.
+    MissingMetadata = "MISSING_METADATA", Invalid, "XDSMissingDocumentMetadata";
+    /// A code is not in the value set of this community, which is closed.
+    UnknownCode = "UNKNOWN_CODE", Invalid, "XDSRegistryMetadataError";
+    /// A uniqueId stands twice in one submission.
+    DuplicateInMessage = "DUPLICATE_IN_MESSAGE", Invalid, "XDSRegistryDuplicateUniqueIdInMessage";
+    /// The content of a document is not what its metadata says it is.
+    InvalidContent = "INVALID_CONTENT", Invalid, "InvalidDocumentContent";
     /// The submission's patient is not its documents' patient.
     PatientMismatch = "PATIENT_MISMATCH", Invalid, "XDSPatientIdDoesNotMatch";
+    /// An update does not change an existing object: its logicalID is absent, or its own id (ITI-57).
+    InvalidUpdate = "INVALID_UPDATE", Invalid, "XDSInvalidRequestException";
+    /// An association that triggers an update is malformed (ITI-57).
+    UpdateOperation = "UPDATE_OPERATION", Invalid, "XDSMetadataUpdateOperationError";
+    /// An update comes without the association that triggers it, or one forbids what ITI-92 demands.
+    UpdateAnnotation = "UPDATE_ANNOTATION", Invalid, "XDSMetadataAnnotationError";
+    /// A restricted update changes an attribute that it may not change (ITI-92).
+    Unmodifiable = "UNMODIFIABLE", Invalid, "UnmodifiableMetadataError";
+    /// A restricted update is of an object of another kind (ITI-92).
+    ObjectTypeChanged = "OBJECT_TYPE_CHANGED", Invalid, "XDSObjectTypeError";
+    /// A restricted update changes the uniqueId (ITI-92).
+    IdentifierChanged = "IDENTIFIER_CHANGED", Invalid, "XDSMetadataIdentifierError";
     /// A page or resume token this node did not give out, or for another query.
     InvalidToken = "INVALID_TOKEN", Invalid, "XDSRegistryError";
     /// No community owns a domain that identifiers are wanted of; each is named (ITI-9 case 5).
@@ -123,12 +143,30 @@ reasons! {
     UnknownDocument = "UNKNOWN_DOCUMENT", NotFound, "XDSDocumentUniqueIdError";
     /// What was named (a task, a grant, a consent) is not here, or not for this caller.
     NotFound = "NOT_FOUND", NotFound, "XDSRegistryError";
-    /// The uniqueId is registered already, for other bytes (`IHE TF-3` §4.2.3.2.26).
+    /// An id names no object of the submission or the registry.
+    UnresolvedReference = "UNRESOLVED_REFERENCE", NotFound, "UnresolvedReferenceException";
+    /// The uniqueId of a submission set or folder, or an entryUUID, is registered already.
     DuplicateUniqueId = "DUPLICATE_UNIQUE_ID", Conflict, "XDSDuplicateUniqueIdInRegistry";
+    /// The uniqueId of a document is registered already, for bytes with another hash.
+    NonIdenticalHash = "NON_IDENTICAL_HASH", Conflict, "XDSNonIdenticalHash";
+    /// The uniqueId of a document is registered already, for bytes of another size.
+    NonIdenticalSize = "NON_IDENTICAL_SIZE", Conflict, "XDSNonIdenticalSize";
     /// The idempotency key was used before, with another request body.
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH", Conflict, "XDSRegistryError";
     /// Another change came first; read again and repeat.
     ConcurrentChange = "CONCURRENT_CHANGE", Precondition, "XDSRegistryBusy";
+    /// An association is made to an object that is deprecated.
+    DeprecatedObject = "DEPRECATED_OBJECT", Precondition, "XDSRegistryDeprecatedDocumentError";
+    /// The metadata has other versions than the update says (ITI-57).
+    VersionConflict = "VERSION_CONFLICT", Precondition, "XDSMetadataVersionError";
+    /// The state of the metadata does not allow the update (ITI-57).
+    UpdateRefused = "UPDATE_REFUSED", Precondition, "XDSMetadataUpdateError";
+    /// After the update, patient identifiers would not agree (ITI-57).
+    PatientReconciliation = "PATIENT_RECONCILIATION", Precondition, "XDSPatientIDReconciliationError";
+    /// The object is still referred to by another that is not removed with it (ITI-62).
+    ReferencesExist = "REFERENCES_EXIST", Precondition, "ReferencesExistException";
+    /// The removal would leave an object that belongs to nothing (ITI-62).
+    WouldBeUnreferenced = "WOULD_BE_UNREFERENCED", Precondition, "XDSUnreferencedObjectException";
     /// The state does not allow it: already withdrawn, already merged, already closed.
     WrongState = "WRONG_STATE", Precondition, "XDSRegistryError";
     /// A steward said that the records are of different people; that must be taken back first.
@@ -173,6 +211,8 @@ pub struct Error {
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    others: Vec<Error>,
+    registry: bool,
 }
 
 impl Error {
@@ -186,7 +226,21 @@ impl Error {
             message: message.into(),
             retry_after: None,
             source: None,
+            others: Vec::new(),
+            registry: false,
         }
+    }
+
+    /// Everything that was found wrong with one request, as one failure: the first is what it is
+    /// answered with, the others go along. `None` if nothing was found.
+    pub fn all(found: Vec<Self>) -> Option<Self> {
+        let mut found = found.into_iter();
+        let first = found.next()?;
+        Some(Self {
+            others: found.collect(),
+            registry: true,
+            ..first
+        })
     }
 
     /// A field that is wrong, by its path in the request, such as `entry.patient_id`.
@@ -275,6 +329,23 @@ impl Error {
     /// The other request fields that were wrong for the same reason.
     pub fn more_wrong_fields(&self) -> &[String] {
         &self.more_fields
+    }
+
+    /// Says that a registry or repository request failed: its IHE errors go along
+    /// (`RegistryErrorList`).
+    pub fn of_registry(mut self) -> Self {
+        self.registry = true;
+        self
+    }
+
+    /// Whether a registry or repository request failed.
+    pub fn is_of_registry(&self) -> bool {
+        self.registry
+    }
+
+    /// What else was found wrong with the request, in order of its parts.
+    pub fn others(&self) -> &[Self] {
+        &self.others
     }
 
     /// The text for the caller, without the field.

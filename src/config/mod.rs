@@ -339,6 +339,9 @@ pub struct Documents {
     pub repository_unique_id: Option<String>,
     /// The largest document taken, in bytes.
     pub max_document_bytes: u64,
+    /// The community's rules for metadata: a file of code sets, translations and demands (`docs/profile.md`).
+    /// Absent: any code, authorInstitution and hash demanded.
+    pub profile: Option<PathBuf>,
 }
 
 impl Default for Documents {
@@ -346,6 +349,7 @@ impl Default for Documents {
         Self {
             repository_unique_id: None,
             max_document_bytes: 4 * 1024 * 1024 * 1024,
+            profile: None,
         }
     }
 }

@@ -1,8 +1,15 @@
 //! Document metadata and content: registry and repository.
 
+mod codes;
+mod content;
 mod count;
+pub mod ebxml;
+mod faults;
 mod filter;
+mod lifecycle;
+mod profile;
 mod provide;
+mod register;
 mod retrieve;
 mod service;
 pub(crate) mod tables;
@@ -11,7 +18,9 @@ mod validate;
 #[cfg(test)]
 mod tests;
 
+pub use codes::{CodeInUse, codes_in_use};
 pub use provide::Provision;
+pub use register::Checked;
 pub use retrieve::{Parts, document_ref};
 pub use service::{Documents, Found, MAX_PAGE, Page};
 
@@ -23,4 +32,6 @@ pub fn tables(schema: Schema) -> Schema {
         .table::<tables::EntryRow>()
         .table::<tables::UniqueRow>()
         .table::<tables::SubmissionRow>()
+        .table::<tables::FolderRow>()
+        .table::<tables::AssociationRow>()
 }

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::access::{Action, Call, Permit, Sensitivity};
+use crate::access::{Permit, Sensitivity};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
-use crate::store::{Expect, Idempotency, Store, Versioned, Write};
+use crate::store::{Store, Versioned};
 use crate::types::{
     DocumentUniqueId, EntryUuid, HomeCommunityId, PatientIdentifier, RepositoryUniqueId,
 };
@@ -17,8 +17,10 @@ use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 
 use super::filter;
-use super::tables::{EntryRow, SubmissionRow, UniqueRow};
-use super::validate::{Rules, ValidEntry, ValidSubmission, confidentiality_of, validate};
+use super::profile::Profile;
+use super::register::Turns;
+use super::tables::{EntryRow, UniqueRow};
+use super::validate::{Rules, Transaction, ValidSubmission, confidentiality_of, validate};
 
 /// Entries on a page at most.
 pub const MAX_PAGE: usize = 500;
@@ -32,7 +34,8 @@ const PAGE_DEFAULT: usize = 100;
 pub struct Documents {
     pub(super) store: Arc<Store>,
     pub(super) clock: Arc<dyn Clock>,
-    rules: Rules,
+    pub(super) rules: Rules,
+    pub(super) turns: Turns,
 }
 
 /// One entry with what a decision needs to know of it.
@@ -87,15 +90,21 @@ impl Documents {
     /// If the configuration's identifiers are malformed.
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, config: &Config) -> Result<Self> {
         let wrong = |error| Error::internal(error);
+        let wrong_profile = |message: String| Error::internal(message);
         let rules = Rules {
             home: config.home().map_err(wrong)?,
             repository: config.repository().map_err(wrong)?,
             max_document_bytes: config.documents.max_document_bytes,
+            profile: match &config.documents.profile {
+                Some(path) => Profile::load(path).map_err(wrong_profile)?,
+                None => Profile::default(),
+            },
         };
         Ok(Self {
             store,
             clock,
             rules,
+            turns: Turns::default(),
         })
     }
 
@@ -112,9 +121,13 @@ impl Documents {
     /// Checks a submission's metadata.
     ///
     /// # Errors
-    /// The first rule broken.
-    pub(super) fn validate(&self, submission: pb::Submission) -> Result<ValidSubmission> {
-        validate(submission, &self.rules)
+    /// Every rule broken.
+    pub(super) fn validate(
+        &self,
+        submission: pb::Submission,
+        transaction: Transaction,
+    ) -> Result<ValidSubmission> {
+        validate(submission, &self.rules, transaction)
     }
 
     fn unique_tag(&self, unique_id: &DocumentUniqueId) -> Vec<u8> {
@@ -123,82 +136,6 @@ impl Documents {
             .tag("unique-id", unique_id.as_str().as_bytes())
             .as_bytes()
             .to_vec()
-    }
-
-    /// Registers a valid submission whose documents are durable: one frame, all or nothing
-    /// (ITI-42 §3.42.4.1.3).
-    ///
-    /// # Errors
-    /// [`Reason::DuplicateUniqueId`] if a uniqueId is registered already; the store.
-    pub(super) async fn register(
-        &self,
-        permit: &Permit,
-        call: &Call,
-        submission: ValidSubmission,
-        blobs: &[Vec<u8>],
-        idempotency: Option<Idempotency>,
-        attach: Vec<Write>,
-    ) -> Result<pb::RegistrationResult> {
-        permit.require(&[Action::SubmitDocuments])?;
-        let now = self.clock.now();
-        let patient = self.store.keys().patient_tag(&submission.patient).to_vec();
-        let mut writes = attach;
-        let mut result = pb::RegistrationResult::default();
-        for (index, valid) in submission.entries.iter().enumerate() {
-            let unique = self.unique_row(valid, &patient);
-            writes.push(Write::put(&unique).expecting(Expect::Absent));
-            let row = EntryRow {
-                uuid: valid.uuid.as_bytes().to_vec(),
-                patient: patient.clone(),
-                entry: Some(valid.entry.clone()),
-                blob: blobs.get(index).cloned().unwrap_or_default(),
-                registered_ms: now.as_millisecond(),
-            };
-            writes.push(Write::put(&row).expecting(Expect::Absent));
-            result.assigned_ids.push(pb::AssignedId {
-                symbolic_id: valid.symbolic.clone(),
-                entry_uuid: valid.uuid.to_string(),
-            });
-            result.entries.push(valid.entry.clone());
-        }
-        let set = SubmissionRow {
-            uuid: submission.set_uuid.as_bytes().to_vec(),
-            patient,
-            set: Some(submission.set.clone()),
-            entries: submission
-                .entries
-                .iter()
-                .map(|entry| entry.uuid.as_bytes().to_vec())
-                .collect(),
-        };
-        writes.push(Write::put(&set).expecting(Expect::Absent));
-        call.note(|record| {
-            record.items = u32::try_from(submission.entries.len()).unwrap_or(u32::MAX);
-            record.documents = submission
-                .entries
-                .iter()
-                .map(|entry| entry.uuid.to_string())
-                .collect();
-        });
-        let committed = call
-            .commit(&self.store, now, writes, idempotency, result)
-            .await;
-        committed.map_err(|error| match error.reason() {
-            Reason::ConcurrentChange => Error::field(
-                Reason::DuplicateUniqueId,
-                "entries.unique_id",
-                "a document, entry or submission set with this id is registered already",
-            ),
-            _ => error,
-        })
-    }
-
-    fn unique_row(&self, valid: &ValidEntry, patient: &[u8]) -> UniqueRow {
-        UniqueRow {
-            tag: self.unique_tag(&valid.unique_id),
-            entry: valid.uuid.as_bytes().to_vec(),
-            patient: patient.to_vec(),
-        }
     }
 
     /// A patient's entries that answer `filter` and that the permit covers (`FindDocuments`), a page
@@ -295,10 +232,24 @@ impl Documents {
         let Some(unique) = unique else {
             return Ok(None);
         };
-        Ok(self
-            .store
-            .get::<EntryRow>(&unique.row.entry)?
-            .and_then(found))
+        // Several entries may be of the same bytes: the one in force speaks for the document.
+        let mut best = None;
+        for holder in unique.row.holders() {
+            let Some(row) = self.store.get::<EntryRow>(holder)? else {
+                continue;
+            };
+            let in_force = row.row.entry.as_ref().is_some_and(|entry| {
+                entry.availability_status() == pb::AvailabilityStatus::Approved
+            });
+            let superseded = row.row.superseded;
+            if in_force || best.is_none() || !superseded {
+                best = Some(row);
+            }
+            if in_force {
+                break;
+            }
+        }
+        Ok(best.and_then(found))
     }
 }
 

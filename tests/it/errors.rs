@@ -341,8 +341,8 @@ async fn submissions() {
     let set = again.submission.as_mut().unwrap().submission_set.as_mut();
     set.unwrap().unique_id = "2.25.77".into();
     let got = provide(&known.system, parts).await;
-    let field = "entries.unique_id";
-    table.case("duplicate", Reason::DuplicateUniqueId, field, got);
+    let field = "entries[0].unique_id";
+    table.case("other bytes", Reason::NonIdenticalHash, field, got);
     table.check();
     network.stop().await;
 }

@@ -27,6 +27,7 @@ mod idempotency_table;
 mod identities;
 mod linkage;
 mod proto_lint;
+mod registry;
 mod shared;
 mod storage;
 mod store_command;

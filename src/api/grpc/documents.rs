@@ -13,11 +13,10 @@ use crate::documents::Found;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
-use crate::identity::{identifier, identifier_message};
+use crate::identity::identifier;
 use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 use crate::wire::pb::documents::document_service_server::DocumentService;
-use crate::wire::pb::federation as fpb;
 
 use super::door::{Class, Door, Replies};
 
@@ -39,11 +38,20 @@ pub(super) struct DocumentSets(pub Door);
 async fn provide(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
+    messages: Streaming<pb::ProvideDocumentsRequest>,
+) -> Result<pb::ProvideDocumentsResponse> {
+    let provided = provided(&gateway, &call, messages).await;
+    provided.map_err(Error::of_registry)
+}
+
+async fn provided(
+    gateway: &Gateway,
+    call: &Call,
     mut messages: Streaming<pb::ProvideDocumentsRequest>,
 ) -> Result<pb::ProvideDocumentsResponse> {
     use pb::provide_documents_request::Part;
     gateway.serves(Capability::Repository)?;
-    let permit = gateway.guard.authorize(&call, Action::SubmitDocuments)?;
+    let permit = gateway.guard.authorize(call, Action::SubmitDocuments)?;
     let Some(Part::Start(start)) = next(&mut messages).await? else {
         return Err(Error::field(
             Reason::MissingField,
@@ -57,10 +65,10 @@ async fn provide(
         .ok_or_else(|| Error::missing("submission"))?;
     let mut provision = gateway.documents.begin(submission)?;
     let patient = provision.patient().clone();
-    known(&gateway, &call, &patient)?;
+    known(gateway, call, &patient)?;
     if start.validate_only {
         return Ok(pb::ProvideDocumentsResponse {
-            result: Some(pb::RegistrationResult::default()),
+            result: Some(provision.judge(call)?),
         });
     }
     while let Some(part) = next(&mut messages).await? {
@@ -78,17 +86,8 @@ async fn provide(
     }
     let now = gateway.clock.now();
     let idempotency = call.idempotency(&gateway.store, &start.idempotency_key, &start, now)?;
-    let notice = fpb::HoldingNotice {
-        patient_id: Some(identifier_message(&patient)),
-        has_documents: true,
-        has_summary_items: true,
-        changed: Some(crate::wire::timestamp(now)),
-        sequence: 0,
-    };
-    let attach = gateway.federation.outbox.holding(&patient, notice);
-    let result = provision
-        .finish(&permit, &call, idempotency, attach)
-        .await?;
+    let attach = super::registry::notice(gateway, &patient);
+    let result = provision.finish(&permit, call, idempotency, attach).await?;
     Ok(pb::ProvideDocumentsResponse {
         result: Some(result),
     })
@@ -120,7 +119,7 @@ async fn next(
 }
 
 /// The submission's patient must be this community's and known (ITI-42 §3.42.4.1.3.4).
-fn known(gateway: &Gateway, call: &Call, patient: &PatientIdentifier) -> Result<()> {
+pub(super) fn known(gateway: &Gateway, call: &Call, patient: &PatientIdentifier) -> Result<()> {
     super::identity::own_domain(gateway, call, patient)?;
     let tag = gateway.store.keys().patient_tag(patient);
     call.note(|record| record.patient = Some(tag.to_vec()));
@@ -491,8 +490,9 @@ impl DocumentService for DocumentSets {
         &self,
         request: Request<pb::RegisterDocumentsRequest>,
     ) -> Result<Response<pb::RegisterDocumentsResponse>, Status> {
+        let handler = super::registry::register;
         self.0
-            .not_implemented(method!("RegisterDocuments"), request)
+            .run(method!("RegisterDocuments"), Class::Query, request, handler)
             .await
     }
 
@@ -500,8 +500,14 @@ impl DocumentService for DocumentSets {
         &self,
         request: Request<pb::RegisterOnDemandDocumentRequest>,
     ) -> Result<Response<pb::RegisterOnDemandDocumentResponse>, Status> {
+        let handler = super::registry::register_on_demand;
         self.0
-            .not_implemented(method!("RegisterOnDemandDocument"), request)
+            .run(
+                method!("RegisterOnDemandDocument"),
+                Class::Query,
+                request,
+                handler,
+            )
             .await
     }
 
@@ -509,8 +515,9 @@ impl DocumentService for DocumentSets {
         &self,
         request: Request<pb::UpdateMetadataRequest>,
     ) -> Result<Response<pb::UpdateMetadataResponse>, Status> {
+        let handler = super::registry::update;
         self.0
-            .not_implemented(method!("UpdateMetadata"), request)
+            .run(method!("UpdateMetadata"), Class::Query, request, handler)
             .await
     }
 
@@ -518,8 +525,9 @@ impl DocumentService for DocumentSets {
         &self,
         request: Request<pb::RemoveMetadataRequest>,
     ) -> Result<Response<pb::RemoveMetadataResponse>, Status> {
+        let handler = super::registry::remove_metadata;
         self.0
-            .not_implemented(method!("RemoveMetadata"), request)
+            .run(method!("RemoveMetadata"), Class::Query, request, handler)
             .await
     }
 
@@ -527,8 +535,9 @@ impl DocumentService for DocumentSets {
         &self,
         request: Request<pb::RemoveDocumentsRequest>,
     ) -> Result<Response<pb::RemoveDocumentsResponse>, Status> {
+        let handler = super::registry::remove_documents;
         self.0
-            .not_implemented(method!("RemoveDocuments"), request)
+            .run(method!("RemoveDocuments"), Class::Query, request, handler)
             .await
     }
 

@@ -11,6 +11,7 @@ mod emergency;
 mod federation;
 mod identity;
 mod reflect;
+mod registry;
 pub mod status;
 
 use std::sync::Arc;
