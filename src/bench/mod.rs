@@ -6,6 +6,8 @@ mod handshake;
 mod ledger;
 mod load;
 mod node;
+mod registry;
+mod retrieve;
 mod rpc;
 
 use serde::Serialize;
@@ -13,6 +15,8 @@ use serde::Serialize;
 pub use handshake::{HandshakeSettings, handshake};
 pub use ledger::{LedgerSettings, Step, engine, ledger, run_step};
 pub use node::{NodeStep, node, node_step};
+pub use registry::{RegistrySettings, registry};
+pub use retrieve::{RetrieveSettings, retrieve};
 pub use rpc::{RpcSettings, rpc};
 
 /// One figure.

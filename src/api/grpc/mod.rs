@@ -10,8 +10,11 @@ mod door;
 mod emergency;
 mod federation;
 mod identity;
+mod referrals;
 mod reflect;
+mod retrieve;
 pub mod status;
+mod watch;
 
 use std::sync::Arc;
 
