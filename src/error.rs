@@ -119,6 +119,16 @@ reasons! {
     InvalidToken = "INVALID_TOKEN", Invalid, "XDSRegistryError";
     /// No community owns a domain that identifiers are wanted of; each is named (ITI-9 case 5).
     UnknownTargetDomain = "UNKNOWN_TARGET_DOMAIN", Invalid, "XDSRegistryError";
+    /// A required parameter of a stored query is absent.
+    MissingParameter = "MISSING_PARAMETER", Invalid, "XDSStoredQueryMissingParam";
+    /// A parameter of a stored query has several values where one may stand, or excludes another.
+    ParameterNumber = "PARAMETER_NUMBER", Invalid, "XDSStoredQueryParamNumber";
+    /// A parameter of a stored query does not have its form.
+    InvalidParameter = "INVALID_PARAMETER", Invalid, "XDSRegistryError";
+    /// No stored query of this registry.
+    UnknownQuery = "UNKNOWN_QUERY", Invalid, "XDSUnknownStoredQuery";
+    /// The objects named are of several patients; a call is about one.
+    ResultNotSinglePatient = "RESULT_NOT_SINGLE_PATIENT", Invalid, "XDSResultNotSinglePatient";
     /// The person's assertion is missing, malformed, expired, or for another audience.
     InvalidAssertion = "INVALID_ASSERTION", Unauthenticated, "XDSRegistryError";
     /// The certificate is valid, but no active participant is registered for it here.
@@ -141,6 +151,8 @@ reasons! {
     UnknownRepository = "UNKNOWN_REPOSITORY", NotFound, "XDSUnknownRepositoryId";
     /// The document is not here, or not for this caller.
     UnknownDocument = "UNKNOWN_DOCUMENT", NotFound, "XDSDocumentUniqueIdError";
+    /// The addressee of a referral is no institution that can be reached.
+    UnknownRecipient = "UNKNOWN_RECIPIENT", NotFound, "UnknownRecipient";
     /// What was named (a task, a grant, a consent) is not here, or not for this caller.
     NotFound = "NOT_FOUND", NotFound, "XDSRegistryError";
     /// An id names no object of the submission or the registry.

@@ -37,6 +37,8 @@ pub use reload::Reloaded;
 
 /// Document streams at once, below the runtime's blocking threads (512).
 const MAX_STREAMS: usize = 256;
+/// Subscribers at once: each decrypts every new frame for itself.
+const MAX_WATCHES: usize = 64;
 
 /// A node's services.
 #[derive(Debug)]
@@ -78,6 +80,8 @@ pub struct Gateway {
     pub audit: Audit,
     /// Document streams at once: each holds a thread while it reads.
     pub streams: Arc<Semaphore>,
+    /// Subscribers at once: each reads the ledger.
+    pub watches: Arc<Semaphore>,
     /// Work under way, waited for at a stop.
     pub tasks: TaskTracker,
     /// Tells background work to stop.
@@ -254,6 +258,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             audit: Audit::new(Arc::clone(&store), home.clone()),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             started: clock.now(),
             stop: CancellationToken::new(),
             config,

@@ -156,18 +156,18 @@ fn community(documents: &[dpb::DocumentRequest]) -> Result<HomeCommunityId> {
 /// What a stream of documents must be: for each document asked for, in order, its header, its
 /// chunks, and a trailer that agrees with them.
 struct Checked {
-    wanted: Vec<String>,
+    /// uniqueId, and whether only a range of it is wanted: then no hash is.
+    wanted: Vec<(String, bool)>,
     at: usize,
     open: Option<(digest::Context, u64)>,
 }
 
 impl Checked {
     fn new(documents: &[dpb::DocumentRequest]) -> Self {
-        let unique_id = |wanted: &dpb::DocumentRequest| {
+        let unique_id = |wanted: &dpb::DocumentRequest| -> (String, bool) {
             let document = wanted.document.as_ref();
-            document
-                .map(|document| document.document_unique_id.clone())
-                .unwrap_or_default()
+            let unique_id = document.map(|document| document.document_unique_id.clone());
+            (unique_id.unwrap_or_default(), wanted.range.is_some())
         };
         Self {
             wanted: documents.iter().map(unique_id).collect(),
@@ -186,7 +186,8 @@ impl Checked {
                     .as_ref()
                     .map(|document| &document.document_unique_id);
                 *open = Some((digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY), 0));
-                named.is_some() && named == self.wanted.get(self.at)
+                let wanted = self.wanted.get(self.at).map(|(unique_id, _)| unique_id);
+                named.is_some() && named == wanted
             }
             (Some(Part::Chunk(chunk)), Some((sum, size))) => {
                 sum.update(chunk);
@@ -194,13 +195,18 @@ impl Checked {
                 true
             }
             (Some(Part::Trailer(trailer)), open @ Some(_)) => {
+                let ranged = self.wanted.get(self.at).is_some_and(|(_, ranged)| *ranged);
                 self.at += 1;
                 open.take().is_some_and(|(sum, size)| {
+                    if ranged {
+                        return size <= trailer.size;
+                    }
                     let hash = HEXLOWER.encode(sum.finish().as_ref());
                     size == trailer.size && hash.eq_ignore_ascii_case(&trailer.hash)
                 })
             }
-            (Some(Part::Failure(_)), None) => {
+            (Some(Part::Failure(_)), open) => {
+                *open = None;
                 self.at += 1;
                 true
             }
@@ -327,5 +333,9 @@ mod tests {
             !holds(vec![header("1.2"), header("1.2"), trailer(b"")]),
             "two headers"
         );
+        let failure = || Part::Failure(dpb::RetrievedFailure::default());
+        assert!(holds(vec![failure()]), "a failure is an answer");
+        assert!(holds(vec![header("1.2"), chunk(), failure()]));
+        assert!(!holds(vec![failure(), failure()]), "one document, one end");
     }
 }

@@ -197,6 +197,12 @@ impl Store {
         self.core.ledger.durable()
     }
 
+    /// The last frame that reads see the rows of. It is behind [`Store::last_sequence`] for a moment
+    /// after a commit, and by frames without rows.
+    pub fn applied(&self) -> Sequence {
+        self.core.index.applied()
+    }
+
     /// Counters since the store was opened.
     pub fn stats(&self) -> Stats {
         self.core.stats()

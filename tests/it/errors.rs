@@ -367,9 +367,10 @@ async fn queries_and_retrieves() {
         ..Default::default()
     };
     let got = query(&doctor, request(all, "")).await;
-    table.case("stored query", Reason::NotImplemented, "query", got);
+    let field = "query.get_all.patient_id";
+    table.case("parameter", Reason::MissingParameter, field, got);
     let got = query(&doctor, request(dpb::StoredQuery::default(), "")).await;
-    table.case("no query", Reason::MissingField, "query", got);
+    table.case("no query", Reason::UnknownQuery, "query", got);
 
     let mut wanted = known.reference();
     wanted.home_community_id = "urn:oid:2.999.1.99".into();

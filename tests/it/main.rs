@@ -12,6 +12,7 @@ mod architecture;
 mod audit;
 mod demo;
 mod deploy;
+mod documents_read;
 mod durability;
 mod edge;
 mod edge_full;

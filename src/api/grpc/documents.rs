@@ -2,26 +2,23 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::access::{Action, Call, Permit};
+use crate::access::{Action, Call};
 use crate::config::Capability;
-use crate::consent::About;
-use crate::documents::Found;
 use crate::error::{Error, Reason, Result};
-use crate::federation::Stream;
 use crate::gateway::Gateway;
-use crate::identity::identifier;
+use crate::identity::identifier_message;
 use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 use crate::wire::pb::documents::document_service_server::DocumentService;
 
 use super::door::{Class, Door, Replies};
+use super::referrals;
+use super::retrieve::retrieve;
+use super::watch::watch;
 
-/// Documents in one retrieve.
-const MAX_DOCUMENTS: usize = 32;
 /// A pause of the sender in a provide after which the submission is given up.
 const IDLE: std::time::Duration = std::time::Duration::from_secs(10);
 
@@ -136,318 +133,8 @@ async fn query(
     call: Arc<Call>,
     request: pb::QueryRegistryRequest,
 ) -> Result<pb::QueryRegistryResponse> {
-    use pb::stored_query::Query;
     gateway.serves(Capability::Registry)?;
-    let query = request
-        .query
-        .as_ref()
-        .and_then(|query| query.query.as_ref());
-    let objects = match query.ok_or_else(|| Error::missing("query"))? {
-        Query::FindDocuments(find) => return find_documents(&gateway, &call, &request, find),
-        Query::GetDocuments(get) => get_documents(&gateway, &call, get)?,
-        _ => {
-            let message = "this version answers FindDocuments and GetDocuments";
-            return Err(Error::field(Reason::NotImplemented, "query", message));
-        }
-    };
-    call.note(|record| record.items = u32::try_from(objects.entries.len()).unwrap_or(u32::MAX));
-    Ok(pb::QueryRegistryResponse {
-        objects: Some(objects),
-        sequence: gateway.store.last_sequence().0,
-        ..Default::default()
-    })
-}
-
-fn find_documents(
-    gateway: &Gateway,
-    call: &Call,
-    request: &pb::QueryRegistryRequest,
-    find: &pb::FindDocumentsQuery,
-) -> Result<pb::QueryRegistryResponse> {
-    let patient = identifier(find.patient_id.as_ref(), "query.find_documents.patient_id")?;
-    let tag = gateway.store.keys().patient_tag(&patient);
-    call.note(|record| record.patient = Some(tag.to_vec()));
-    if find.exclude.is_some() || request.sort_key != 0 {
-        let message = "exclusion and sorting are not done by this version";
-        return Err(Error::field(Reason::NotImplemented, "query", message));
-    }
-    let about = About {
-        patients: std::slice::from_ref(&patient),
-        ..About::default()
-    };
-    let permit = gateway
-        .guard
-        .authorize_for(call, Action::FindDocuments, about)?;
-    let filter = find.filter.clone().unwrap_or_default();
-    let size = request.page_size as usize;
-    // What was filed under identifiers that were merged away is the survivor's (ITI-8 A40).
-    let chain = gateway.identity.chain(&patient);
-    let page = one_after_another(&chain, size, &request.page_token, |patient, size, token| {
-        gateway
-            .documents
-            .find(&permit, patient, &filter, size, token)
-    })?;
-    call.note(|record| record.items = u32::try_from(page.entries.len()).unwrap_or(u32::MAX));
-    Ok(pb::QueryRegistryResponse {
-        objects: Some(returned(page.entries, request.return_type())),
-        next_page_token: page.next,
-        sequence: gateway.store.last_sequence().0,
-        ..Default::default()
-    })
-}
-
-/// The entries of several patients on one page, those of one after those of the other. With one patient
-/// the tokens are that patient's own.
-fn one_after_another(
-    patients: &[PatientIdentifier],
-    size: usize,
-    token: &str,
-    find: impl Fn(&PatientIdentifier, usize, &str) -> Result<crate::documents::Page>,
-) -> Result<crate::documents::Page> {
-    if let [patient] = patients {
-        return find(patient, size, token);
-    }
-    let unknown = || {
-        let message = "is not a token of this query";
-        Error::field(Reason::InvalidToken, "page_token", message)
-    };
-    let (index, mut inner) = token.split_once('-').unwrap_or(("0", token));
-    let from: usize = index.parse().map_err(|_| unknown())?;
-    let size = match size {
-        0 => crate::documents::MAX_PAGE,
-        size => size,
-    };
-    let mut whole = crate::documents::Page::default();
-    for (index, patient) in patients.iter().enumerate().skip(from) {
-        let left = size.saturating_sub(whole.entries.len());
-        if left == 0 {
-            whole.next = format!("{index}-");
-            break;
-        }
-        let page = find(patient, left, inner)?;
-        whole.entries.extend(page.entries);
-        if !page.next.is_empty() {
-            whole.next = format!("{index}-{}", page.next);
-            break;
-        }
-        inner = "";
-    }
-    Ok(whole)
-}
-
-/// Entries in the form asked for (ITI-18 returnType).
-fn returned(entries: Vec<pb::DocumentEntry>, form: pb::ReturnType) -> pb::RegistryObjects {
-    let mut objects = pb::RegistryObjects::default();
-    if form == pb::ReturnType::ObjectRef {
-        objects.object_refs = entries
-            .into_iter()
-            .map(|entry| pb::ObjectRef {
-                entry_uuid: entry.entry_uuid,
-                home_community_id: entry.home_community_id,
-            })
-            .collect();
-    } else {
-        objects.entries = entries;
-    }
-    objects
-}
-
-fn get_documents(
-    gateway: &Gateway,
-    call: &Call,
-    get: &pb::GetDocumentsQuery,
-) -> Result<pb::RegistryObjects> {
-    let selector = get
-        .documents
-        .as_ref()
-        .ok_or_else(|| Error::missing("query.documents"))?;
-    let named = selector.entry_uuids.len() + selector.unique_ids.len();
-    if named == 0 || named > MAX_DOCUMENTS || !selector.logical_ids.is_empty() {
-        let message = format!("must name 1 to {MAX_DOCUMENTS} documents by entryUUID or uniqueId");
-        return Err(Error::field(
-            Reason::InvalidField,
-            "query.documents",
-            message,
-        ));
-    }
-    let mut wanted = Vec::with_capacity(named);
-    for uuid in &selector.entry_uuids {
-        let uuid = parse("query.documents.entry_uuids", uuid)?;
-        wanted.push(gateway.documents.by_uuid(&uuid)?);
-    }
-    for id in &selector.unique_ids {
-        let id = parse("query.documents.unique_ids", id)?;
-        wanted.push(gateway.documents.by_unique_id(&id)?);
-    }
-    let mut objects = pb::RegistryObjects::default();
-    let mut patient = None;
-    for found in wanted {
-        if let Some((found, _)) = readable(gateway, call, found, None)? {
-            one_patient(&mut patient, &found).map_err(|error| error.within("query.documents"))?;
-            objects.entries.push(found.entry);
-        }
-    }
-    // Not the patient of a document that was asked for and is not shown.
-    if let Some(patient) = patient {
-        let tag = gateway.store.keys().patient_tag(&patient).to_vec();
-        call.note(|record| record.patient = Some(tag));
-    }
-    Ok(objects)
-}
-
-/// The audit of a call names one patient, so a call discloses documents of one.
-fn one_patient(patient: &mut Option<PatientIdentifier>, found: &Found) -> Result<()> {
-    let named = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
-    if *patient.get_or_insert_with(|| named.clone()) == named {
-        return Ok(());
-    }
-    let message = "documents of several patients need a call each";
-    Err(Error::new(Reason::InvalidField, message))
-}
-
-fn parse<T>(field: &'static str, text: &str) -> Result<T>
-where
-    T: std::str::FromStr,
-    T::Err: std::fmt::Display,
-{
-    text.parse()
-        .map_err(|error: T::Err| Error::field(Reason::InvalidField, field, error.to_string()))
-}
-
-/// A document with the permit to read it; `None` if it is not there or not for this caller, which
-/// are not told apart (INV-3).
-fn readable(
-    gateway: &Gateway,
-    call: &Call,
-    found: Option<Found>,
-    grant: Option<&crate::access::Grant>,
-) -> Result<Option<(Found, Permit)>> {
-    let Some(found) = found else { return Ok(None) };
-    let patient = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
-    let tag = gateway.store.keys().patient_tag(&patient);
-    call.note(|record| {
-        record.patient = Some(tag.to_vec());
-        record.documents.push(found.entry.entry_uuid.clone());
-    });
-    let about = About {
-        patients: std::slice::from_ref(&patient),
-        grant,
-        document: Some(found.sensitivity()),
-        ..About::default()
-    };
-    match gateway
-        .guard
-        .authorize_for(call, Action::ReadDocument, about)
-    {
-        Ok(permit) if found.is_covered(&permit) => Ok(Some((found, permit))),
-        Ok(_) => Ok(None),
-        Err(error) if error.reason() == Reason::NotPermitted => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-/// Judges every document of a retrieve, then streams them one after the other, one open at a time.
-/// With `patient`, they must be that patient's.
-pub(super) fn retrieve_local<T: Send + 'static>(
-    gateway: &Arc<Gateway>,
-    call: &Call,
-    documents: &[pb::DocumentRequest],
-    patient: Option<&PatientIdentifier>,
-    wrap: fn(pb::RetrievedPart) -> T,
-) -> Result<Stream<T>> {
-    gateway.serves(Capability::Repository)?;
-    if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
-        let message = format!("must name between 1 and {MAX_DOCUMENTS} documents");
-        return Err(Error::field(Reason::InvalidField, "documents", message));
-    }
-    let slot = Arc::clone(&gateway.streams).try_acquire_owned();
-    let slot = slot.map_err(|_| Error::new(Reason::Overloaded, "too many documents at once"))?;
-    let mut judged: Vec<(Found, Permit)> = Vec::new();
-    let mut disclosed = None;
-    for (index, wanted) in documents.iter().enumerate() {
-        let within = |error: Error| error.within(&format!("documents[{index}].document"));
-        let (found, permit) = judge(gateway, call, wanted).map_err(within)?;
-        one_patient(&mut disclosed, &found).map_err(within)?;
-        if patient.is_some() && patient != disclosed.as_ref() {
-            return Err(within(unknown_document()));
-        }
-        judged.push((found, permit));
-    }
-    call.note(|record| record.items = u32::try_from(judged.len()).unwrap_or(u32::MAX));
-    let (sender, receiver) = mpsc::channel(4);
-    let serving = Arc::clone(gateway);
-    gateway.tasks.spawn(async move {
-        let _slot = slot;
-        let idle = serving.federation.stream_idle;
-        for (index, (found, permit)) in judged.iter().enumerate() {
-            let index = u32::try_from(index).unwrap_or(u32::MAX);
-            let mut parts = match serving.documents.stream(permit, found, index) {
-                Ok(parts) => parts,
-                Err(error) => {
-                    let told = sender.send(Err(error)).await.is_ok();
-                    tracing::error!(told, "a document could not be opened");
-                    return;
-                }
-            };
-            while let Some(part) = parts.recv().await {
-                let stop = part.is_err();
-                // A reader who takes nothing for too long is gone.
-                let sent = tokio::time::timeout(idle, sender.send(part.map(wrap))).await;
-                if stop || !matches!(sent, Ok(Ok(()))) {
-                    return;
-                }
-            }
-        }
-    });
-    Ok(Stream { receiver, asked: 0 })
-}
-
-fn unknown_document() -> Error {
-    let message = "no such document, or none that may be read";
-    Error::field(Reason::UnknownDocument, "document_unique_id", message)
-}
-
-fn judge(gateway: &Gateway, call: &Call, wanted: &pb::DocumentRequest) -> Result<(Found, Permit)> {
-    let document = wanted.document.as_ref();
-    let document = document.ok_or_else(|| Error::missing("document_unique_id"))?;
-    if !document.home_community_id.is_empty() {
-        let home: crate::types::HomeCommunityId =
-            parse("home_community_id", &document.home_community_id)?;
-        if home != gateway.home {
-            let message = "is another community's; ask the InitiatingGatewayService";
-            return Err(Error::field(
-                Reason::UnknownCommunity,
-                "home_community_id",
-                message,
-            ));
-        }
-    }
-    let repository: crate::types::RepositoryUniqueId =
-        parse("repository_unique_id", &document.repository_unique_id)?;
-    if Some(&repository) != gateway.documents.repository() {
-        let message = "is not a repository of this community";
-        return Err(Error::field(
-            Reason::UnknownRepository,
-            "repository_unique_id",
-            message,
-        ));
-    }
-    if wanted.range.is_some() {
-        let message = "ranges are not served by this version";
-        return Err(Error::field(Reason::NotImplemented, "range", message));
-    }
-    let id = parse("document_unique_id", &document.document_unique_id)?;
-    let found = gateway.documents.by_unique_id(&id)?;
-    readable(gateway, call, found, None)?.ok_or_else(unknown_document)
-}
-
-async fn retrieve(
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    request: pb::RetrieveDocumentsRequest,
-) -> Result<Stream<pb::RetrieveDocumentsResponse>> {
-    let wrap = |part| pb::RetrieveDocumentsResponse { part: Some(part) };
-    retrieve_local(&gateway, &call, &request.documents, None, wrap)
+    gateway.documents.query(&gateway.guard, &call, &request)
 }
 
 #[tonic::async_trait]
@@ -548,7 +235,7 @@ impl DocumentService for DocumentSets {
         request: Request<pb::WatchDocumentsRequest>,
     ) -> Result<Response<Self::WatchDocumentsStream>, Status> {
         self.0
-            .not_implemented(method!("WatchDocuments"), request)
+            .stream(method!("WatchDocuments"), Class::Stream, request, watch)
             .await
     }
 
@@ -557,7 +244,12 @@ impl DocumentService for DocumentSets {
         request: Request<pb::SendReferralRequest>,
     ) -> Result<Response<pb::SendReferralResponse>, Status> {
         self.0
-            .not_implemented(method!("SendReferral"), request)
+            .run(
+                method!("SendReferral"),
+                Class::Query,
+                request,
+                referrals::send,
+            )
             .await
     }
 
@@ -566,7 +258,12 @@ impl DocumentService for DocumentSets {
         request: Request<pb::ListReferralsRequest>,
     ) -> Result<Response<pb::ListReferralsResponse>, Status> {
         self.0
-            .not_implemented(method!("ListReferrals"), request)
+            .run(
+                method!("ListReferrals"),
+                Class::Query,
+                request,
+                referrals::list,
+            )
             .await
     }
 
@@ -575,7 +272,12 @@ impl DocumentService for DocumentSets {
         request: Request<pb::RecallReferralRequest>,
     ) -> Result<Response<pb::RecallReferralResponse>, Status> {
         self.0
-            .not_implemented(method!("RecallReferral"), request)
+            .run(
+                method!("RecallReferral"),
+                Class::Query,
+                request,
+                referrals::recall,
+            )
             .await
     }
 }

@@ -19,8 +19,8 @@ use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_server::InitiatingGatewayService;
 use crate::wire::pb::federation::responding_gateway_service_server::RespondingGatewayService;
 
-use super::documents::retrieve_local;
 use super::door::{Class, Door, Replies};
+use super::retrieve::retrieve_local;
 
 /// Holdings notices in one message.
 const MAX_NOTICES: usize = 1_000;
@@ -143,7 +143,7 @@ async fn retrieve(
                 pb::initiating_gateway_service_retrieve_documents_response::Part::Document(part),
             ),
         };
-        return retrieve_local(&gateway, &call, &request.documents, None, wrap);
+        return retrieve_local(&gateway, &call, &request.documents, None, wrap).await;
     }
     let patients = if gateway.federation.parent.is_none() {
         let known = gateway
@@ -346,7 +346,7 @@ async fn respond_retrieve(
     let wrap = |part| pb::RespondingGatewayServiceRetrieveDocumentsResponse {
         document: Some(part),
     };
-    retrieve_local(&gateway, &call, &request.documents, patient.as_ref(), wrap)
+    retrieve_local(&gateway, &call, &request.documents, patient.as_ref(), wrap).await
 }
 
 async fn summary_items(
