@@ -149,8 +149,13 @@ mod tests {
     fn it_widens_in_steps_as_far_as_it_is_used() {
         let mut ledger = Ledger::new();
         while ledger.interval(1, 5_000, 600) > 8 {}
-        assert_eq!(ledger.interval(10, 10, 3), 8, "less than half is used");
-        assert_eq!(ledger.interval(10, 10, 4), 18);
+        assert_eq!(
+            ledger.interval(10, 10, 3),
+            18,
+            "600 were under way just now"
+        );
+        assert_eq!(ledger.interval(10, 10, 8), 18, "less than half is used");
+        assert_eq!(ledger.interval(10, 10, 9), 28);
         let steps = (0..1_000)
             .take_while(|_| ledger.interval(10, 10, 600) < 640)
             .count();

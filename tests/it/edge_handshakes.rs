@@ -171,9 +171,9 @@ fn stalls(flights: &[u8]) -> Vec<usize> {
 /// Bars: T-35: stalled in each handshake message, a connection is closed in its time.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_handshake_may_stall_nowhere() {
-    const LIMIT: Duration = Duration::from_secs(1);
+    const LIMIT: Duration = Duration::from_secs(3);
     let network = Setup::standalone()
-        .set("listen.handshake_timeout_ms", "1000")
+        .set("listen.handshake_timeout_ms", "3000")
         .start()
         .await;
     let target = Target::of(&network);
@@ -364,8 +364,10 @@ async fn early_data_is_never_taken_however_often_it_comes() {
         let from = [127, 4, high + 1, low.clamp(1, 254)];
         let mut tcp = tcp(target.address, Some(from)).await.unwrap();
         tcp.write_all(&flight).await.unwrap();
-        let mut said = vec![0; 128];
+        let mut said = vec![0; 5];
         tcp.read_exact(&mut said).await.unwrap();
+        said.resize(5 + usize::from(u16::from_be_bytes([said[3], said[4]])), 0);
+        tcp.read_exact(&mut said[5..]).await.unwrap();
         let extensions = server_hello_extensions(&said);
         assert!(!extensions.contains(&PRE_SHARED_KEY), "{extensions:?}");
     }

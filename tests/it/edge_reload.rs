@@ -26,6 +26,7 @@ use renkei::wire::pb::emergency::emergency_service_client::EmergencyServiceClien
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tonic::Status;
+use tonic::transport::Channel;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
@@ -219,27 +220,33 @@ async fn a_late_list_serves_emergencies_longest() {
     let due = gateway.trust.current().crl_status();
     let due = due.iter().map(|list| list.next_update).min().unwrap();
     let hours = |count: i64| due + SignedDuration::from_hours(count);
-    // A person's assertion is short-lived, so each time has one of its own.
-    let caller = |network: &Network| {
+    // A hospital's system, and a physician there over the same connection. An assertion is
+    // short-lived, so each time has one of its own.
+    let callers = |network: &Network, channel: Option<Channel>| {
+        let institution = &network.sample.regions[0].institutions[0];
+        let system = careless(network, network.system(HERE, institution), 0);
+        let channel = channel.unwrap_or_else(|| system.channel.clone());
         let person = emergency_physician("D-1001", &code);
-        careless(network, network.acting(HERE, &person), 0)
+        let person = network.acting(HERE, &person).over(channel.clone());
+        (system.over(channel), person)
     };
-    let old = caller(&network);
+    let (old, person) = callers(&network, None);
     ordinary(&old).await.unwrap();
-    emergency(&old).await.unwrap();
+    emergency(&person).await.unwrap();
 
     clock.set(hours(23));
-    let now = caller(&network);
-    ordinary(&now).await.unwrap();
-    emergency(&now).await.unwrap();
+    let (system, person) = callers(&network, None);
+    ordinary(&system).await.unwrap();
+    emergency(&person).await.unwrap();
     assert!(alarmed(&gateway, "CRL_STALE").await);
     assert!(!is_on(&gateway, "EMERGENCY_ON_LATE_CRL"));
 
     clock.set(hours(25));
-    for caller in [caller(&network), caller(&network).over(old.channel.clone())] {
-        let refused = ordinary(&caller).await;
+    for channel in [None, Some(old.channel.clone())] {
+        let (system, person) = callers(&network, channel);
+        let refused = ordinary(&system).await;
         expect::refused(refused, Reason::RevocationUnknown);
-        emergency(&caller).await.unwrap();
+        emergency(&person).await.unwrap();
     }
     assert!(is_on(&gateway, "EMERGENCY_ON_LATE_CRL"));
     assert_eq!(counter(&network, "refused_late_list"), 2);
@@ -259,19 +266,18 @@ async fn a_late_list_serves_emergencies_longest() {
     assert_eq!(flagged("/QueryIdentifiers"), 2, "each refusal is audited");
 
     clock.set(hours(73));
-    let late = caller(&network);
-    assert!(emergency(&late).await.is_err());
-    assert!(emergency(&old).await.is_err());
+    for channel in [None, Some(old.channel.clone())] {
+        let (_, person) = callers(&network, channel);
+        assert!(emergency(&person).await.is_err());
+    }
 
     clock.set(hours(25));
-    let kept = caller(&network);
-    emergency(&kept).await.unwrap();
+    let (kept, person) = callers(&network, None);
+    emergency(&person).await.unwrap();
     network.world.pki().refresh().unwrap();
     gateway.reload(false).await.unwrap();
     // On the connection from before: what was judged then is judged again.
-    ordinary(&caller(&network).over(kept.channel))
-        .await
-        .unwrap();
+    ordinary(&kept).await.unwrap();
     eventually("the alarm is over", || async {
         (!is_on(&gateway, "EMERGENCY_ON_LATE_CRL")).then_some(())
     })

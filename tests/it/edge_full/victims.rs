@@ -1,7 +1,7 @@
 //! Other institutions, which are served while somebody attacks; and how their times are compared.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
@@ -10,7 +10,7 @@ use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use super::HERE;
-use crate::support::{Network, tier};
+use crate::support::{Network, eventually, tier};
 
 /// Victims at once, each calling twenty times a second.
 const VICTIMS: usize = 8;
@@ -60,6 +60,8 @@ impl std::fmt::Display for Times {
 pub(super) struct Victims {
     stop: Arc<AtomicBool>,
     failed: Arc<AtomicU64>,
+    /// Victims that have been served once.
+    connected: Arc<AtomicUsize>,
     tasks: JoinSet<Times>,
 }
 
@@ -69,14 +71,19 @@ impl Victims {
             Arc::new(AtomicBool::new(false)),
             Arc::new(AtomicU64::new(0)),
         );
+        let connected = Arc::new(AtomicUsize::new(0));
         let mut tasks = JoinSet::new();
         let others = network.sample.regions[0].institutions.len() - 1;
         for number in 0..VICTIMS {
             let one = &network.sample.regions[0].institutions[1 + number % others];
             let caller = network.system(HERE, one);
             let (stop, failed) = (Arc::clone(&stop), Arc::clone(&failed));
+            let connected = Arc::clone(&connected);
             tasks.spawn(async move {
                 let mut times = Times::new();
+                let mut client = HealthClient::new(caller.channel.clone());
+                drop(client.check(HealthCheckRequest::default()).await);
+                connected.fetch_add(1, Ordering::Relaxed);
                 while !stop.load(Ordering::Relaxed) {
                     let mut client = HealthClient::new(caller.channel.clone());
                     let before = Instant::now();
@@ -93,8 +100,17 @@ impl Victims {
         Self {
             stop,
             failed,
+            connected,
             tasks,
         }
+    }
+
+    /// Waits until each has its connection: what is measured is what is done to those who are there.
+    pub(super) async fn connected(&self) {
+        eventually("every victim is connected", || async {
+            (self.connected.load(Ordering::Relaxed) == VICTIMS).then_some(())
+        })
+        .await;
     }
 
     pub(super) async fn end(self) -> Times {
@@ -200,6 +216,7 @@ where
         tokio::time::sleep(QUIET).await;
         quiet.add(&victims.end().await);
         let victims = Victims::start(network);
+        victims.connected().await;
         let began = Instant::now();
         part(number).await;
         seconds += began.elapsed().as_secs_f64();
