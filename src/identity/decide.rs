@@ -1,15 +1,15 @@
-//! The steward's work list: deciding, undoing, assigning; four eyes on a split.
+//! The steward's work list: deciding; four eyes on a split.
 
-use crate::access::{Action, Call, Permit};
+use crate::access::{Action, Call};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Expect, Write};
 use crate::types::{HomeCommunityId, LinkageId, PatientIdentifier};
 use crate::wire::pb::identity as pb;
 
 use super::changes::{Ask, Changed, Judged, actor};
-use super::linkage::{Operation, Refusal, plan};
-use super::placement::{Doubt, pair_of};
-use super::review::Task;
+use super::linkage::{EventId, Operation, Refusal, plan};
+use super::placement::pair_of;
+use super::review::{Task, tags_of};
 use super::search::PatientTag;
 use super::service::Identity;
 use super::tables::{Proposal, ReviewRow, TagGroup, sixteen};
@@ -71,9 +71,9 @@ impl Identity {
         let mut shown = self.task(&task, community)?;
         if !task.row.is_closed() {
             let now = self.clock.now();
-            let operation = self.operation(&task.row, pb::ReviewDecision::SamePerson)?;
-            let proposed = self.operation(&task.row, pb::ReviewDecision::Approve)?;
-            if let Some((operation, kind)) = proposed.or(operation) {
+            let same = operation(&task.row, pb::ReviewDecision::SamePerson)?;
+            let proposed = operation(&task.row, pb::ReviewDecision::Approve)?;
+            if let Some((operation, kind)) = proposed.or(same) {
                 let view = self.view_of(&task.row, &operation)?;
                 let judged = self.judge(&ask, view, &operation, kind, now);
                 shown.effects = judged.ok().map(|judged| judged.effects);
@@ -112,20 +112,7 @@ impl Identity {
         let verdict = self.verdict(&ask, &task.row, decision, now)?;
         let event = verdict.judged.as_ref().map(|judged| judged.event.id);
         let id = event.unwrap_or_else(new_event);
-        let mut row = task.row.clone();
-        row.state = verdict.state.into();
-        row.proposal = verdict.proposal;
-        if let Some(assignee) = verdict.assignee {
-            row.assignee = assignee;
-        }
-        row.decisions.push(pb::ReviewDecisionRecord {
-            decision_id: text(&id),
-            decision: decision.decision.into(),
-            decided_by: actor(ask.call),
-            decided: Some(crate::wire::timestamp(now)),
-            reason: ask.reason.to_owned(),
-            undone: false,
-        });
+        let row = decided_row(&ask, &task.row, decision.decision, &verdict, id, now);
         let mut writes = vec![Write::put(&row).expecting(Expect::Version(task.version))];
         let mut effects = pb::ChangeEffects::default();
         if let Some(judged) = verdict.judged {
@@ -217,7 +204,7 @@ impl Identity {
         decision: pb::ReviewDecision,
         now: jiff::Timestamp,
     ) -> Result<Verdict> {
-        let Some((operation, kind)) = self.operation(row, decision)? else {
+        let Some((operation, kind)) = operation(row, decision)? else {
             // A chart that is of one person after all.
             let same = decision == pb::ReviewDecision::SamePerson;
             return match same {
@@ -249,44 +236,10 @@ impl Identity {
         })
     }
 
-    /// The operation that a decision about a task is, if it is one.
-    fn operation(
-        &self,
-        row: &ReviewRow,
-        decision: pb::ReviewDecision,
-    ) -> Result<Option<(Operation, pb::PersonEventKind)>> {
-        use pb::PersonEventKind as K;
-        use pb::ReviewDecision as D;
-        if decision == D::Approve {
-            let Some(proposal) = &row.proposal else {
-                return Ok(None);
-            };
-            let groups = proposal.groups.iter();
-            let groups = groups.map(|group| group.tags.iter().map(|tag| sixteen(tag)).collect());
-            let operation = Operation::Split {
-                linkage: LinkageId::from_bytes(sixteen(&proposal.linkage)?),
-                groups: groups.collect::<Result<_>>()?,
-            };
-            return Ok(Some((operation, K::Split)));
-        }
-        if row.what() == pb::ReviewKind::Approval {
-            return Ok(None);
-        }
-        let (first, second) = pair_of(row)?;
-        if first == second {
-            return Ok(None);
-        }
-        Ok(match decision {
-            D::SamePerson => Some((Operation::Link { first, second }, K::Linked)),
-            D::DifferentPersons => Some((Operation::Separate { first, second }, K::Separated)),
-            _ => None,
-        })
-    }
-
     fn view_of(&self, row: &ReviewRow, operation: &Operation) -> Result<View> {
         match operation {
             Operation::Split { linkage, .. } => View::load(&self.store, &[*linkage], &[]),
-            _ => View::load(&self.store, &[], &self.tags_of(row)?),
+            _ => View::load(&self.store, &[], &tags_of(row)?),
         }
     }
 
@@ -298,7 +251,7 @@ impl Identity {
         row: &ReviewRow,
         groups: &[Vec<PatientIdentifier>],
     ) -> Result<Proposal> {
-        let tags = self.tags_of(row)?;
+        let tags = tags_of(row)?;
         let leaves = tags.last().copied().ok_or_else(unfit)?;
         let view = View::load(&self.store, &[], &tags)?;
         let leaves = view.state.root(leaves).ok_or_else(unfit)?;
@@ -316,7 +269,7 @@ impl Identity {
                 vec![stay, vec![leaves.tag]]
             }
         };
-        propose(ask, &view, linkage, groups)
+        propose(ask, &view, linkage, &groups)
     }
 
     fn tags_of_groups(&self, groups: &[Vec<PatientIdentifier>]) -> Vec<Vec<PatientTag>> {
@@ -346,7 +299,7 @@ impl Identity {
         }
         let linkage = self.living(linkage)?;
         let view = View::load(&self.store, &[linkage], &[])?;
-        let proposal = propose(&ask, &view, linkage, self.tags_of_groups(groups))?;
+        let proposal = propose(&ask, &view, linkage, &self.tags_of_groups(groups))?;
         let id = new_event();
         let row = ReviewRow {
             first: id.to_vec(),
@@ -360,7 +313,7 @@ impl Identity {
             ..ReviewRow::default()
         };
         note(&ask, &row);
-        let Some((operation, kind)) = self.operation(&row, pb::ReviewDecision::Approve)? else {
+        let Some((operation, kind)) = operation(&row, pb::ReviewDecision::Approve)? else {
             return Err(unfit());
         };
         let judged = self.judge(&ask, view, &operation, kind, now)?;
@@ -382,191 +335,10 @@ impl Identity {
             .commit_holding(&self.store, now, writes, idempotency, response, gate)
             .await
     }
-
-    /// Takes a decision back: what it changed is as it was, and the task is open again.
-    ///
-    /// # Errors
-    /// [`Reason::NotFound`]; [`Reason::WrongState`] if it was taken back already; the store.
-    pub async fn undo(
-        &self,
-        ask: Ask<'_>,
-        decision_id: &str,
-        only: Option<&HomeCommunityId>,
-    ) -> Result<pb::UndoReviewDecisionResponse> {
-        ask.permit.require(&[Action::Steward])?;
-        with_reason(&ask)?;
-        let (gate, now) = (self.gate(true).await, self.clock.now());
-        if let Some(first) = ask.call.repeated(&self.store, ask.idempotency, now)? {
-            return Ok(first);
-        }
-        let (task, id) = self.decided(decision_id, only)?;
-        note(&ask, &task.row);
-        let mut row = task.row.clone();
-        row.state = pb::ReviewState::Open.into();
-        row.proposal = None;
-        for record in &mut row.decisions {
-            record.undone = true;
-        }
-        let mut writes = vec![Write::put(&row).expecting(Expect::Version(task.version))];
-        let mut effects = pb::ChangeEffects::default();
-        if let Some((former, kind)) = self.decided_event(id)? {
-            let (event, view) = self.former(former)?;
-            let changed = taken_back(&view, &row, kind)?;
-            let operation = Operation::Reverse(event);
-            let judged = self.judge(&ask, view, &operation, inverse(kind), now)?;
-            effects = judged.effects;
-            writes.extend(judged.writes);
-            writes.extend(changed.iter().flat_map(|changed| (ask.attach)(changed)));
-        }
-        let community = &ask.call.caller().participant.community;
-        let after = Task {
-            version: task.version,
-            row,
-        };
-        let response = pb::UndoReviewDecisionResponse {
-            task: Some(self.task(&after, community)?),
-            effects: Some(effects),
-        };
-        if ask.preview {
-            return Ok(response);
-        }
-        let idempotency = ask.idempotency.cloned();
-        let committed = ask
-            .call
-            .commit_holding(&self.store, now, writes, idempotency, response, gate)
-            .await;
-        let mut response = committed?;
-        if let Some(task) = &mut response.task {
-            task.version = self.task_version(&after.row)?;
-        }
-        Ok(response)
-    }
-
-    /// The task with this decision, which must be the last and in force.
-    fn decided(&self, id: &str, only: Option<&HomeCommunityId>) -> Result<(Task, [u8; 16])> {
-        let none = || {
-            let message = "no such decision is known here";
-            Error::field(Reason::NotFound, "decision_id", message)
-        };
-        let id = *uuid::Uuid::parse_str(id).map_err(|_| none())?.as_bytes();
-        let index = ReviewRow::BY_DECISION;
-        let rows = self.store.by_index::<ReviewRow>(index, &id, None, 1)?;
-        let (_, task) = rows.into_iter().next().ok_or_else(none)?;
-        if let Some(only) = only
-            && !self.concerns(&task.row, &only.to_string())?
-        {
-            return Err(none());
-        }
-        let last = task.row.decisions.last();
-        let in_force = last.is_some_and(|last| last.decision_id == text(&id) && !last.undone);
-        if !in_force {
-            let message = "was taken back already, or another decision followed";
-            return Err(Error::field(Reason::WrongState, "decision_id", message));
-        }
-        Ok((task, id))
-    }
-
-    /// The change of persons that a decision was, if it was one.
-    fn decided_event(&self, id: [u8; 16]) -> Result<Option<([u8; 16], pb::PersonEventKind)>> {
-        let found = self.store.get::<super::tables::LinkEventRow>(&id)?;
-        Ok(found.map(|found| (id, found.row.kind())))
-    }
-
-    /// Opens a task about two records that a source links and a steward holds apart. The steward's
-    /// word holds meanwhile.
-    ///
-    /// # Errors
-    /// The store.
-    pub async fn contradicted(
-        &self,
-        permit: &Permit,
-        call: &Call,
-        first: &PatientIdentifier,
-        second: &PatientIdentifier,
-    ) -> Result<()> {
-        permit.require(&[Action::AssertIdentity])?;
-        let keys = self.store.keys();
-        let (first, second) = (keys.patient_tag(first), keys.patient_tag(second));
-        let doubt = Doubt {
-            other: Some(second),
-            kind: pb::ReviewKind::Contradiction,
-            evidence: pb::MatchEvidence {
-                rule: "linked-by-source".to_owned(),
-                model_version: super::evidence::model_version(),
-                ..pb::MatchEvidence::default()
-            },
-        };
-        call.note(|record| record.patient = Some(first.to_vec()));
-        let now = self.clock.now();
-        let (write, _) = self.review(&first, &doubt, now)?;
-        let writes = write.into_iter().collect();
-        call.commit(&self.store, now, writes, None, ()).await
-    }
-
-    /// Gives a task to a steward, or back to all.
-    ///
-    /// # Errors
-    /// [`Reason::NotFound`]; [`Reason::WrongState`] if it is decided; the store.
-    pub async fn assign(
-        &self,
-        ask: Ask<'_>,
-        task_id: &str,
-        assignee: &str,
-        only: Option<&HomeCommunityId>,
-    ) -> Result<pb::AssignReviewTaskResponse> {
-        ask.permit.require(&[Action::Steward])?;
-        if assignee.len() > 64 {
-            let message = "is longer than 64 bytes";
-            return Err(Error::field(
-                Reason::InvalidField,
-                "assignee_subject",
-                message,
-            ));
-        }
-        let now = self.clock.now();
-        if let Some(first) = ask.call.repeated(&self.store, ask.idempotency, now)? {
-            return Ok(first);
-        }
-        let task = self.task_row(task_id, only)?;
-        note(&ask, &task.row);
-        if task.row.is_closed() {
-            let message = "the task is decided already";
-            return Err(Error::field(Reason::WrongState, "task_id", message));
-        }
-        let mut row = task.row.clone();
-        assignee.clone_into(&mut row.assignee);
-        let state = row.state();
-        let free = matches!(state, pb::ReviewState::Open | pb::ReviewState::Assigned);
-        if free {
-            row.state = match assignee.is_empty() {
-                true => pb::ReviewState::Open.into(),
-                false => pb::ReviewState::Assigned.into(),
-            };
-        }
-        let writes = vec![Write::put(&row).expecting(Expect::Version(task.version))];
-        let community = &ask.call.caller().participant.community;
-        let after = Task {
-            version: task.version,
-            row,
-        };
-        let response = pb::AssignReviewTaskResponse {
-            task: Some(self.task(&after, community)?),
-        };
-        let idempotency = ask.idempotency.cloned();
-        let committed = ask
-            .call
-            .commit(&self.store, now, writes, idempotency, response)
-            .await;
-        let mut response = committed?;
-        if let Some(task) = &mut response.task {
-            task.version = self.task_version(&after.row)?;
-        }
-        Ok(response)
-    }
 }
 
 /// The audit names the first record that a task is about.
-fn note(ask: &Ask<'_>, row: &ReviewRow) {
+pub(super) fn note(ask: &Ask<'_>, row: &ReviewRow) {
     let about = match row.what() {
         pb::ReviewKind::Approval => {
             let groups = row.proposal.iter().flat_map(|one| &one.groups);
@@ -580,12 +352,12 @@ fn note(ask: &Ask<'_>, row: &ReviewRow) {
     });
 }
 
-fn unfit() -> Error {
+pub(super) fn unfit() -> Error {
     let message = "does not fit the task as it is";
     Error::field(Reason::WrongState, "decision", message)
 }
 
-fn with_reason(ask: &Ask<'_>) -> Result<()> {
+pub(super) fn with_reason(ask: &Ask<'_>) -> Result<()> {
     match ask.reason.trim().is_empty() {
         true => Err(Error::missing("reason")),
         false => Ok(()),
@@ -613,11 +385,11 @@ fn propose(
     ask: &Ask<'_>,
     view: &View,
     linkage: LinkageId,
-    groups: Vec<Vec<PatientTag>>,
+    groups: &[Vec<PatientTag>],
 ) -> Result<Proposal> {
     let operation = Operation::Split {
         linkage,
-        groups: groups.clone(),
+        groups: groups.to_vec(),
     };
     let mut unused = || LinkageId::random(&mut rand::rng());
     plan(&view.state, &operation, [0; 16], &mut unused).map_err(refused)?;
@@ -648,28 +420,64 @@ fn changed(view: &View, operation: &Operation) -> Option<Changed> {
     }
 }
 
-/// What taking a decision back is about, for those who must be told.
-fn taken_back(view: &View, row: &ReviewRow, kind: pb::PersonEventKind) -> Result<Option<Changed>> {
+/// The task with one decision more.
+fn decided_row(
+    ask: &Ask<'_>,
+    row: &ReviewRow,
+    decision: pb::ReviewDecision,
+    verdict: &Verdict,
+    id: EventId,
+    now: jiff::Timestamp,
+) -> ReviewRow {
+    let mut row = row.clone();
+    row.state = verdict.state.into();
+    // What was approved is kept: taking it back leaves the proposal to be decided again.
+    if decision != pb::ReviewDecision::Approve {
+        row.proposal.clone_from(&verdict.proposal);
+    }
+    if let Some(assignee) = &verdict.assignee {
+        row.assignee.clone_from(assignee);
+    }
+    row.decisions.push(pb::ReviewDecisionRecord {
+        decision_id: text(&id),
+        decision: decision.into(),
+        decided_by: actor(ask.call),
+        decided: Some(crate::wire::timestamp(now)),
+        reason: ask.reason.to_owned(),
+        undone: false,
+    });
+    row
+}
+
+/// The operation that a decision about a task is, if it is one.
+fn operation(
+    row: &ReviewRow,
+    decision: pb::ReviewDecision,
+) -> Result<Option<(Operation, pb::PersonEventKind)>> {
+    use pb::PersonEventKind as K;
+    use pb::ReviewDecision as D;
+    if decision == D::Approve {
+        let Some(proposal) = &row.proposal else {
+            return Ok(None);
+        };
+        let groups = proposal.groups.iter();
+        let groups = groups.map(|group| group.tags.iter().map(|tag| sixteen(tag)).collect());
+        let operation = Operation::Split {
+            linkage: LinkageId::from_bytes(sixteen(&proposal.linkage)?),
+            groups: groups.collect::<Result<_>>()?,
+        };
+        return Ok(Some((operation, K::Split)));
+    }
     if row.what() == pb::ReviewKind::Approval {
         return Ok(None);
     }
     let (first, second) = pair_of(row)?;
-    let both = view.identifier(&first).zip(view.identifier(&second));
-    Ok(match (kind, both) {
-        (pb::PersonEventKind::Linked, Some((first, second))) => {
-            Some(Changed::Unlinked(first, second, false))
-        }
+    if first == second {
+        return Ok(None);
+    }
+    Ok(match decision {
+        D::SamePerson => Some((Operation::Link { first, second }, K::Linked)),
+        D::DifferentPersons => Some((Operation::Separate { first, second }, K::Separated)),
         _ => None,
     })
-}
-
-/// What taking an event of this kind back is in the history.
-fn inverse(kind: pb::PersonEventKind) -> pb::PersonEventKind {
-    use pb::PersonEventKind as K;
-    match kind {
-        K::Linked => K::Unlinked,
-        K::Unlinked | K::Split => K::Linked,
-        K::Merged => K::Unmerged,
-        other => other,
-    }
 }

@@ -10,6 +10,7 @@ use crate::store::{Commit, Idempotency, Write};
 use crate::types::PatientIdentifier;
 use crate::wire::pb::identity as pb;
 
+use super::placement::Reservation;
 use super::service::{Fed, Identity, checked};
 use super::tables::{LoadRow, PatientRow};
 
@@ -27,6 +28,14 @@ pub struct LoadItem {
     pub identifier: PatientIdentifier,
     /// The record.
     pub patient: pb::Patient,
+}
+
+/// Some records, as they will be committed.
+struct Batch {
+    frame: Commit,
+    held: Vec<Reservation>,
+    counts: pb::LoadCounts,
+    taken: usize,
 }
 
 /// A load under way.
@@ -83,42 +92,12 @@ impl Identity {
         let mut alone = false;
         for _ in 0..ATTEMPTS {
             let gate = self.gate(alone).await;
-            let now = self.clock.now();
-            let mut frame = Commit::default();
-            let mut held = Vec::new();
-            let mut counts = load.counts;
-            let mut seen = BTreeSet::new();
-            let mut taken = 0;
-            for item in items.iter().take(BATCH) {
-                let tag = self.store.keys().patient_tag(&item.identifier);
-                // The second of one identifier sees the first: it needs a frame of its own.
-                if !seen.insert(tag) {
-                    break;
-                }
-                let known = self.store.get::<PatientRow>(&tag)?;
-                let prepared = match self.prepare(tag, &item.patient, known, alone, now) {
-                    Ok(Fed::Ready(prepared)) => prepared,
-                    Ok(Fed::NeedsGate) => break,
-                    // Merged away: refused like what is malformed, told by the caller of this.
-                    Err(error) if error.reason() == Reason::WrongState => break,
-                    Err(error) => return Err(error),
-                };
-                count(&mut counts, prepared.response.outcome());
-                counts.durable_position = item.position;
-                frame.writes.extend(prepared.writes);
-                frame.writes.extend(attach(item));
-                held.push(prepared.reservation);
-                let part = call.for_part();
-                part.note(|record| {
-                    record.patient = Some(tag.to_vec());
-                    record.items = 1;
-                });
-                frame.audit.push(part.success_event(now));
-                taken += 1;
-                if alone {
-                    break; // Nobody else waits for more than one record.
-                }
-            }
+            let Batch {
+                mut frame,
+                held,
+                counts,
+                taken,
+            } = self.batch(call, load, items, alone, attach)?;
             if taken == 0 && alone {
                 return Ok(0);
             }
@@ -153,6 +132,53 @@ impl Identity {
         }
         let message = "the records keep changing; go on with the load";
         Err(Error::new(Reason::ConcurrentChange, message))
+    }
+
+    /// As many records as fit into a frame: of each identifier one, and, alone, one in all.
+    fn batch(
+        &self,
+        call: &Call,
+        load: &Load,
+        items: &[LoadItem],
+        alone: bool,
+        attach: &(dyn Fn(&LoadItem) -> Vec<Write> + Sync),
+    ) -> Result<Batch> {
+        let now = self.clock.now();
+        let mut batch = Batch {
+            frame: Commit::default(),
+            held: Vec::new(),
+            counts: load.counts,
+            taken: 0,
+        };
+        let mut seen = BTreeSet::new();
+        for item in items.iter().take(if alone { 1 } else { BATCH }) {
+            let tag = self.store.keys().patient_tag(&item.identifier);
+            // The second of one identifier sees the first: it needs a frame of its own.
+            if !seen.insert(tag) {
+                break;
+            }
+            let known = self.store.get::<PatientRow>(&tag)?;
+            let prepared = match self.prepare(tag, &item.patient, known, alone, now) {
+                Ok(Fed::Ready(prepared)) => prepared,
+                Ok(Fed::NeedsGate) => break,
+                // Merged away: refused like what is malformed, told by the caller of this.
+                Err(error) if error.reason() == Reason::WrongState => break,
+                Err(error) => return Err(error),
+            };
+            count(&mut batch.counts, prepared.response.outcome());
+            batch.counts.durable_position = item.position;
+            batch.frame.writes.extend(prepared.writes);
+            batch.frame.writes.extend(attach(item));
+            batch.held.push(prepared.reservation);
+            let part = call.for_part();
+            part.note(|record| {
+                record.patient = Some(tag.to_vec());
+                record.items = 1;
+            });
+            batch.frame.audit.push(part.success_event(now));
+            batch.taken += 1;
+        }
+        Ok(batch)
     }
 
     /// Keeps what was refused since the last frame.

@@ -18,11 +18,13 @@ mod search;
 mod service;
 pub(crate) mod tables;
 mod traits;
+mod undo;
 mod view;
 mod watch;
 
 pub use changes::{Ask, Changed, Reach, Touched};
 pub use decide::Decision;
+pub use history::Told;
 pub use load::{BATCH, Load, LoadItem};
 pub use people::Resolved;
 pub use service::Identity;

@@ -102,7 +102,7 @@ impl Identity {
     /// # Errors
     /// The store.
     pub(super) fn concerns(&self, row: &ReviewRow, community: &str) -> Result<bool> {
-        for tag in self.tags_of(row)? {
+        for tag in tags_of(row)? {
             let found = self.store.get::<PatientRow>(&tag)?;
             let patient = found.and_then(|found| found.row.patient);
             if patient.is_some_and(|patient| patient.home_community_id == community) {
@@ -110,23 +110,6 @@ impl Identity {
             }
         }
         Ok(false)
-    }
-
-    /// The records a task is about.
-    ///
-    /// # Errors
-    /// The store.
-    pub(super) fn tags_of(&self, row: &ReviewRow) -> Result<Vec<PatientTag>> {
-        if row.what() == pb::ReviewKind::Approval {
-            let groups = row.proposal.iter().flat_map(|one| &one.groups);
-            let tags = groups.flat_map(|group| &group.tags);
-            return tags.map(|tag| sixteen(tag)).collect();
-        }
-        let (first, second) = pair_of(row)?;
-        Ok(match first == second {
-            true => vec![first],
-            false => vec![first, second],
-        })
     }
 
     /// A task by its id, side by side. `only`, as for the list.
@@ -155,7 +138,7 @@ impl Identity {
         let row = &task.row;
         let mut persons = Vec::new();
         let mut seen = Vec::new();
-        let tags = self.tags_of(row)?;
+        let tags = tags_of(row)?;
         for tag in &tags {
             let Some(found) = self.store.get::<PatientRow>(tag)? else {
                 continue;
@@ -228,4 +211,21 @@ impl Identity {
         let found = self.store.get::<ReviewRow>(&row.key())?;
         Ok(found.map_or(0, |found| found.version.0))
     }
+}
+
+/// The records a task is about.
+///
+/// # Errors
+/// [`Reason::IntegrityFailure`] if the row is not one this program wrote.
+pub(super) fn tags_of(row: &ReviewRow) -> Result<Vec<PatientTag>> {
+    if row.what() == pb::ReviewKind::Approval {
+        let groups = row.proposal.iter().flat_map(|one| &one.groups);
+        let tags = groups.flat_map(|group| &group.tags);
+        return tags.map(|tag| sixteen(tag)).collect();
+    }
+    let (first, second) = pair_of(row)?;
+    Ok(match first == second {
+        true => vec![first],
+        false => vec![first, second],
+    })
 }

@@ -14,7 +14,7 @@ use crate::wire::pb::identity as pb;
 use super::linkage::{Operation, State, plan};
 use super::merged::Merged;
 use super::overlay;
-use super::placement::{Placement, Reservation};
+use super::placement::{Doubt, Placement, Reservation};
 use super::search::{PatientTag, Search};
 use super::tables::{LinkEventRow, PatientRow};
 use super::traits;
@@ -172,16 +172,11 @@ impl Identity {
             before.demographics == patient.demographics
                 && (before.inactive == patient.inactive || before.replaced_by.is_some())
         });
-        if let Some(known) = &known
-            && !known.row.merged_into.is_empty()
-            && !unchanged
-        {
-            let message = "the identifier was merged away; take the merge back first";
-            return Err(Error::field(
-                Reason::WrongState,
-                "patient.identifier",
-                message,
-            ));
+        let merged = known
+            .as_ref()
+            .is_some_and(|known| !known.row.merged_into.is_empty());
+        if merged && !unchanged {
+            return Err(merged_away());
         }
         let demographics = patient.demographics.as_ref();
         let traits = demographics.map(traits::traits).unwrap_or_default();
@@ -214,11 +209,8 @@ impl Identity {
             };
             linkage = self.write_feed(&mut writes, row, known.as_ref(), &placement, now)?;
             let doubts = overlay::doubts(known.as_ref().map(|known| &known.row), &traits);
-            for doubt in placement.reviews.iter().chain(doubts.as_ref()) {
-                let (write, id) = self.review(&tag, doubt, now)?;
-                writes.extend(write);
-                review_task_ids.push(id);
-            }
+            let doubts = placement.reviews.iter().chain(doubts.as_ref());
+            review_task_ids = self.doubts(&mut writes, &tag, doubts, now)?;
         }
         let response = pb::FeedPatientResponse {
             linkage_id: linkage.to_string(),
@@ -232,6 +224,23 @@ impl Identity {
             response,
             reservation,
         })))
+    }
+
+    /// The tasks that doubts about a record are; gives their ids.
+    fn doubts<'a>(
+        &self,
+        writes: &mut Vec<Write>,
+        tag: &PatientTag,
+        doubts: impl Iterator<Item = &'a Doubt>,
+        now: jiff::Timestamp,
+    ) -> Result<Vec<String>> {
+        let mut ids = Vec::new();
+        for doubt in doubts {
+            let (write, id) = self.review(tag, doubt, now)?;
+            writes.extend(write);
+            ids.push(id);
+        }
+        Ok(ids)
     }
 
     /// The rows of a feed that says something new: the record, those that move with it, the event.
@@ -301,4 +310,9 @@ pub(super) fn checked(patient: &pb::Patient) -> Result<()> {
     let demographics = patient.demographics.as_ref();
     let demographics = demographics.ok_or_else(|| Error::missing("patient.demographics"))?;
     traits::check(demographics, "patient.demographics")
+}
+
+fn merged_away() -> Error {
+    let message = "the identifier was merged away; take the merge back first";
+    Error::field(Reason::WrongState, "patient.identifier", message)
 }

@@ -44,6 +44,10 @@ pub(crate) struct Load {
 }
 
 const PATIENTS_HELP: &str = "\
+Examples:
+  renkei load patients --as clinic.toml --authority 1.2.392.1 patients.jsonl
+  renkei load patients --as clinic.toml --mapping columns.toml export.csv
+
 Formats, by the name's ending or --format:
   jsonl  a record a line: as `renkei patient feed` reads, or as the generator of synthetic patients writes
   csv    with a header; --mapping says which column is what

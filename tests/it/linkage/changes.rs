@@ -126,6 +126,7 @@ async fn history(
 ///
 /// Bars: P-01.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn identifiers_of_others_are_not_merged() {
     let network = Setup::standalone().start().await;
     let (desk, other) = (Desk::new(&network, 0, 0), Desk::new(&network, 0, 1));

@@ -35,9 +35,8 @@ pub(super) async fn load(
     gateway.serves(Capability::Identity)?;
     let permit = gateway.guard.authorize(&call, Action::AssertIdentity)?;
     let first = incoming.next().await.transpose().map_err(broken)?;
-    let start = match first.and_then(|first| first.part) {
-        Some(Asked::Start(start)) => start,
-        _ => return Err(Error::missing("start")),
+    let Some(Asked::Start(start)) = first.and_then(|first| first.part) else {
+        return Err(Error::missing("start"));
     };
     let (key, now) = (&start.idempotency_key, gateway.clock.now());
     let key = call.idempotency(&gateway.store, key, &start, now)?;
