@@ -236,7 +236,8 @@ fn names(a: &Traits, b: &Traits) -> (NameLevel, NameLevel, bool) {
     }
     let swapped = (part(a, b, family, given), part(a, b, given, family));
     if swapped.0 <= NameLevel::Romaji && swapped.1 <= NameLevel::Romaji {
-        return (swapped.0, swapped.1, true);
+        // In an order of their own: the same whichever of the two is said to have changed them.
+        return (swapped.0.min(swapped.1), swapped.0.max(swapped.1), true);
     }
     (straight.0, straight.1, false)
 }

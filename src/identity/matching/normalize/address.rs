@@ -220,10 +220,23 @@ fn digit(c: char) -> Option<u32> {
 }
 
 fn split_prefecture(text: &str) -> (u8, &str) {
-    (1..)
-        .zip(PREFECTURES)
-        .find_map(|(number, name)| text.strip_prefix(name).map(|rest| (number, rest)))
-        .unwrap_or((0, text))
+    let known = (1..).zip(PREFECTURES);
+    let mut found = known.filter_map(|(number, name)| Some((number, text.strip_prefix(name)?)));
+    found
+        .next()
+        .unwrap_or_else(|| (0, without_unknown_prefecture(text)))
+}
+
+/// A 県 that is none of the 47 (a mistyped one, or of test data) must not part two addresses either.
+fn without_unknown_prefecture(text: &str) -> &str {
+    let place = text
+        .char_indices()
+        .skip(2)
+        .take(2)
+        .find(|(_, c)| *c == '県');
+    place
+        .and_then(|(at, c)| text.get(at + c.len_utf8()..))
+        .unwrap_or(text)
 }
 
 /// Counties (郡) are often left out. One is at most five characters long.
