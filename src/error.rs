@@ -86,25 +86,61 @@ reasons! {
     /// An identifier that looks like, or says it is, a My Number (マイナンバー); it is never taken.
     MyNumberRefused = "MY_NUMBER_REFUSED", Invalid, "XDSRegistryMetadataError";
     /// A document entry came without its SHA-1 hash or its size (`IHE TF-3` §4.2.3.2.10).
-    MissingHash = "MISSING_HASH", Invalid, "XDSMissingDocumentMetadata";
+    MissingHash = "MISSING_HASH", Invalid, "XDSRepositoryMetadataError";
     /// The bytes received do not have the declared hash.
-    HashMismatch = "HASH_MISMATCH", Invalid, "XDSNonIdenticalHash";
+    HashMismatch = "HASH_MISMATCH", Invalid, "XDSRepositoryMetadataError";
     /// The bytes received do not have the declared size.
-    SizeMismatch = "SIZE_MISMATCH", Invalid, "XDSNonIdenticalSize";
-    /// A document entry without its document, or a document without its entry.
+    SizeMismatch = "SIZE_MISMATCH", Invalid, "XDSRepositoryMetadataError";
+    /// A document entry without its document.
     MissingDocument = "MISSING_DOCUMENT", Invalid, "XDSMissingDocument";
+    /// A document without its entry.
+    MissingMetadata = "MISSING_METADATA", Invalid, "XDSMissingDocumentMetadata";
+    /// A code is not in the value set of this community, which is closed.
+    UnknownCode = "UNKNOWN_CODE", Invalid, "XDSRegistryMetadataError";
+    /// A uniqueId stands twice in one submission.
+    DuplicateInMessage = "DUPLICATE_IN_MESSAGE", Invalid, "XDSRegistryDuplicateUniqueIdInMessage";
+    /// The content of a document is not what its metadata says it is.
+    InvalidContent = "INVALID_CONTENT", Invalid, "InvalidDocumentContent";
     /// The submission's patient is not its documents' patient.
     PatientMismatch = "PATIENT_MISMATCH", Invalid, "XDSPatientIdDoesNotMatch";
+    /// An update does not change an existing object: its logicalID is absent, or its own id (ITI-57).
+    InvalidUpdate = "INVALID_UPDATE", Invalid, "XDSInvalidRequestException";
+    /// An association that triggers an update is malformed (ITI-57).
+    UpdateOperation = "UPDATE_OPERATION", Invalid, "XDSMetadataUpdateOperationError";
+    /// An update comes without the association that triggers it, or one forbids what ITI-92 demands.
+    UpdateAnnotation = "UPDATE_ANNOTATION", Invalid, "XDSMetadataAnnotationError";
+    /// A restricted update changes an attribute that it may not change (ITI-92).
+    Unmodifiable = "UNMODIFIABLE", Invalid, "UnmodifiableMetadataError";
+    /// A restricted update is of an object of another kind (ITI-92).
+    ObjectTypeChanged = "OBJECT_TYPE_CHANGED", Invalid, "XDSObjectTypeError";
+    /// A restricted update changes the uniqueId (ITI-92).
+    IdentifierChanged = "IDENTIFIER_CHANGED", Invalid, "XDSMetadataIdentifierError";
     /// A page or resume token this node did not give out, or for another query.
     InvalidToken = "INVALID_TOKEN", Invalid, "XDSRegistryError";
+    /// No community owns a domain that identifiers are wanted of; each is named (ITI-9 case 5).
+    UnknownTargetDomain = "UNKNOWN_TARGET_DOMAIN", Invalid, "XDSRegistryError";
+    /// A required parameter of a stored query is absent.
+    MissingParameter = "MISSING_PARAMETER", Invalid, "XDSStoredQueryMissingParam";
+    /// A parameter of a stored query has several values where one may stand, or excludes another.
+    ParameterNumber = "PARAMETER_NUMBER", Invalid, "XDSStoredQueryParamNumber";
+    /// A parameter of a stored query does not have its form.
+    InvalidParameter = "INVALID_PARAMETER", Invalid, "XDSRegistryError";
+    /// No stored query of this registry.
+    UnknownQuery = "UNKNOWN_QUERY", Invalid, "XDSUnknownStoredQuery";
+    /// The objects named are of several patients; a call is about one.
+    ResultNotSinglePatient = "RESULT_NOT_SINGLE_PATIENT", Invalid, "XDSResultNotSinglePatient";
     /// The person's assertion is missing, malformed, expired, or for another audience.
     InvalidAssertion = "INVALID_ASSERTION", Unauthenticated, "XDSRegistryError";
     /// The certificate is valid, but no active participant is registered for it here.
     UnregisteredCertificate = "UNREGISTERED_CERTIFICATE", Unauthenticated, "XDSRegistryError";
+    /// No revocation list for the certificate is in time; only emergencies are served until one is.
+    RevocationUnknown = "REVOCATION_UNKNOWN", Unauthenticated, "XDSRegistryError";
     /// Not permitted, or nothing the caller may know of; the two are not told apart.
     NotPermitted = "NOT_PERMITTED", Denied, "XDSRegistryError";
     /// The assigning authority or homeCommunityId belongs to another community (INV-4).
     ForeignDomain = "FOREIGN_DOMAIN", Denied, "XDSRegistryError";
+    /// What one person proposed, another must decide.
+    SecondPersonNeeded = "SECOND_PERSON_NEEDED", Denied, "XDSRegistryError";
     /// No community with this homeCommunityId takes part.
     UnknownCommunity = "UNKNOWN_COMMUNITY", NotFound, "XDSUnknownCommunity";
     /// No community owns this assigning authority.
@@ -115,16 +151,38 @@ reasons! {
     UnknownRepository = "UNKNOWN_REPOSITORY", NotFound, "XDSUnknownRepositoryId";
     /// The document is not here, or not for this caller.
     UnknownDocument = "UNKNOWN_DOCUMENT", NotFound, "XDSDocumentUniqueIdError";
+    /// The addressee of a referral is no institution that can be reached.
+    UnknownRecipient = "UNKNOWN_RECIPIENT", NotFound, "UnknownRecipient";
     /// What was named (a task, a grant, a consent) is not here, or not for this caller.
     NotFound = "NOT_FOUND", NotFound, "XDSRegistryError";
-    /// The uniqueId is registered already, for other bytes (`IHE TF-3` §4.2.3.2.26).
+    /// An id names no object of the submission or the registry.
+    UnresolvedReference = "UNRESOLVED_REFERENCE", NotFound, "UnresolvedReferenceException";
+    /// The uniqueId of a submission set or folder, or an entryUUID, is registered already.
     DuplicateUniqueId = "DUPLICATE_UNIQUE_ID", Conflict, "XDSDuplicateUniqueIdInRegistry";
+    /// The uniqueId of a document is registered already, for bytes with another hash.
+    NonIdenticalHash = "NON_IDENTICAL_HASH", Conflict, "XDSNonIdenticalHash";
+    /// The uniqueId of a document is registered already, for bytes of another size.
+    NonIdenticalSize = "NON_IDENTICAL_SIZE", Conflict, "XDSNonIdenticalSize";
     /// The idempotency key was used before, with another request body.
     IdempotencyMismatch = "IDEMPOTENCY_MISMATCH", Conflict, "XDSRegistryError";
     /// Another change came first; read again and repeat.
     ConcurrentChange = "CONCURRENT_CHANGE", Precondition, "XDSRegistryBusy";
+    /// An association is made to an object that is deprecated.
+    DeprecatedObject = "DEPRECATED_OBJECT", Precondition, "XDSRegistryDeprecatedDocumentError";
+    /// The metadata has other versions than the update says (ITI-57).
+    VersionConflict = "VERSION_CONFLICT", Precondition, "XDSMetadataVersionError";
+    /// The state of the metadata does not allow the update (ITI-57).
+    UpdateRefused = "UPDATE_REFUSED", Precondition, "XDSMetadataUpdateError";
+    /// After the update, patient identifiers would not agree (ITI-57).
+    PatientReconciliation = "PATIENT_RECONCILIATION", Precondition, "XDSPatientIDReconciliationError";
+    /// The object is still referred to by another that is not removed with it (ITI-62).
+    ReferencesExist = "REFERENCES_EXIST", Precondition, "ReferencesExistException";
+    /// The removal would leave an object that belongs to nothing (ITI-62).
+    WouldBeUnreferenced = "WOULD_BE_UNREFERENCED", Precondition, "XDSUnreferencedObjectException";
     /// The state does not allow it: already withdrawn, already merged, already closed.
     WrongState = "WRONG_STATE", Precondition, "XDSRegistryError";
+    /// A steward said that the records are of different people; that must be taken back first.
+    HeldApart = "HELD_APART", Precondition, "XDSRegistryError";
     /// The capability is not switched on in this node's configuration.
     RoleNotServed = "ROLE_NOT_SERVED", Precondition, "XDSRegistryError";
     /// A message is larger than the limit stated in the text.
@@ -160,9 +218,13 @@ reasons! {
 pub struct Error {
     reason: Reason,
     field: Option<Cow<'static, str>>,
+    /// Further fields that are wrong for the same reason.
+    more_fields: Vec<String>,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
+    others: Vec<Error>,
+    registry: bool,
 }
 
 impl Error {
@@ -172,10 +234,25 @@ impl Error {
         Self {
             reason,
             field: None,
+            more_fields: Vec::new(),
             message: message.into(),
             retry_after: None,
             source: None,
+            others: Vec::new(),
+            registry: false,
         }
+    }
+
+    /// Everything that was found wrong with one request, as one failure: the first is what it is
+    /// answered with, the others go along. `None` if nothing was found.
+    pub fn all(found: Vec<Self>) -> Option<Self> {
+        let mut found = found.into_iter();
+        let first = found.next()?;
+        Some(Self {
+            others: found.collect(),
+            registry: true,
+            ..first
+        })
     }
 
     /// A field that is wrong, by its path in the request, such as `entry.patient_id`.
@@ -186,6 +263,20 @@ impl Error {
     ) -> Self {
         Self {
             field: Some(field.into()),
+            ..Self::new(reason, message)
+        }
+    }
+
+    /// Several fields that are wrong for one reason, the first one first.
+    pub fn fields(
+        reason: Reason,
+        fields: Vec<String>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        let mut fields = fields.into_iter();
+        Self {
+            field: fields.next().map(Into::into),
+            more_fields: fields.collect(),
             ..Self::new(reason, message)
         }
     }
@@ -245,6 +336,28 @@ impl Error {
     /// The request field that was wrong.
     pub fn wrong_field(&self) -> Option<&str> {
         self.field.as_deref()
+    }
+
+    /// The other request fields that were wrong for the same reason.
+    pub fn more_wrong_fields(&self) -> &[String] {
+        &self.more_fields
+    }
+
+    /// Says that a registry or repository request failed: its IHE errors go along
+    /// (`RegistryErrorList`).
+    pub fn of_registry(mut self) -> Self {
+        self.registry = true;
+        self
+    }
+
+    /// Whether a registry or repository request failed.
+    pub fn is_of_registry(&self) -> bool {
+        self.registry
+    }
+
+    /// What else was found wrong with the request, in order of its parts.
+    pub fn others(&self) -> &[Self] {
+        &self.others
     }
 
     /// The text for the caller, without the field.

@@ -21,7 +21,8 @@ use crate::edge::State;
 use crate::emergency::Emergency;
 use crate::error::{Error, Reason, Result};
 use crate::federation::{
-    Dialler, Federation, Links, Locator, Outbox, Peers, Policy, SystemResolver, follow_parent,
+    Dialler, Federation, Links, Locator, Outbox, Paths, Peers, Policy, SystemResolver,
+    follow_parent,
 };
 use crate::identity::Identity;
 use crate::pki::{IdentityHandle, NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
@@ -36,6 +37,8 @@ pub use reload::Reloaded;
 
 /// Document streams at once, below the runtime's blocking threads (512).
 const MAX_STREAMS: usize = 256;
+/// Subscribers at once: each decrypts every new frame for itself.
+const MAX_WATCHES: usize = 64;
 
 /// A node's services.
 #[derive(Debug)]
@@ -77,6 +80,8 @@ pub struct Gateway {
     pub audit: Audit,
     /// Document streams at once: each holds a thread while it reads.
     pub streams: Arc<Semaphore>,
+    /// Subscribers at once: each reads the ledger.
+    pub watches: Arc<Semaphore>,
     /// Work under way, waited for at a stop.
     pub tasks: TaskTracker,
     /// Tells background work to stop.
@@ -121,6 +126,7 @@ pub fn store_options(config: &Config, options: Options) -> Options {
             IndexEngine::Sled => IndexKind::Sled,
         },
         index_cache_bytes: config.store.index_cache_mib << 20,
+        idempotency_kept: Duration::from_hours(u64::from(config.store.idempotency_hours)),
         ..options
     }
 }
@@ -139,13 +145,15 @@ pub fn load_trust(config: &Config) -> Result<TrustStore> {
         Profiles::hpki()
     };
     let profiles = profiles.map_err(|error| unusable(error.to_string()))?;
+    let hours = |hours: u32| Duration::from_hours(u64::from(hours));
     TrustStore::load(
         &config.tls.roots,
         &config.tls.intermediates,
         &config.tls.crls,
         profiles,
         TrustOptions {
-            crl_grace: Duration::from_hours(u64::from(config.revocation.grace_hours)),
+            crl_grace: hours(config.revocation.grace_hours),
+            crl_grace_emergency: hours(config.revocation.emergency_grace_hours),
         },
     )
     .map_err(|error| unusable(error.to_string()))
@@ -226,6 +234,7 @@ impl Gateway {
                 dialler.clone(),
                 Links::new(Arc::clone(&edge.counters)),
             )),
+            paths: Paths::new(Arc::new(rand::random)),
             locator: Arc::new(Locator::new(Arc::clone(&store), Arc::clone(&clock))),
             outbox: Arc::new(Outbox::open(
                 Arc::clone(&store),
@@ -249,6 +258,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             audit: Audit::new(Arc::clone(&store), home.clone()),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             started: clock.now(),
             stop: CancellationToken::new(),
             config,

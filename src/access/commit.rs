@@ -12,8 +12,6 @@ use crate::store::{Commit, Idempotency, Outcome, Store, Write};
 
 use super::Call;
 
-/// How long an idempotency key is remembered: 72 hours.
-const REMEMBERED_SECONDS: i64 = 72 * 3600;
 /// Bytes of a client's idempotency key.
 const MAX_KEY: usize = 200;
 
@@ -58,7 +56,7 @@ impl Call {
             key: store.keys().tag("idempotency", scope.as_bytes()),
             body_hash,
             receipt: Bytes::new(),
-            expires_unix_seconds: now.as_second().saturating_add(REMEMBERED_SECONDS),
+            expires_unix_seconds: now.as_second().saturating_add(store.remembers_for()),
         }))
     }
 
@@ -96,6 +94,24 @@ impl Call {
         idempotency: Option<Idempotency>,
         response: R,
     ) -> Result<R> {
+        self.commit_holding(store, now, writes, idempotency, response, ())
+            .await
+    }
+
+    /// As [`Call::commit`], letting go of `held` (a lock, a reservation) only when the frame is applied
+    /// or refused, also if this call is dropped before.
+    ///
+    /// # Errors
+    /// As [`Call::commit`].
+    pub async fn commit_holding<R: Message + Default>(
+        &self,
+        store: &Arc<Store>,
+        now: Timestamp,
+        writes: Vec<Write>,
+        idempotency: Option<Idempotency>,
+        response: R,
+        held: impl Send + 'static,
+    ) -> Result<R> {
         let idempotency = idempotency.map(|idempotency| Idempotency {
             receipt: response.encode_to_vec().into(),
             ..idempotency
@@ -109,7 +125,11 @@ impl Call {
         // task of its own.
         self.set_written(true);
         let store = Arc::clone(store);
-        let committed = tokio::spawn(async move { store.commit(commit).await });
+        let committed = tokio::spawn(async move {
+            let outcome = store.commit(commit).await;
+            drop(held);
+            outcome
+        });
         match committed.await.map_err(Error::internal)? {
             Ok(Outcome::Committed { .. }) => Ok(response),
             Ok(Outcome::Replayed { receipt }) => {

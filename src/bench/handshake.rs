@@ -130,19 +130,7 @@ async fn bare(
     client: &NodeIdentity,
     stop: &CancellationToken,
 ) -> Result<SocketAddr> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
-    let verifier = Arc::new(SignatureOnly {
-        key: client.leaf().spki.clone(),
-        provider: Arc::clone(&provider),
-    });
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13])?
-        .with_client_cert_verifier(verifier)
-        .with_cert_resolver(Arc::new(SingleCertAndKey::from(server.certified_key())));
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    config.session_storage = Arc::new(NoServerSessionStorage {});
-    config.send_tls13_tickets = 0;
-    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let acceptor = bare_acceptor(server, client)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
     let stop = stop.clone();
@@ -169,6 +157,23 @@ async fn bare(
         }
     });
     Ok(address)
+}
+
+/// rustls with the server's key, checking the client's handshake signature and nothing else.
+pub(super) fn bare_acceptor(server: &NodeIdentity, client: &NodeIdentity) -> Result<TlsAcceptor> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let verifier = Arc::new(SignatureOnly {
+        key: client.leaf().spki.clone(),
+        provider: Arc::clone(&provider),
+    });
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(Arc::new(SingleCertAndKey::from(server.certified_key())));
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
+    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Shakes hands for `time`; gives how often. A handshake counts when the server has spoken, which

@@ -7,6 +7,8 @@ mod ledger;
 mod load;
 mod matching;
 mod node;
+mod registry;
+mod retrieve;
 mod rpc;
 
 use serde::Serialize;
@@ -15,6 +17,8 @@ pub use handshake::{HandshakeSettings, handshake};
 pub use ledger::{LedgerSettings, Step, engine, ledger, run_step};
 pub use matching::{MatchingSettings, Report, learning_set, matching};
 pub use node::{NodeStep, node, node_step};
+pub use registry::{RegistrySettings, registry};
+pub use retrieve::{RetrieveSettings, retrieve};
 pub use rpc::{RpcSettings, rpc};
 
 /// One figure.

@@ -324,6 +324,7 @@ impl Fill {
                 // Of no document: writing five million of them is not what is measured.
                 blob: Vec::new(),
                 registered_ms: 1_790_000_000_000,
+                ..EntryRow::default()
             }));
         }
         Ok(writes)

@@ -37,7 +37,7 @@ use super::load::{Run, Target, call, run};
 use super::{Figure, constant};
 
 /// Connections the calls are spread over.
-const CONNECTIONS: usize = 4;
+pub(super) const CONNECTIONS: usize = 4;
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -66,12 +66,15 @@ enum Who {
 }
 
 /// The nodes under measurement, in this process, over real TLS and a real disk.
-struct Bench {
+pub(super) struct Bench {
     _folder: Folder,
-    callers: Vec<Caller>,
+    pub(super) gateway: Arc<Gateway>,
+    pub(super) callers: Vec<Caller>,
     others: HashMap<Who, Vec<Caller>>,
-    floor: Vec<Caller>,
-    sample: Sample,
+    pub(super) floor: Vec<Caller>,
+    pub(super) sample: Sample,
+    /// The node's repositoryUniqueId.
+    pub(super) repository: String,
     stop: CancellationToken,
     servers: tokio::task::JoinSet<Result<()>>,
 }
@@ -136,7 +139,7 @@ fn print(case: &str, in_flight: usize, sizes: (usize, usize), floor: &Run, real:
 
 impl Bench {
     #[expect(clippy::too_many_lines, reason = "one set-up, told in its order")]
-    async fn start(settings: &RpcSettings) -> Result<Self> {
+    pub(super) async fn start(settings: &RpcSettings) -> Result<Self> {
         let folder = Folder::new("bench")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let config = SampleConfig {
@@ -169,13 +172,16 @@ impl Bench {
         let edge = constant::edge(&identity, &trust, &clock, limits, stop.clone())?;
         let mut servers = tokio::task::JoinSet::new();
         let until = stop.clone();
-        servers.spawn(async move { Ok(crate::server::run(gateway, listener, until).await?) });
+        let serving = Arc::clone(&gateway);
+        servers.spawn(async move { Ok(crate::server::run(serving, listener, until).await?) });
         servers.spawn(async move {
             edge.serve_until_stopped(below).await;
             Ok(())
         });
         let mut bench = Self {
             _folder: folder,
+            gateway,
+            repository: node.repository.clone(),
             callers: Vec::new(),
             others: HashMap::new(),
             floor: Vec::new(),
@@ -248,7 +254,7 @@ impl Bench {
     }
 
     /// The emergency hospital, from which everything is asked.
-    fn hospital(&self) -> Result<&SampleInstitution> {
+    pub(super) fn hospital(&self) -> Result<&SampleInstitution> {
         let region = self.sample.regions.first().context("no region")?;
         region
             .institutions
@@ -447,7 +453,7 @@ impl Bench {
         ])
     }
 
-    async fn end(mut self) -> Result<()> {
+    pub(super) async fn end(mut self) -> Result<()> {
         self.callers.clear();
         self.others.clear();
         self.floor.clear();

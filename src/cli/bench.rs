@@ -8,8 +8,9 @@ use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
 use crate::bench::{
-    HandshakeSettings, LedgerSettings, MatchingSettings, NodeStep, RpcSettings, Step, engine,
-    handshake, ledger, matching, node, node_step, rpc, run_step,
+    HandshakeSettings, LedgerSettings, MatchingSettings, NodeStep, RegistrySettings,
+    RetrieveSettings, RpcSettings, Step, engine, handshake, ledger, matching, node, node_step,
+    registry, retrieve, rpc, run_step,
 };
 
 /// Measure, as ratios to a floor taken in the same run
@@ -23,6 +24,11 @@ pub(super) enum Bench {
     Ledger(Ledger),
     /// Patient matching against the truth: false links, recall, review, thresholds, speed
     Matching(Matching),
+    /// FindDocuments in registries of growing size, and registering, against constant answers and
+    /// plain commits
+    Registry(Registry),
+    /// Reading documents, against the same octets through rustls alone
+    Retrieve(Retrieve),
 }
 
 /// Arguments of `bench matching`.
@@ -57,6 +63,41 @@ impl Matching {
         })?;
         Ok(Done::All)
     }
+}
+
+/// Arguments of `bench registry`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  renkei bench registry\n  renkei bench registry --quick --json\n  \
+                  renkei bench registry --entries 10000,10000000"
+)]
+pub(super) struct Registry {
+    /// A smoke run: 1,000 and 5,000 entries, a fraction of a second each
+    #[arg(long)]
+    quick: bool,
+    /// Seconds for each figure
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Entries in the registry, in growing order
+    #[arg(long, value_delimiter = ',', default_value = "10000,100000,1000000")]
+    entries: Vec<u64>,
+}
+
+/// Arguments of `bench retrieve`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  renkei bench retrieve\n  renkei bench retrieve --quick --json"
+)]
+pub(super) struct Retrieve {
+    /// A smoke run: 1 MiB only, a fraction of a second
+    #[arg(long)]
+    quick: bool,
+    /// Seconds for each figure
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Sizes of documents in KiB
+    #[arg(long, value_delimiter = ',', default_value = "1024,16384")]
+    kib: Vec<usize>,
 }
 
 /// Arguments of `bench ledger`.
@@ -193,6 +234,27 @@ impl Bench {
                     json: out.is_json(),
                 };
                 runtime.block_on(rpc(&settings))?;
+            }
+            Self::Registry(args) => {
+                let settings = RegistrySettings {
+                    sizes: if args.quick {
+                        vec![1_000, 5_000]
+                    } else {
+                        args.entries.clone()
+                    },
+                    time: time(args.quick, args.seconds),
+                    json: out.is_json(),
+                };
+                runtime.block_on(registry(&settings))?;
+            }
+            Self::Retrieve(args) => {
+                let kib = if args.quick { &[1_024][..] } else { &args.kib };
+                let settings = RetrieveSettings {
+                    sizes: kib.iter().map(|kib| kib * 1_024).collect(),
+                    time: time(args.quick, args.seconds),
+                    json: out.is_json(),
+                };
+                runtime.block_on(retrieve(&settings))?;
             }
             Self::Handshake(args) => {
                 let settings = HandshakeSettings {

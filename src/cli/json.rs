@@ -45,7 +45,9 @@ printable! {
     identity: FeedPatientResponse MergePatientsResponse UnmergePatientsResponse LinkPatientsResponse
         UnlinkPatientsResponse QueryIdentifiersResponse SearchPatientsResponse MatchPatientResponse
         GetPatientResponse GetPersonHistoryResponse ListReviewTasksResponse GetReviewTaskResponse
-        DecideReviewTaskResponse UndoReviewDecisionResponse AssignReviewTaskResponse Patient;
+        DecideReviewTaskResponse UndoReviewDecisionResponse AssignReviewTaskResponse Patient
+        SplitPersonResponse CheckDuplicatesResponse WatchIdentifierChangesResponse
+        LoadPatientsResponse;
     documents: ProvideDocumentsResponse QueryRegistryResponse;
     federation: InitiatingGatewayServiceFindDocumentsResponse LocateHoldingsResponse;
     emergency: IdentifyPatientResponse OpenBreakGlassResponse CloseBreakGlassResponse

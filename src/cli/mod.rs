@@ -18,6 +18,7 @@ mod emergency;
 mod failure;
 mod identity;
 mod json;
+mod load;
 mod names;
 mod node;
 mod output;
@@ -85,7 +86,9 @@ enum Command {
         renkei pki init\n  \
         renkei pki check card.pem --usage person --trust certs-dev")]
     Pki(pki::PkiArgs),
+    #[command(visible_alias = "identity")]
     Patient(patient::Patient),
+    Load(load::Load),
     Document(document::Document),
     Emergency(emergency::Emergency),
     Consent(consent::Consent),
@@ -111,6 +114,7 @@ impl Command {
             Self::Demo(command) => command.run(out),
             Self::Pki(args) => pki::run(args, out.is_json()).map(|()| Done::All),
             Self::Patient(command) => client(command.run(out)),
+            Self::Load(command) => client(command.run(out)),
             Self::Document(command) => client(command.run(out)),
             Self::Emergency(command) => client(command.run(out)),
             Self::Consent(command) => client(command.run(out)),

@@ -222,7 +222,10 @@ fn import(args: &ImportArgs, json: bool) -> anyhow::Result<()> {
 
 fn trust_store(args: &CheckArgs) -> anyhow::Result<TrustStore> {
     let grace = Duration::from_hours(u64::from(args.grace_hours));
-    let options = TrustOptions { crl_grace: grace };
+    let options = TrustOptions {
+        crl_grace: grace,
+        ..TrustOptions::default()
+    };
     let (mut roots, mut authorities, mut lists) =
         (args.root.clone(), args.ca.clone(), args.crl.clone());
     if let Some(folder) = args

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Capability, Config};
+use super::{Capability, Config, StoreSettings};
 use crate::types::{
     AssigningAuthority, CertificatePin, Endpoint, HomeCommunityId, HostPattern, InvalidId, ListUrl,
     Network, RepositoryUniqueId,
@@ -136,7 +136,31 @@ impl Config {
             "`emergency` needs `federation`",
         )?;
         self.check_limits()?;
+        self.check_shares()?;
         self.check_outgoing()
+    }
+
+    fn check_shares(&self) -> Result<(), ConfigError> {
+        let listen = &self.listen;
+        let reserved =
+            u32::from(listen.emergency_share_percent) + u32::from(listen.batch_share_percent);
+        for (key, percent, message) in [
+            (
+                "listen.emergency_share_percent",
+                reserved,
+                "with batch_share_percent more than 100",
+            ),
+            (
+                "listen.memory_shed_percent",
+                u32::from(listen.memory_shed_percent),
+                "is more than 100",
+            ),
+        ] {
+            if percent > 100 {
+                return Err(ConfigError::value(key, message));
+            }
+        }
+        Ok(())
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
@@ -162,6 +186,12 @@ impl Config {
                 "listen.max_in_flight_per_gateway",
                 listen.max_in_flight_per_gateway as u64,
             ),
+            ("listen.min_in_flight", listen.min_in_flight as u64),
+            ("listen.ledger_wait_ms", listen.ledger_wait_ms),
+            (
+                "listen.memory_shed_percent",
+                u64::from(listen.memory_shed_percent),
+            ),
             ("listen.max_message_bytes", listen.max_message_bytes as u64),
             (
                 "listen.max_concurrent_streams",
@@ -186,14 +216,15 @@ impl Config {
                 self.store.scrub_mib_per_second,
             ),
             ("deadlines.ceiling_ms", self.deadlines.ceiling_ms),
+            (
+                "deadlines.emergency_ceiling_ms",
+                self.deadlines.emergency_ceiling_ms,
+            ),
             ("deadlines.stream_idle_ms", self.deadlines.stream_idle_ms),
         ];
-        if u32::from(listen.emergency_share_percent) + u32::from(listen.batch_share_percent) > 100 {
-            let message = "with batch_share_percent more than 100";
-            return Err(ConfigError::value(
-                "listen.emergency_share_percent",
-                message,
-            ));
+        if self.store.idempotency_hours < StoreSettings::LEAST_IDEMPOTENCY_HOURS {
+            let message = "must be 72 or more: callers are promised as much";
+            return Err(ConfigError::value("store.idempotency_hours", message));
         }
         match limits.iter().find(|(_, value)| *value == 0) {
             Some((key, _)) => Err(ConfigError::value(key, "must be greater than 0")),

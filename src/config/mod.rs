@@ -168,6 +168,16 @@ pub struct Listen {
     pub emergency_share_percent: u8,
     /// The share of `max_in_flight` that batch calls may use.
     pub batch_share_percent: u8,
+    /// Ordinary calls at once that are admitted however far the ledger falls behind.
+    pub min_in_flight: usize,
+    /// When commits wait longer for the ledger than this, and longer than it takes to write four
+    /// groups, fewer ordinary calls are admitted.
+    pub ledger_wait_ms: u64,
+    /// The memory the node may use, in MiB. 0: the limit of its control group, or the machine's.
+    pub memory_ceiling_mib: u64,
+    /// From this share of the memory ceiling on, batch calls are refused, and interactive ones more
+    /// and more; emergencies never.
+    pub memory_shed_percent: u8,
     /// After a stop signal: how long calls in flight may take to end.
     pub drain_timeout_ms: u64,
 }
@@ -204,6 +214,10 @@ impl Default for Listen {
             max_in_flight_per_gateway: 800,
             emergency_share_percent: 20,
             batch_share_percent: 20,
+            min_in_flight: 64,
+            ledger_wait_ms: 250,
+            memory_ceiling_mib: 0,
+            memory_shed_percent: 80,
             drain_timeout_ms: 20_000,
         }
     }
@@ -255,6 +269,8 @@ pub struct Revocation {
     /// Hours past its nextUpdate for which a list still serves, with an alarm; then the
     /// certificates it covers are refused.
     pub grace_hours: u32,
+    /// The same for calls of the emergency class, which are taken with an alarm as long as this.
+    pub emergency_grace_hours: u32,
     /// `http://` addresses of lists to fetch. Plain http is usual and enough: a list is signed.
     pub fetch: Vec<String>,
     /// Hosts from which lists are also fetched that the distribution points of the node's own
@@ -272,6 +288,7 @@ impl Default for Revocation {
     fn default() -> Self {
         Self {
             grace_hours: 24,
+            emergency_grace_hours: 72,
             fetch: Vec::new(),
             hosts: Vec::new(),
             folder: None,
@@ -322,6 +339,9 @@ pub struct Documents {
     pub repository_unique_id: Option<String>,
     /// The largest document taken, in bytes.
     pub max_document_bytes: u64,
+    /// The community's rules for metadata: a file of code sets, translations and demands (`docs/profile.md`).
+    /// Absent: any code, authorInstitution and hash demanded.
+    pub profile: Option<PathBuf>,
 }
 
 impl Default for Documents {
@@ -329,6 +349,7 @@ impl Default for Documents {
         Self {
             repository_unique_id: None,
             max_document_bytes: 4 * 1024 * 1024 * 1024,
+            profile: None,
         }
     }
 }
@@ -374,6 +395,14 @@ pub struct StoreSettings {
     pub scrub_mib_per_second: u64,
     /// Documents that nothing refers to are kept aside for so many days before they are deleted.
     pub swept_kept_days: u32,
+    /// A request is remembered by its idempotency key for so many hours: what callers rely on when
+    /// they repeat one whose answer they did not get. [`Self::LEAST_IDEMPOTENCY_HOURS`] at least.
+    pub idempotency_hours: u32,
+}
+
+impl StoreSettings {
+    /// What the interface promises its callers (`idempotency_key` in every request that writes).
+    pub const LEAST_IDEMPOTENCY_HOURS: u32 = 72;
 }
 
 impl Default for StoreSettings {
@@ -385,6 +414,7 @@ impl Default for StoreSettings {
             scrub_every_hours: 168,
             scrub_mib_per_second: 20,
             swept_kept_days: 35,
+            idempotency_hours: Self::LEAST_IDEMPOTENCY_HOURS,
         }
     }
 }
@@ -445,6 +475,8 @@ pub struct Deadlines {
     pub query_ms: u64,
     /// No caller may ask for more than this for a unary call or a merged list.
     pub ceiling_ms: u64,
+    /// The same for the emergency class.
+    pub emergency_ceiling_ms: u64,
     /// A document stream without a chunk for this long is ended.
     pub stream_idle_ms: u64,
 }
@@ -456,6 +488,7 @@ impl Default for Deadlines {
             identity_ms: 2_000,
             query_ms: 3_000,
             ceiling_ms: 10_000,
+            emergency_ceiling_ms: 5_000,
             stream_idle_ms: 10_000,
         }
     }

@@ -61,6 +61,12 @@ impl Guard {
         }
     }
 
+    /// Every identifier known here of the person whom `patient` names, that one included: the one
+    /// place where queries learn of merges and links.
+    pub fn identifiers_of(&self, patient: &PatientIdentifier) -> Vec<PatientIdentifier> {
+        self.persons.identifiers_of(patient)
+    }
+
     /// Decides a call that concerns no one patient.
     ///
     /// # Errors
@@ -78,7 +84,7 @@ impl Guard {
         let mut patients: Vec<PatientIdentifier> = about
             .patients
             .iter()
-            .flat_map(|patient| self.persons.identifiers_of(patient))
+            .flat_map(|patient| self.identifiers_of(patient))
             .collect();
         patients.sort();
         patients.dedup();

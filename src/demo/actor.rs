@@ -95,9 +95,15 @@ impl Caller {
         };
         let config = anonymous_client_config(Arc::clone(trust), Arc::clone(clock), expect)?;
         Ok(Self {
-            channel: channel(&endpoint, name, config, &Dialler::open(), None)?,
+            channel: channel(&endpoint, name, config, &Dialler::open())?,
             assertion: None,
         })
+    }
+
+    /// The same caller over another connection.
+    #[must_use]
+    pub fn over(self, channel: Channel) -> Self {
+        Self { channel, ..self }
     }
 
     /// A request by this caller.

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aws_lc_rs::digest;
 use jiff::Timestamp;
+use rustls_pki_types::CertificateDer;
 
 use super::suspicion::{Suspicion, Suspicions};
 use super::{Directory, Snapshot};
@@ -30,6 +31,19 @@ pub struct Peer {
     pub certified: Arc<Certified>,
     /// Its key's fingerprint.
     pub pin: CertificatePin,
+    /// What it showed, to be judged again.
+    pub chain: Arc<[CertificateDer<'static>]>,
+}
+
+/// How a call comes.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival<'a> {
+    /// Its request id.
+    pub request_id: &'a str,
+    /// Whether it is of the emergency class, for which revocation lists may be later.
+    pub emergency: bool,
+    /// When.
+    pub now: Timestamp,
 }
 
 /// A call refused before its caller is known: what the caller is told, and the rule for the audit.
@@ -84,7 +98,7 @@ impl Authenticator {
         }
     }
 
-    /// The caller of request `request_id` that came from `peer`, with the assertion it carries.
+    /// The caller of a call that came from `peer`, with the assertion it carries.
     ///
     /// # Errors
     /// [`Reason::UnregisteredCertificate`]; [`Reason::InvalidAssertion`].
@@ -92,9 +106,9 @@ impl Authenticator {
         &self,
         peer: &Peer,
         assertion: Option<&str>,
-        request_id: &str,
-        now: Timestamp,
+        arrival: Arrival<'_>,
     ) -> std::result::Result<Caller, Unauthenticated> {
+        let now = arrival.now;
         let directory = self.directory.snapshot();
         let participant = directory.participant(&peer.certified, now);
         let known = participant.as_ref().ok_or_else(|| {
@@ -103,8 +117,7 @@ impl Authenticator {
             (error, "unregistered-certificate")
         });
         let caller = known.and_then(|participant| {
-            let come = (peer, participant, request_id, now);
-            self.known_caller(&directory, come, assertion)
+            self.known_caller(&directory, (peer, participant), arrival, assertion)
         });
         caller.map_err(|(error, rule)| {
             self.suspicions
@@ -120,7 +133,12 @@ impl Authenticator {
     fn known_caller(
         &self,
         directory: &Snapshot,
-        (peer, participant, request_id, now): (&Peer, &Arc<Participant>, &str, Timestamp),
+        (peer, participant): (&Peer, &Arc<Participant>),
+        Arrival {
+            request_id,
+            emergency,
+            now,
+        }: Arrival<'_>,
         assertion: Option<&str>,
     ) -> std::result::Result<Caller, Refused> {
         let Some(token) = assertion else {
@@ -134,6 +152,9 @@ impl Authenticator {
             });
         };
         let verified = self.verified(token, now)?;
+        if !emergency && verified.signer.serves_ordinary(now).is_err() {
+            return Err(invalid("assertion-late-list"));
+        }
         let relay =
             (participant.kind == ParticipantKind::Gateway).then(|| participant.community.clone());
         let presentation = if let Some(by) = &relay {

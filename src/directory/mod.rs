@@ -11,7 +11,7 @@ mod suspicion;
 #[cfg(test)]
 mod tests;
 
-pub use authn::{Authenticator, Peer as CertifiedPeer, Unauthenticated};
+pub use authn::{Arrival, Authenticator, Peer as CertifiedPeer, Unauthenticated};
 pub use service::Directory;
 pub use snapshot::{Peer, Snapshot, purpose_of_use};
 pub use suspicion::Suspicion;

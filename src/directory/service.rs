@@ -254,6 +254,7 @@ impl Directory {
         });
         let response = pb::SuspendInstitutionResponse {
             institution: Some(institution),
+            // Known only when it is in force, and not the directory's to know.
             connections_closed: 0,
             version: after.version,
         };

@@ -273,6 +273,18 @@ impl Snapshot {
         self.authorities.get(authority)
     }
 
+    /// The assigning authorities that a community owns.
+    pub fn authorities_of(
+        &self,
+        home: &HomeCommunityId,
+    ) -> impl Iterator<Item = &AssigningAuthority> {
+        let owned = self
+            .authorities
+            .iter()
+            .filter(move |(_, owner)| *owner == home);
+        owned.map(|(authority, _)| authority)
+    }
+
     /// The community a repository belongs to.
     pub fn repository(&self, repository: &RepositoryUniqueId) -> Option<&HomeCommunityId> {
         self.repositories.get(repository)

@@ -31,6 +31,7 @@ fn certified(digit: char, serial: &str) -> Certified {
         not_before: now(),
         not_after: now(),
         verdict_valid_until: now(),
+        ordinary: None,
         crl_numbers: vec![],
         remarks: vec![],
     }

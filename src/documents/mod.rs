@@ -1,18 +1,33 @@
 //! Document metadata and content: registry and repository.
 
-mod filter;
+mod codes;
+mod content;
+mod count;
+pub mod ebxml;
+mod faults;
+mod lifecycle;
+mod profile;
 mod provide;
+mod query;
+mod referrals;
+mod register;
 mod retrieve;
 mod service;
 pub(crate) mod tables;
 mod validate;
+mod watch;
 
 #[cfg(test)]
 mod tests;
 
+pub use codes::{CodeInUse, codes_in_use};
 pub use provide::Provision;
-pub use retrieve::{Parts, document_ref};
-pub use service::{Documents, Found, MAX_PAGE, Page};
+pub use query::{Found, MAX_PAGE, Page};
+pub use referrals::{Letter, Listed};
+pub use register::Checked;
+pub use retrieve::{Parts, Range, document_ref};
+pub use service::Documents;
+pub use watch::{Notice, Subscription};
 
 use crate::store::Schema;
 
@@ -22,4 +37,7 @@ pub fn tables(schema: Schema) -> Schema {
         .table::<tables::EntryRow>()
         .table::<tables::UniqueRow>()
         .table::<tables::SubmissionRow>()
+        .table::<tables::FolderRow>()
+        .table::<tables::AssociationRow>()
+        .table::<referrals::ReferralRow>()
 }

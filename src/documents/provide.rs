@@ -13,7 +13,10 @@ use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 
 use super::Documents;
-use super::validate::ValidSubmission;
+use super::content;
+use super::profile::Content;
+use super::register::Blobs;
+use super::validate::{Transaction, ValidSubmission};
 
 /// Chunks on their way to the disk: the sender waits when it is faster (INV-7).
 const QUEUE: usize = 4;
@@ -31,6 +34,8 @@ pub struct Provision<'a> {
 struct Receiving {
     index: usize,
     received: u64,
+    /// The first octets, to see whether they are what the metadata says.
+    head: Vec<u8>,
     chunks: mpsc::Sender<Option<Bytes>>,
     writer: JoinHandle<Result<Option<ClosedBlob>, StoreError>>,
 }
@@ -39,7 +44,7 @@ impl Documents {
     /// Starts a submission: its metadata must be right before any content is taken.
     ///
     /// # Errors
-    /// The first metadata rule broken.
+    /// Every metadata rule broken.
     pub fn begin(&self, submission: pb::Submission) -> Result<Provision<'_>> {
         if self.repository().is_none() {
             return Err(Error::new(
@@ -47,7 +52,7 @@ impl Documents {
                 "this node has no repository",
             ));
         }
-        let submission = self.validate(submission)?;
+        let submission = self.validate(submission, Transaction::Provide)?;
         let blobs = submission.entries.iter().map(|_| None).collect();
         Ok(Provision {
             documents: self,
@@ -64,10 +69,18 @@ impl Provision<'_> {
         &self.submission.patient
     }
 
+    /// What the submission would lead to, if its documents are what it says; nothing is stored.
+    ///
+    /// # Errors
+    /// Every rule that the state of the registry breaks; the store.
+    pub fn judge(&self, call: &Call) -> Result<pb::RegistrationResult> {
+        self.documents.judged(call, &self.submission)
+    }
+
     /// Begins the document of the entry with this id (as the submission wrote it).
     ///
     /// # Errors
-    /// [`Reason::MissingDocument`] if no entry has the id, or it was sent already; the checks of
+    /// [`Reason::MissingMetadata`] if no entry has the id, or it was sent already; the checks of
     /// the document before it.
     pub async fn document(&mut self, entry_uuid: &str) -> Result<()> {
         self.close_current().await?;
@@ -79,7 +92,7 @@ impl Provision<'_> {
             .filter(|index| self.blobs.get(*index).is_some_and(Option::is_none));
         let Some(index) = index else {
             return Err(Error::field(
-                Reason::MissingDocument,
+                Reason::MissingMetadata,
                 "document.entry_uuid",
                 "names no entry of the submission, or one whose document came already",
             ));
@@ -93,6 +106,7 @@ impl Provision<'_> {
         self.current = Some(Receiving {
             index,
             received: 0,
+            head: Vec::new(),
             chunks,
             writer,
         });
@@ -110,13 +124,24 @@ impl Provision<'_> {
             return Err(Error::field(Reason::MissingDocument, "chunk", message));
         };
         current.received = current.received.saturating_add(bytes.len() as u64);
+        if self.documents.rules.profile.content != Content::Off {
+            let room = content::MAX_HEAD.saturating_sub(current.head.len());
+            let taken = bytes.get(..room).unwrap_or(&bytes);
+            current.head.extend_from_slice(taken);
+        }
         let declared = self
             .submission
             .entries
             .get(current.index)
-            .map_or(0, |entry| entry.size);
-        if current.received > declared {
+            .and_then(|entry| entry.size);
+        let most = self.documents.rules.max_document_bytes;
+        if declared.is_some_and(|declared| current.received > declared) {
             return Err(mismatch(current.index, Reason::SizeMismatch));
+        }
+        if current.received > most {
+            let field = format!("entries[{}].size", current.index);
+            let message = format!("is more than the {most} bytes taken here");
+            return Err(Error::field(Reason::MessageTooLarge, field, message));
         }
         if current.chunks.send(Some(bytes)).await.is_err() {
             return Err(self.close_current().await.err().unwrap_or_else(unwritten));
@@ -129,7 +154,8 @@ impl Provision<'_> {
             index,
             chunks,
             writer,
-            ..
+            head,
+            received,
         }) = self.current.take()
         else {
             return Ok(());
@@ -142,10 +168,11 @@ impl Provision<'_> {
         let Some(entry) = self.submission.entries.get_mut(index) else {
             return Ok(());
         };
-        if info.size != entry.size {
+        if entry.size.is_some_and(|size| size != info.size) {
             return Err(mismatch(index, Reason::SizeMismatch));
         }
-        if info.sha1 != entry.sha1 {
+        let declared = entry.sha1.map(|sha1| *sha1.as_bytes());
+        if declared.is_some_and(|sha1| sha1 != info.sha1) {
             return Err(mismatch(index, Reason::HashMismatch));
         }
         let sha256 = HEXLOWER.encode(&info.sha256);
@@ -155,10 +182,48 @@ impl Provision<'_> {
             return Err(mismatch(index, Reason::HashMismatch));
         }
         entry.entry.hash_sha256 = sha256;
-        entry.entry.hash = HEXLOWER.encode(&info.sha1);
+        let hash = HEXLOWER.encode(&info.sha1);
+        entry.sha1 = hash.parse().ok();
+        entry.size = Some(info.size);
+        entry.entry.hash = hash;
+        entry.entry.size = Some(info.size);
         if let Some(place) = self.blobs.get_mut(index) {
             *place = Some(blob);
         }
+        self.look_at(index, head, received).await
+    }
+
+    /// Whether a document is what its metadata says, as far as the community asks. In a thread of its
+    /// own: what a hostile document does to a parser ends there.
+    async fn look_at(&mut self, index: usize, head: Vec<u8>, received: u64) -> Result<()> {
+        let how = self.documents.rules.profile.content;
+        let Some(entry) = self.submission.entries.get(index) else {
+            return Ok(());
+        };
+        if how == Content::Off {
+            return Ok(());
+        }
+        let entry = entry.entry.clone();
+        let whole = head.len() as u64 == received;
+        let looked =
+            tokio::task::spawn_blocking(move || content::findings(&head, whole, &entry)).await;
+        let found =
+            looked.unwrap_or_else(|_| vec!["the content could not be looked at".to_owned()]);
+        let place = format!("entries[{index}]");
+        if how == Content::Refuse {
+            let reason = Reason::InvalidContent;
+            let errors = found
+                .into_iter()
+                .map(|text| Error::field(reason, place.clone(), text));
+            return Error::all(errors.collect()).map_or(Ok(()), Err);
+        }
+        let warnings = found.into_iter().map(|context| pb::RegistryError {
+            code: Reason::InvalidContent.ihe_code().to_owned(),
+            context,
+            location: place.clone(),
+            severity: pb::RegistryErrorSeverity::Warning.into(),
+        });
+        self.submission.warnings.extend(warnings);
         Ok(())
     }
 
@@ -166,7 +231,7 @@ impl Provision<'_> {
     ///
     /// # Errors
     /// [`Reason::MissingDocument`]; [`Reason::HashMismatch`]; [`Reason::SizeMismatch`];
-    /// [`Reason::DuplicateUniqueId`]; the store.
+    /// what the state of the registry breaks; the store.
     pub async fn finish(
         mut self,
         permit: &Permit,
@@ -197,7 +262,17 @@ impl Provision<'_> {
             .collect();
         let registered = self
             .documents
-            .register(permit, call, self.submission, &blobs, idempotency, attach)
+            .register(
+                permit,
+                call,
+                &self.submission,
+                Blobs {
+                    names: &blobs,
+                    persist_snapshots: false,
+                },
+                idempotency,
+                attach,
+            )
             .await;
         drop(kept);
         registered

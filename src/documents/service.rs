@@ -1,83 +1,25 @@
-//! The registry: register, query, find one.
+//! The registry and repository: what they are made of, and registering.
 
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-
-use crate::access::{Action, Call, Permit, Sensitivity};
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::error::{Error, Reason, Result};
-use crate::store::{Expect, Idempotency, Store, Versioned, Write};
-use crate::types::{
-    DocumentUniqueId, EntryUuid, HomeCommunityId, PatientIdentifier, RepositoryUniqueId,
-};
-use crate::wire::pb::common as cpb;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::types::{HomeCommunityId, RepositoryUniqueId};
 use crate::wire::pb::documents as pb;
 
-use super::filter;
-use super::tables::{EntryRow, SubmissionRow, UniqueRow};
-use super::validate::{Rules, ValidEntry, ValidSubmission, confidentiality_of, validate};
-
-/// Entries on a page at most.
-pub const MAX_PAGE: usize = 500;
-/// Entries of one patient examined in one page: a patient with more needs several pages.
-const MAX_EXAMINED: usize = 5_000;
-/// Submissions examined when only sets are asked for.
-const PAGE_DEFAULT: usize = 100;
+use super::profile::Profile;
+use super::register::Turns;
+use super::validate::{Rules, Transaction, ValidSubmission, validate};
 
 /// Document metadata and content of this node.
 #[derive(Debug)]
 pub struct Documents {
     pub(super) store: Arc<Store>,
     pub(super) clock: Arc<dyn Clock>,
-    rules: Rules,
-}
-
-/// One entry with what a decision needs to know of it.
-#[derive(Clone, Debug)]
-pub struct Found {
-    /// The metadata.
-    pub entry: pb::DocumentEntry,
-    /// The blob's name; empty if the document is elsewhere.
-    pub(super) blob: Vec<u8>,
-    /// Ledger sequence of the entry.
-    pub sequence: u64,
-}
-
-impl Found {
-    /// Whether it is flagged UNDELIVERED (未提供): never given to another community.
-    pub fn is_undelivered(&self) -> bool {
-        self.entry
-            .national_flags
-            .contains(&i32::from(cpb::NationalFlag::Undelivered))
-    }
-
-    /// Whether `permit` lets it out.
-    pub fn is_covered(&self, permit: &Permit) -> bool {
-        permit.covers(&self.sensitivity()) && !(permit.leaves_community() && self.is_undelivered())
-    }
-
-    /// What a decision asks of it.
-    pub fn sensitivity(&self) -> Sensitivity<'_> {
-        Sensitivity {
-            codes: [
-                code(self.entry.class_code.as_ref()),
-                code(self.entry.type_code.as_ref()),
-            ],
-            confidentiality: confidentiality_of(&self.entry),
-        }
-    }
-}
-
-/// One page of a query.
-#[derive(Clone, Debug, Default)]
-pub struct Page {
-    /// Matching entries that the permit covers.
-    pub entries: Vec<pb::DocumentEntry>,
-    /// The token of the next page; empty at the end.
-    pub next: String,
+    pub(super) rules: Rules,
+    pub(super) turns: Turns,
 }
 
 impl Documents {
@@ -87,15 +29,21 @@ impl Documents {
     /// If the configuration's identifiers are malformed.
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>, config: &Config) -> Result<Self> {
         let wrong = |error| Error::internal(error);
+        let wrong_profile = |message: String| Error::internal(message);
         let rules = Rules {
             home: config.home().map_err(wrong)?,
             repository: config.repository().map_err(wrong)?,
             max_document_bytes: config.documents.max_document_bytes,
+            profile: match &config.documents.profile {
+                Some(path) => Profile::load(path).map_err(wrong_profile)?,
+                None => Profile::default(),
+            },
         };
         Ok(Self {
             store,
             clock,
             rules,
+            turns: Turns::default(),
         })
     }
 
@@ -112,205 +60,13 @@ impl Documents {
     /// Checks a submission's metadata.
     ///
     /// # Errors
-    /// The first rule broken.
-    pub(super) fn validate(&self, submission: pb::Submission) -> Result<ValidSubmission> {
-        validate(submission, &self.rules)
-    }
-
-    fn unique_tag(&self, unique_id: &DocumentUniqueId) -> Vec<u8> {
-        self.store
-            .keys()
-            .tag("unique-id", unique_id.as_str().as_bytes())
-            .as_bytes()
-            .to_vec()
-    }
-
-    /// Registers a valid submission whose documents are durable: one frame, all or nothing
-    /// (ITI-42 §3.42.4.1.3).
-    ///
-    /// # Errors
-    /// [`Reason::DuplicateUniqueId`] if a uniqueId is registered already; the store.
-    pub(super) async fn register(
+    /// Every rule broken.
+    pub(super) fn validate(
         &self,
-        permit: &Permit,
-        call: &Call,
-        submission: ValidSubmission,
-        blobs: &[Vec<u8>],
-        idempotency: Option<Idempotency>,
-        attach: Vec<Write>,
-    ) -> Result<pb::RegistrationResult> {
-        permit.require(&[Action::SubmitDocuments])?;
-        let now = self.clock.now();
-        let patient = self.store.keys().patient_tag(&submission.patient).to_vec();
-        let mut writes = attach;
-        let mut result = pb::RegistrationResult::default();
-        for (index, valid) in submission.entries.iter().enumerate() {
-            let unique = self.unique_row(valid);
-            writes.push(Write::put(&unique).expecting(Expect::Absent));
-            let row = EntryRow {
-                uuid: valid.uuid.as_bytes().to_vec(),
-                patient: patient.clone(),
-                entry: Some(valid.entry.clone()),
-                blob: blobs.get(index).cloned().unwrap_or_default(),
-                registered_ms: now.as_millisecond(),
-            };
-            writes.push(Write::put(&row).expecting(Expect::Absent));
-            result.assigned_ids.push(pb::AssignedId {
-                symbolic_id: valid.symbolic.clone(),
-                entry_uuid: valid.uuid.to_string(),
-            });
-            result.entries.push(valid.entry.clone());
-        }
-        let set = SubmissionRow {
-            uuid: submission.set_uuid.as_bytes().to_vec(),
-            patient,
-            set: Some(submission.set.clone()),
-            entries: submission
-                .entries
-                .iter()
-                .map(|entry| entry.uuid.as_bytes().to_vec())
-                .collect(),
-        };
-        writes.push(Write::put(&set).expecting(Expect::Absent));
-        call.note(|record| {
-            record.items = u32::try_from(submission.entries.len()).unwrap_or(u32::MAX);
-            record.documents = submission
-                .entries
-                .iter()
-                .map(|entry| entry.uuid.to_string())
-                .collect();
-        });
-        let committed = call
-            .commit(&self.store, now, writes, idempotency, result)
-            .await;
-        committed.map_err(|error| match error.reason() {
-            Reason::ConcurrentChange => Error::field(
-                Reason::DuplicateUniqueId,
-                "entries.unique_id",
-                "a document, entry or submission set with this id is registered already",
-            ),
-            _ => error,
-        })
+        submission: pb::Submission,
+        transaction: Transaction,
+    ) -> Result<ValidSubmission> {
+        validate(submission, &self.rules, transaction)
     }
 
-    fn unique_row(&self, valid: &ValidEntry) -> UniqueRow {
-        UniqueRow {
-            tag: self.unique_tag(&valid.unique_id),
-            entry: valid.uuid.as_bytes().to_vec(),
-        }
-    }
-
-    /// A patient's entries that answer `filter` and that the permit covers (`FindDocuments`), a page
-    /// at a time.
-    ///
-    /// # Errors
-    /// A malformed filter or page token; the store.
-    pub fn find(
-        &self,
-        permit: &Permit,
-        patient: &PatientIdentifier,
-        filter: &pb::DocumentFilter,
-        page_size: usize,
-        page_token: &str,
-    ) -> Result<Page> {
-        filter::check(filter)?;
-        let prefix = self.store.keys().patient_tag(patient);
-        let after = self.resume(&prefix, page_token)?;
-        let size = if page_size == 0 {
-            PAGE_DEFAULT
-        } else {
-            page_size.min(MAX_PAGE)
-        };
-        let rows = self.store.by_index::<EntryRow>(
-            EntryRow::BY_PATIENT,
-            &prefix,
-            after.as_deref(),
-            MAX_EXAMINED,
-        )?;
-        let exhausted = rows.len() < MAX_EXAMINED;
-        let mut page = Page::default();
-        let mut last = None;
-        let mut left = 0;
-        for (key, versioned) in rows {
-            if page.entries.len() == size {
-                left += 1;
-                break;
-            }
-            let sequence = versioned.version.0;
-            last = Some(key);
-            let Some(found) = found(versioned) else {
-                continue;
-            };
-            if found.is_covered(permit) && filter::matches(&found.entry, sequence, filter) {
-                page.entries.push(found.entry);
-            }
-        }
-        if let Some(last) = last.filter(|_| left > 0 || !exhausted) {
-            page.next = self.token(&last);
-        }
-        Ok(page)
-    }
-
-    /// A page token: the last key seen, with a keyed hash so that only this node's are taken.
-    fn token(&self, key: &[u8]) -> String {
-        let tag = self.store.keys().tag("page-token", key);
-        URL_SAFE_NO_PAD.encode([tag.as_bytes(), key].concat())
-    }
-
-    fn resume(&self, prefix: &[u8], token: &str) -> Result<Option<Vec<u8>>> {
-        if token.is_empty() {
-            return Ok(None);
-        }
-        let wrong = || {
-            Error::field(
-                Reason::InvalidToken,
-                "page_token",
-                "is not a token of this query",
-            )
-        };
-        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| wrong())?;
-        let (tag, key) = bytes.split_at_checked(16).ok_or_else(wrong)?;
-        let expected = self.store.keys().tag("page-token", key);
-        if tag != expected.as_bytes() || !key.starts_with(prefix) {
-            return Err(wrong());
-        }
-        Ok(Some(key.to_vec()))
-    }
-
-    /// The entry with this entryUUID.
-    ///
-    /// # Errors
-    /// The store.
-    pub fn by_uuid(&self, uuid: &EntryUuid) -> Result<Option<Found>> {
-        Ok(self.store.get::<EntryRow>(uuid.as_bytes())?.and_then(found))
-    }
-
-    /// The entry of the document with this uniqueId.
-    ///
-    /// # Errors
-    /// The store.
-    pub fn by_unique_id(&self, unique_id: &DocumentUniqueId) -> Result<Option<Found>> {
-        let unique = self.store.get::<UniqueRow>(&self.unique_tag(unique_id))?;
-        let Some(unique) = unique else {
-            return Ok(None);
-        };
-        Ok(self
-            .store
-            .get::<EntryRow>(&unique.row.entry)?
-            .and_then(found))
-    }
-}
-
-fn code(code: Option<&cpb::CodedValue>) -> &str {
-    code.map_or("", |code| code.code.as_str())
-}
-
-fn found(versioned: Versioned<EntryRow>) -> Option<Found> {
-    let sequence = versioned.version.0;
-    let EntryRow { entry, blob, .. } = versioned.row;
-    entry.map(|entry| Found {
-        entry,
-        blob,
-        sequence,
-    })
 }

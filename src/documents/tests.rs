@@ -1,13 +1,19 @@
-use super::validate::{Rules, validate};
-use crate::error::Reason;
+use super::profile::Profile;
+use super::validate::{Rules, Transaction, ValidSubmission};
+use crate::error::{Reason, Result};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
+
+fn validate(submission: pb::Submission, rules: &Rules) -> Result<ValidSubmission> {
+    super::validate::validate(submission, rules, Transaction::Provide)
+}
 
 fn rules() -> Rules {
     Rules {
         home: "urn:oid:1.2.3".parse().unwrap(),
         repository: Some("1.2.3.1".parse().unwrap()),
         max_document_bytes: 1_000,
+        profile: Profile::default(),
     }
 }
 
@@ -34,6 +40,7 @@ fn entry() -> pb::DocumentEntry {
         entry_uuid: "doc1".into(),
         unique_id: "1.2.3.9".into(),
         patient_id: patient(),
+        source_patient_id: patient(),
         class_code: code("57133-1"),
         type_code: code("57133-1"),
         format_code: code("f"),
@@ -52,6 +59,51 @@ fn entry() -> pb::DocumentEntry {
         mime_type: "application/fhir+json".into(),
         hash: "a".repeat(40),
         size: Some(10),
+        service_stop_time: "2024".into(),
+        source_patient_info: vec![pb::SourcePatientField {
+            field: "PID-5".into(),
+            value: "山田^太郎".into(),
+        }],
+        extension_slots: vec![pb::ExtensionSlot {
+            name: "urn:acme:flag".into(),
+            values: vec![" 値 ".into()],
+            slot_type: String::new(),
+        }],
+        reference_ids: vec![pb::ReferenceId {
+            id: "1".into(),
+            type_code: "urn:ihe:iti:xds:2013:order".into(),
+            ..Default::default()
+        }],
+        ..Default::default()
+    }
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "the fields are optional")]
+fn text(value: &str) -> Option<cpb::InternationalString> {
+    Some(cpb::InternationalString {
+        values: vec![cpb::LocalizedString {
+            value: value.into(),
+            language: "ja-JP".into(),
+        }],
+    })
+}
+
+fn folder() -> pb::Folder {
+    pb::Folder {
+        entry_uuid: "folder".into(),
+        unique_id: "1.2.3.7".into(),
+        patient_id: patient(),
+        codes: code("f").into_iter().collect(),
+        title: text("フォルダ"),
+        ..Default::default()
+    }
+}
+
+fn relation(source: &str, target: &str) -> pb::Association {
+    pb::Association {
+        association_type: pb::AssociationType::Apnd.into(),
+        source_object: source.into(),
+        target_object: target.into(),
         ..Default::default()
     }
 }
@@ -79,9 +131,11 @@ fn a_good_submission_gets_what_the_registry_assigns() {
     assert!(entry.entry_uuid.starts_with("urn:uuid:"));
     assert_eq!(entry.home_community_id, "urn:oid:1.2.3");
     assert_eq!(entry.repository_unique_id, "1.2.3.1");
+    let made = &valid.associations[0].association;
+    assert_eq!(valid.associations.len(), 1, "the set's membership is made");
     assert_eq!(
-        entry.availability_status(),
-        pb::AvailabilityStatus::Approved
+        (made.source_object.as_str(), &made.target_object),
+        (valid.set.entry_uuid.as_str(), &entry.entry_uuid)
     );
 }
 
@@ -161,11 +215,133 @@ fn every_broken_rule_names_its_field() {
             Reason::MissingField,
             "entries[0].unique_id",
         ),
-        (|s| s.entries.clear(), Reason::InvalidField, "entries"),
+        (
+            |s| {
+                s.entries.clear();
+                s.folders.clear();
+            },
+            Reason::InvalidField,
+            "entries",
+        ),
         (
             |s| s.entries.push(entry()),
             Reason::InvalidField,
-            "entries[0].unique_id",
+            "entries[1].entry_uuid",
+        ),
+        (
+            |s| {
+                s.entries.push(pb::DocumentEntry {
+                    entry_uuid: "doc2".into(),
+                    ..entry()
+                });
+            },
+            Reason::DuplicateInMessage,
+            "entries[1].unique_id",
+        ),
+        (
+            |s| s.entries[0].source_patient_id = None,
+            Reason::MissingField,
+            "entries[0].source_patient_id",
+        ),
+        (
+            |s| s.entries[0].service_start_time = "2025".into(),
+            Reason::InvalidField,
+            "entries[0].service_stop_time",
+        ),
+        (
+            |s| s.entries[0].language_code = "日本語".into(),
+            Reason::InvalidField,
+            "entries[0].language_code",
+        ),
+        (
+            |s| s.entries[0].source_patient_info[0].field = "PID-19".into(),
+            Reason::InvalidField,
+            "entries[0].source_patient_info[0]",
+        ),
+        (
+            |s| s.entries[0].extension_slots[0].name = "urn:ihe:x".into(),
+            Reason::InvalidField,
+            "entries[0].extension_slots[0]",
+        ),
+        (
+            |s| s.entries[0].limited_metadata = true,
+            Reason::InvalidField,
+            "entries[0].limited_metadata",
+        ),
+        (
+            |s| s.entries[0].object_type = pb::ObjectType::OnDemand.into(),
+            Reason::InvalidField,
+            "entries[0].object_type",
+        ),
+        (
+            |s| s.entries[0].title = text(&"あ".repeat(129)),
+            Reason::InvalidField,
+            "entries[0].title.values[0]",
+        ),
+        (
+            |s| s.entries[0].authors[0].person = Some(pb::MetadataPerson::default()),
+            Reason::InvalidField,
+            "entries[0].authors[0].person",
+        ),
+        (
+            |s| s.entries[0].reference_ids[0].type_code.clear(),
+            Reason::MissingField,
+            "entries[0].reference_ids[0].type_code",
+        ),
+        (
+            |s| s.entries[0].uri = "a b".into(),
+            Reason::InvalidField,
+            "entries[0].uri",
+        ),
+        (
+            |s| s.folders[0].codes.clear(),
+            Reason::MissingField,
+            "folders[0].codes",
+        ),
+        (
+            |s| s.folders[0].title = None,
+            Reason::MissingField,
+            "folders[0].title",
+        ),
+        (
+            |s| s.folders[0].patient_id.as_mut().unwrap().value = "2".into(),
+            Reason::PatientMismatch,
+            "folders[0].patient_id",
+        ),
+        (
+            |s| s.associations.push(relation("doc1", "nothing")),
+            Reason::UnresolvedReference,
+            "associations[0].target_object",
+        ),
+        (
+            |s| s.associations.push(relation("set", "doc1")),
+            Reason::UnresolvedReference,
+            "associations[0].source_object",
+        ),
+        (
+            |s| s.associations.push(relation("doc1", "set")),
+            Reason::InvalidField,
+            "associations[0].target_object",
+        ),
+        (
+            |s| {
+                s.associations.push(pb::Association {
+                    association_type: pb::AssociationType::SubmitAssociation.into(),
+                    ..relation("set", "doc1")
+                });
+            },
+            Reason::InvalidField,
+            "associations[0].association_type",
+        ),
+        (
+            |s| {
+                s.associations.push(pb::Association {
+                    association_type: pb::AssociationType::HasMember.into(),
+                    ..relation("set", "doc1")
+                });
+            },
+            Reason::MissingField,
+            "associations[0].submission_set_status",
         ),
         (
             |s| s.submission_set.as_mut().unwrap().source_id = "1.02".into(),
@@ -180,6 +356,7 @@ fn every_broken_rule_names_its_field() {
     ];
     for (change, reason, field) in cases {
         let mut wrong = submission();
+        wrong.folders.push(folder());
         change(&mut wrong);
         let error = validate(wrong, &rules()).unwrap_err();
         assert_eq!(
@@ -188,4 +365,62 @@ fn every_broken_rule_names_its_field() {
             "{field}"
         );
     }
+}
+
+#[test]
+fn every_fault_is_told_at_once() {
+    let mut wrong = submission();
+    wrong.entries[0].class_code = None;
+    wrong.entries[0].hash.clear();
+    wrong.submission_set.as_mut().unwrap().source_id.clear();
+    let error = validate(wrong, &rules()).unwrap_err();
+    let fields: Vec<_> = std::iter::once(&error)
+        .chain(error.others())
+        .filter_map(crate::error::Error::wrong_field)
+        .collect();
+    assert_eq!(
+        fields,
+        [
+            "submission_set.source_id",
+            "entries[0].class_code",
+            "entries[0].hash"
+        ]
+    );
+}
+
+#[test]
+fn what_a_profile_asks_is_data() {
+    let mut rules = rules();
+    let mut lax = submission();
+    lax.entries[0].authors.clear();
+    lax.entries[0].hash.clear();
+    lax.entries[0].size = None;
+    lax.entries[0].confidentiality_codes[0].code = "Clinical-Staff".into();
+    assert_eq!(validate(lax.clone(), &rules).unwrap_err().others().len(), 3);
+    rules.profile = Profile::parse(
+        "author_institution = 'optional'\nhash = 'computed'\nconfidentiality = 'any'\n\
+         [[code_set]]\nattribute = 'type_code'\nunknown = 'warn'\ncodes = [{code='x',system='s'}]",
+    )
+    .unwrap();
+    let valid = validate(lax.clone(), &rules).unwrap();
+    assert_eq!(valid.warnings.len(), 1);
+    assert_eq!(valid.warnings[0].location, "entries[0].type_code");
+    rules.profile = Profile::parse(
+        "[[code_set]]\nattribute = 'type_code'\nunknown = 'refuse'\ncodes = [{code='x',system='s'}]",
+    )
+    .unwrap();
+    let error = validate(submission(), &rules).unwrap_err();
+    assert_eq!(
+        (error.reason(), error.wrong_field()),
+        (Reason::UnknownCode, Some("entries[0].type_code"))
+    );
+}
+
+#[test]
+fn extension_slots_stay_byte_for_byte() {
+    let valid = validate(submission(), &rules()).unwrap();
+    assert_eq!(
+        valid.entries[0].entry.extension_slots,
+        entry().extension_slots
+    );
 }

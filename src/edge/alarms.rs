@@ -5,6 +5,9 @@ use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 
+/// Alarm: an emergency was served on the word of a revocation list that is too late for the rest.
+pub const EMERGENCY_ON_LATE_CRL: &str = "EMERGENCY_ON_LATE_CRL";
+
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {

@@ -71,7 +71,7 @@ pub struct Seen {
     /// The fingerprint of its key.
     pub pin: CertificatePin,
     /// Its certificate and what came with it.
-    pub chain: Vec<CertificateDer<'static>>,
+    pub chain: Arc<[CertificateDer<'static>]>,
 }
 
 /// A connection whose handshake is not done.
@@ -205,6 +205,20 @@ impl Connections {
         closed
     }
 
+    /// The live connections for which `is` holds, by number, each with the token that cuts it.
+    pub fn select(&self, is: impl Fn(&Seen) -> bool) -> BTreeMap<u64, CancellationToken> {
+        let live: Vec<_> = {
+            let registry = self.lock();
+            let live = registry.live.iter();
+            live.map(|(number, entry)| (*number, Arc::clone(&entry.seen), entry.cut.clone()))
+                .collect()
+        };
+        live.into_iter()
+            .filter(|(_, seen, _)| is(seen))
+            .map(|(number, _, cut)| (number, cut))
+            .collect()
+    }
+
     /// Connections open, half-open ones among them.
     pub fn len(&self) -> usize {
         let registry = self.lock();
@@ -291,7 +305,7 @@ mod tests {
     fn seen(number: u8) -> Seen {
         Seen {
             pin: CertificatePin::from_bytes([number; 32]),
-            chain: Vec::new(),
+            chain: Arc::default(),
         }
     }
 

@@ -79,6 +79,16 @@ counters! {
     shed_full,
     /// Calls refused: `listen.max_in_flight_per_institution` or `_per_gateway`.
     shed_quota,
+    /// Calls refused because the ledger did not keep up (`listen.ledger_wait_ms`) or its queue had
+    /// no room.
+    shed_ledger,
+    /// Calls refused because memory was short: `listen.memory_shed_percent`.
+    shed_memory,
+    /// Calls refused because their certificate's revocation list was too late for any but
+    /// emergencies.
+    refused_late_list,
+    /// Emergency calls taken all the same: `revocation.emergency_grace_hours`.
+    emergencies_on_late_list,
     /// Calls for a method that is not there.
     unknown_methods,
     /// Calls refused before a handler: too large, not decodable, cut off.

@@ -1,19 +1,23 @@
-//! What the edge of a node knows of itself: counters, alarms, who is connected, and how many calls
-//! may be under way. No I/O; `server` and the doors use it, `api` shows it to operators.
+//! What the edge of a node knows of itself: counters, alarms, who is connected, how many calls may
+//! be under way, and how much memory is in use. No I/O; `server` and the doors use it, `api` shows it to operators.
 
+mod adaptive;
 mod admission;
 mod alarms;
 mod connections;
 mod counters;
+mod memory;
 
 use std::sync::Arc;
 
 use crate::config::Listen;
 
-pub use admission::{Admission, Admitted, Class, Shed};
-pub use alarms::{Alarm, Alarms, Severity};
+pub use adaptive::LedgerPace;
+pub use admission::{Admission, Admitted, Class, Room, Shed};
+pub use alarms::{Alarm, Alarms, EMERGENCY_ON_LATE_CRL, Severity};
 pub use connections::{Connections, HalfOpen, Live, Refused, Seen};
 pub use counters::{Counter, Counters};
+pub use memory::Memory;
 
 /// The state of an edge, shared by all that works at it.
 #[derive(Debug)]
@@ -26,16 +30,20 @@ pub struct State {
     pub connections: Arc<Connections>,
     /// Calls under way.
     pub admission: Arc<Admission>,
+    /// Memory in use.
+    pub memory: Arc<Memory>,
 }
 
 impl State {
     /// An edge with these limits, at which nothing has happened yet.
     pub fn new(limits: &Listen) -> Arc<Self> {
         let counters = Arc::new(Counters::default());
+        let memory = Arc::new(Memory::new(limits.memory_shed_percent));
         Arc::new(Self {
             alarms: Alarms::default(),
             connections: Connections::new(limits, Arc::clone(&counters)),
-            admission: Admission::new(limits, Arc::clone(&counters)),
+            admission: Admission::new(limits, Arc::clone(&counters), Arc::clone(&memory)),
+            memory,
             counters,
         })
     }

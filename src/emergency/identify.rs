@@ -72,7 +72,7 @@ impl Candidates {
             .as_ref()
             .ok_or_else(|| Error::missing("subject"))?;
         let found = match subject {
-            Subject::LinkageId(id) => self.certain(id.parse().ok())?,
+            Subject::LinkageId(id) => self.certain(self.named(call, id)?)?,
             Subject::PatientId(id) => {
                 let identifier = identifier(Some(id), "patient_id")?;
                 self.certain(self.identity.linkage(&identifier))?
@@ -100,6 +100,13 @@ impl Candidates {
             more,
             completeness: Some(here),
         })
+    }
+
+    /// The person that the caller's community knows by this id, if it is one.
+    fn named(&self, call: &Call, id: &str) -> Result<Option<LinkageId>> {
+        let community = &call.caller().participant.community;
+        let named = self.identity.named(id, community).ok();
+        named.map(|one| self.identity.living(one)).transpose()
     }
 
     fn certain(&self, linkage: Option<LinkageId>) -> Result<Vec<ipb::MatchCandidate>> {
@@ -229,7 +236,7 @@ impl Candidates {
         let subject = patient.and_then(|patient| patient.subject.as_ref());
         match subject.ok_or_else(|| Error::missing("patient"))? {
             Subject::LinkageId(id) => {
-                let linkage = id.parse().map_err(|_| unknown())?;
+                let linkage = self.named(call, id)?.ok_or_else(unknown)?;
                 Ok((linkage, ipb::MatchGrade::Certain))
             }
             Subject::PatientId(id) => {
@@ -245,8 +252,8 @@ impl Candidates {
                 let shown = references.by_reference.get(reference);
                 shown
                     .filter(|shown| shown.to == owner(call) && self.clock.now() < shown.until)
-                    .map(|shown| (shown.linkage, shown.grade))
-                    .ok_or_else(unknown)
+                    .map(|shown| Ok((self.identity.living(shown.linkage)?, shown.grade)))
+                    .ok_or_else(unknown)?
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::documents::{Documents, Found, document_ref};
 use crate::error::{Error, Reason, Result};
 use crate::federation::Federation;
 use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
+use crate::federation::path::Kind;
 use crate::federation::peers::{Peers, relayed};
 use crate::identity::{Identity, identifier, identifier_message};
 use crate::store::Store;
@@ -155,7 +156,7 @@ impl Emergency {
     /// # Errors
     /// The store; a person without records is unknown.
     pub fn patients(&self, linkage: LinkageId) -> Result<Vec<PatientIdentifier>> {
-        self.federation.patients(&linkage.to_string(), None)
+        self.federation.known_as(linkage)
     }
 
     /// Asks the regions that hold something, and merges what they say in time.
@@ -173,12 +174,13 @@ impl Emergency {
         let targets = self
             .federation
             .targets(&patients, None, |held| held.has_documents)?;
-        let peers = Arc::clone(&self.federation.peers);
+        let (peers, by) = (Arc::clone(&self.federation.peers), Arc::clone(call));
         let grant = grant_id.to_owned();
-        let mut asked = ask(call, targets, |target, budget| {
+        let by_path = (&self.federation.paths, Kind::Summary);
+        let mut asked = ask(call, by_path, targets, move |target, budget| {
             region(
                 Arc::clone(&peers),
-                Arc::clone(call),
+                Arc::clone(&by),
                 target,
                 grant.clone(),
                 budget,
@@ -229,7 +231,9 @@ impl Emergency {
         call.note(|record| record.items = u32::try_from(merged.items.len()).unwrap_or(u32::MAX));
         let summary = pb::EmergencySummary {
             summary_id: uuid::Uuid::now_v7().to_string(),
-            linkage_id: linkage.to_string(),
+            linkage_id: self
+                .identity
+                .pseudonym(linkage, &call.caller().participant.community)?,
             patient: Some(self.header(linkage)?),
             composed: Some(crate::wire::timestamp(now)),
             items: merged.items,
@@ -324,7 +328,7 @@ async fn region(
     grant_id: String,
     budget: Duration,
 ) -> Result<Said<fpb::GetSummaryItemsResponse>, Failure> {
-    let channel = peers.channel(&target.peer)?;
+    let channel = peers.emergency_channel(&target.peer)?;
     let mut client = RespondingGatewayServiceClient::new(channel);
     let request = fpb::GetSummaryItemsRequest {
         patient_ids: target.patients.iter().map(identifier_message).collect(),

@@ -12,8 +12,13 @@ use tonic::Code;
 
 use crate::access::Call;
 use crate::directory::Peer;
+use crate::error::{Error, Reason};
 use crate::types::PatientIdentifier;
 use crate::wire::pb::common as cpb;
+
+use super::path::{Kind, NotSent, Paths};
+
+const UNUSABLE: &str = "the community's answer cannot be used";
 
 /// A community to ask, and the patient's identifiers there.
 #[derive(Clone, Debug)]
@@ -53,6 +58,10 @@ pub enum Failure {
     Status(tonic::Status),
     /// What it said does not hold together, or is about somebody else.
     Malformed(&'static str),
+    /// It did not answer in time.
+    Late,
+    /// It was not asked.
+    NotSent(NotSent),
 }
 
 impl From<tonic::Status> for Failure {
@@ -61,9 +70,27 @@ impl From<tonic::Status> for Failure {
     }
 }
 
-impl From<crate::error::Error> for Failure {
-    fn from(error: crate::error::Error) -> Self {
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
         Self::Status(tonic::Status::unavailable(error.message().to_owned()))
+    }
+}
+
+/// What a failure means to a caller who asked this one community.
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        let message = match failure {
+            Failure::Status(status) => return super::peer_error(status),
+            Failure::Malformed(what) => {
+                return Self::new(Reason::CommunityUnavailable, UNUSABLE).caused_by(what);
+            }
+            Failure::Late => "the community did not answer in time",
+            Failure::NotSent(NotSent::Open) => {
+                "the community has failed repeatedly and is not asked for a moment"
+            }
+            Failure::NotSent(NotSent::Busy) => "too many calls to the community wait already",
+        };
+        Self::new(Reason::CommunityUnavailable, message)
     }
 }
 
@@ -97,15 +124,22 @@ impl<T: 'static> Asked<T> {
     }
 }
 
-/// Asks every target at once, each within what is left of the call's time. Dropping the result
+/// Asks every target at once, each by its path and within what is left of the call's time.
+/// `ask_one` may be called again for the same target, so it must be a read. Dropping the result
 /// cancels what is still under way.
-pub fn ask<T, F, Fut>(call: &Call, targets: Vec<Target>, ask_one: F) -> Asked<T>
+pub fn ask<T, F, Fut>(
+    call: &Call,
+    (paths, kind): (&Paths, Kind),
+    targets: Vec<Target>,
+    ask_one: F,
+) -> Asked<T>
 where
     T: Send + 'static,
-    F: Fn(Target, Duration) -> Fut,
+    F: Fn(Target, Duration) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Said<T>, Failure>> + Send + 'static,
 {
     let budget = call.downstream_budget();
+    let ask_one = Arc::new(ask_one);
     let mut asked = Asked {
         skipped: Vec::new(),
         set: JoinSet::new(),
@@ -130,29 +164,25 @@ where
             });
             continue;
         }
-        let answer = ask_one(target, budget);
-        let named = Arc::clone(&peer);
+        let path = paths.to(&peer.home);
+        let (named, ask_one) = (Arc::clone(&peer), Arc::clone(&ask_one));
         let task = asked.set.spawn(async move {
             let started = Instant::now();
-            let result = tokio::time::timeout(budget, answer).await;
-            finish(&peer, started.elapsed(), result.ok())
+            let attempt = |time| ask_one(target.clone(), time);
+            let result = path.call(kind, started + budget, attempt).await;
+            finish(&peer, started.elapsed(), result)
         });
         asked.peers.insert(task.id(), named);
     }
     asked
 }
 
-fn finish<T>(
-    peer: &Peer,
-    elapsed: Duration,
-    result: Option<Result<Said<T>, Failure>>,
-) -> Answer<T> {
+fn finish<T>(peer: &Peer, elapsed: Duration, result: Result<Said<T>, Failure>) -> Answer<T> {
     let (state, said) = match result {
-        None => (cpb::RegionState::Timeout, None),
-        Some(Err(failure)) => (state_of(peer, &failure), None),
-        Some(Ok(said)) if said.truncated => (cpb::RegionState::Truncated, Some(said)),
-        Some(Ok(said)) if said.count == 0 => (cpb::RegionState::Empty, Some(said)),
-        Some(Ok(said)) => (cpb::RegionState::Ok, Some(said)),
+        Err(failure) => (state_of(peer, &failure), None),
+        Ok(said) if said.truncated => (cpb::RegionState::Truncated, Some(said)),
+        Ok(said) if said.count == 0 => (cpb::RegionState::Empty, Some(said)),
+        Ok(said) => (cpb::RegionState::Ok, Some(said)),
     };
     let mut status = status(peer, state, Some(elapsed));
     let value = said.map(|said| {
@@ -165,6 +195,9 @@ fn finish<T>(
 
 fn state_of(peer: &Peer, failure: &Failure) -> cpb::RegionState {
     let (state, detail) = match failure {
+        Failure::Late => (cpb::RegionState::Timeout, "late".to_owned()),
+        Failure::NotSent(NotSent::Open) => (cpb::RegionState::CircuitOpen, "breaker".to_owned()),
+        Failure::NotSent(NotSent::Busy) => (cpb::RegionState::SkippedBudget, "queue".to_owned()),
         Failure::Malformed(what) => (cpb::RegionState::Malformed, (*what).to_owned()),
         Failure::Status(status) => {
             let state = match status.code() {
@@ -241,7 +274,7 @@ mod tests {
     fn a_refusal_looks_the_same_whatever_its_cause() {
         let refused = |code| {
             let failure = Failure::Status(tonic::Status::new(code, ""));
-            finish::<()>(&peer(), Duration::ZERO, Some(Err(failure)))
+            finish::<()>(&peer(), Duration::ZERO, Err(failure))
                 .status
                 .state()
         };
@@ -251,7 +284,9 @@ mod tests {
         );
         assert_eq!(refused(Code::Unavailable), cpb::RegionState::Unreachable);
         assert_eq!(
-            finish::<()>(&peer(), Duration::ZERO, None).status.state(),
+            finish::<()>(&peer(), Duration::ZERO, Err(Failure::Late))
+                .status
+                .state(),
             cpb::RegionState::Timeout
         );
     }
@@ -264,7 +299,7 @@ mod tests {
             truncated: true,
             as_of: None,
         };
-        let answer = finish(&peer(), Duration::ZERO, Some(Ok(said)));
+        let answer = finish(&peer(), Duration::ZERO, Ok(said));
         assert_eq!(answer.status.state(), cpb::RegionState::Truncated);
         assert!(!completeness(vec![answer.status]).complete);
     }

@@ -16,6 +16,7 @@ use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGa
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
 use super::fanout::{Failure, Said, Target, ask, completeness};
+use super::path::Kind;
 use super::peers::{Peers, relayed};
 use super::{Federation, Stream};
 
@@ -50,25 +51,30 @@ impl Federation {
             return Ok(super::pass_through(response.into_inner()));
         }
         let query = find_query(&request)?;
-        let patients = self.patients(&request.linkage_id, query.patient_id.as_ref())?;
+        let patients = self.patients(call, &request.linkage_id, query.patient_id.as_ref())?;
         let targets = self.targets(&patients, request.scope.as_ref(), |held| held.has_documents)?;
         let limit = match request.region_limit {
             0 => MAX_REGION_ROWS,
             asked => asked.min(MAX_REGION_ROWS),
         };
         let (sender, receiver) = mpsc::channel(QUEUE);
-        let peers = Arc::clone(&self.peers);
+        let (peers, by) = (Arc::clone(&self.peers), Arc::clone(call));
         let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
-        let mut asked = ask(call, targets, |target, budget| {
-            region(
-                Arc::clone(&peers),
-                Arc::clone(call),
-                target,
-                query.clone(),
-                limit,
-                budget,
-            )
-        });
+        let mut asked = ask(
+            call,
+            (&self.paths, Kind::Find),
+            targets,
+            move |target, budget| {
+                region(
+                    Arc::clone(&peers),
+                    Arc::clone(&by),
+                    target,
+                    query.clone(),
+                    limit,
+                    budget,
+                )
+            },
+        );
         self.tasks.spawn(async move {
             let mut statuses = Vec::new();
             while let Some(answer) = asked.next().await {
@@ -83,33 +89,37 @@ impl Federation {
         Ok(Stream::new(receiver).asked(count))
     }
 
-    /// Every identifier of the person asked for, by linkage id or by one identifier.
+    /// Every identifier of the person asked for, by the linkage id that the caller's community knows or
+    /// by one identifier; those merged away too, since documents stay filed under them.
     ///
     /// # Errors
     /// A malformed identifier; [`Reason::UnknownPatient`].
     pub fn patients(
         &self,
+        call: &Call,
         linkage_id: &str,
         patient: Option<&crate::wire::pb::common::Identifier>,
     ) -> Result<Vec<PatientIdentifier>> {
-        let linkage = if linkage_id.is_empty() {
+        if linkage_id.is_empty() {
             let identifier = identifier(patient, "patient_id")?;
-            self.identity
-                .linkage(&identifier)
-                .ok_or_else(super::unknown_patient)?
-        } else {
-            linkage_id.parse::<LinkageId>().map_err(|error| {
-                Error::field(Reason::InvalidField, "linkage_id", error.to_string())
-            })?
-        };
-        let identifiers = self.identity.identifiers(linkage);
-        if identifiers.is_empty() {
-            return Err(super::unknown_patient());
+            let linkage = self.identity.linkage(&identifier);
+            return self.known_as(linkage.ok_or_else(super::unknown_patient)?);
         }
-        Ok(identifiers
-            .into_iter()
-            .map(|(identifier, _)| identifier)
-            .collect())
+        let community = &call.caller().participant.community;
+        let named = self.identity.named(linkage_id, community)?;
+        self.known_as(self.identity.living(named)?)
+    }
+
+    /// Every identifier of a person, those merged away too.
+    ///
+    /// # Errors
+    /// [`Reason::UnknownPatient`] if the linkage id is nobody's.
+    pub fn known_as(&self, linkage: LinkageId) -> Result<Vec<PatientIdentifier>> {
+        let identifiers = self.identity.known_as(linkage);
+        match identifiers.is_empty() {
+            true => Err(super::unknown_patient()),
+            false => Ok(identifiers),
+        }
     }
 
     /// The communities to ask: those the locator knows to hold something, or those named.

@@ -19,6 +19,8 @@ use crate::types::Endpoint;
 pub(super) struct Shown {
     pub(super) endpoint: Endpoint,
     pub(super) chain: Vec<CertificateDer<'static>>,
+    /// Whether only calls of the emergency class go over it.
+    pub(super) emergency: bool,
 }
 
 /// The live connections to other nodes.

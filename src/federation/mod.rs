@@ -6,6 +6,7 @@ mod find;
 mod links;
 mod locator;
 mod outbox;
+pub mod path;
 pub mod peers;
 mod retrieve;
 mod tables;
@@ -24,6 +25,7 @@ pub use fanout::{Answer, Failure, Said, Target, completeness};
 pub use links::Links;
 pub use locator::Locator;
 pub use outbox::Outbox;
+pub use path::Paths;
 pub use peers::Peers;
 pub use uplink::follow_parent;
 
@@ -49,6 +51,8 @@ pub struct Federation {
     pub parent: Option<HomeCommunityId>,
     /// Channels.
     pub peers: Arc<Peers>,
+    /// How calls to each of them go.
+    pub paths: Paths,
     /// Who takes part.
     pub directory: Arc<Directory>,
     /// Who a patient is.

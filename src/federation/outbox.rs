@@ -10,7 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
-use crate::store::{AppliedWrite, Commit, Follower, Row as _, Sequence, Store, Write};
+use crate::store::{
+    AppliedWrite, Commit, Expect, Follower, Row as _, Sequence, Store, StoreError, Versioned, Write,
+};
 use crate::types::{HomeCommunityId, PatientIdentifier};
 use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
@@ -190,17 +192,17 @@ impl Outbox {
     /// Sends the oldest items; says whether there were any.
     async fn deliver(&self, peers: &Peers, parent: &HomeCommunityId) -> Result<bool> {
         let rows = self.store.range::<OutboxRow>(&[], None, BATCH)?;
-        let items: Vec<OutboxRow> = rows.into_iter().map(|(_, row)| row.row).collect();
-        let Some(first) = items.first() else {
+        let items: Vec<Queued> = rows.into_iter().map(|(_, row)| row).collect();
+        let Some(first) = items.first().map(|first| &first.row) else {
             return Ok(false);
         };
         let kind = first.notice.is_some();
         let mut bytes = 0;
-        let batch: Vec<&OutboxRow> = items
+        let batch: Vec<&Queued> = items
             .iter()
-            .take_while(|item| {
-                bytes += item.encoded_len();
-                item.number == first.number || item.notice.is_some() == kind && bytes <= BATCH_BYTES
+            .take_while(|Versioned { row, .. }| {
+                bytes += row.encoded_len();
+                row.number == first.number || row.notice.is_some() == kind && bytes <= BATCH_BYTES
             })
             .collect();
         let channel = peers.channel(&*peers.peer(parent)?)?;
@@ -214,7 +216,7 @@ impl Outbox {
                     let settled = match send(&mut client, one).await {
                         Ok(settled) => settled,
                         Err(status) if is_final(&status) => {
-                            vec![(item.number, Some(format!("{:?}", status.code())))]
+                            vec![(item.row.number, Some(format!("{:?}", status.code())))]
                         }
                         Err(status) => return Err(unavailable(status)),
                     };
@@ -227,19 +229,22 @@ impl Outbox {
     }
 
     /// Takes what was accepted out of the queue and puts aside what was refused for good. What the
-    /// parent said nothing of stays.
-    async fn settle(&self, batch: &[&OutboxRow], settled: &[Settled]) -> Result<()> {
+    /// parent said nothing of stays. If an item is not in the queue any more as it was sent, because
+    /// its patient was erased meanwhile, nothing is put aside and the queue is looked at again:
+    /// what was erased must not come back.
+    async fn settle(&self, batch: &[&Queued], settled: &[Settled]) -> Result<()> {
         let mut writes = Vec::new();
-        for item in batch {
+        for Versioned { row: item, version } in batch {
             let Some((_, refused)) = settled.iter().find(|(number, _)| *number == item.number)
             else {
                 continue;
             };
-            writes.push(Write::delete::<OutboxRow>(item.key()));
+            let taken = Write::delete::<OutboxRow>(item.key());
+            writes.push(taken.expecting(Expect::Version(*version)));
             if let Some(reason) = refused {
                 tracing::error!(reason, "the parent refused a notice for good");
                 let row = UndeliveredRow {
-                    item: Some((*item).clone()),
+                    item: Some(item.clone()),
                     reason: reason.clone(),
                 };
                 writes.push(Write::put(&row));
@@ -249,14 +254,15 @@ impl Outbox {
             let message = "the parent settled nothing of what it was sent";
             return Err(Error::new(Reason::CommunityUnavailable, message));
         }
-        let outcome = self
-            .store
-            .commit(Commit {
-                writes,
-                ..Commit::default()
-            })
-            .await?;
-        tracing::debug!(?outcome, "told the parent");
+        let commit = Commit {
+            writes,
+            ..Commit::default()
+        };
+        match self.store.commit(commit).await {
+            Ok(_) => tracing::debug!("told the parent"),
+            Err(StoreError::Conflict) => tracing::info!("the queue to the parent has changed"),
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 
@@ -271,6 +277,9 @@ impl Outbox {
             .len())
     }
 }
+
+/// An item as it was in the queue when it was read.
+type Queued = Versioned<OutboxRow>;
 
 type Client = RespondingGatewayServiceClient<tonic::transport::Channel>;
 
@@ -295,23 +304,23 @@ fn is_final(status: &tonic::Status) -> bool {
 /// Sends items of one kind; says which are settled.
 async fn send(
     client: &mut Client,
-    batch: &[&OutboxRow],
+    batch: &[&Queued],
 ) -> std::result::Result<Vec<Settled>, tonic::Status> {
     let notices: Vec<pb::Notice> = batch
         .iter()
-        .filter_map(|item| item.notice.clone())
+        .filter_map(|item| item.row.notice.clone())
         .collect();
     if notices.is_empty() {
         let request = pb::NotifyHoldingsRequest {
             notices: batch
                 .iter()
-                .filter_map(|item| item.holding.clone())
+                .filter_map(|item| item.row.holding.clone())
                 .collect(),
             ..pb::NotifyHoldingsRequest::default()
         };
         // No idempotency key is needed: of one patient's holdings the newest notice wins.
         client.notify_holdings(own(request, TIMEOUT)).await?;
-        return Ok(batch.iter().map(|item| (item.number, None)).collect());
+        return Ok(batch.iter().map(|item| (item.row.number, None)).collect());
     }
     let request = pb::DeliverNoticesRequest {
         notices,
@@ -323,7 +332,8 @@ async fn send(
         .into_inner();
     let mut settled = Vec::new();
     for result in response.results {
-        let item = batch.iter().find(|item| {
+        let mut items = batch.iter().map(|item| &item.row);
+        let item = items.find(|item| {
             item.notice
                 .as_ref()
                 .is_some_and(|notice| notice.notice_id == result.notice_id)

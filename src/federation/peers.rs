@@ -16,7 +16,7 @@ use crate::access::Call;
 use crate::clock::Clock;
 use crate::directory::{Directory, Peer, Snapshot};
 use crate::error::{Error, Reason, Result};
-use crate::pki::tls::{ServerExpectation, client_config, refusal_of};
+use crate::pki::tls::{ServerExpectation, client_config, emergency_client_config, refusal_of};
 use crate::pki::{IdentityHandle, TrustHandle, Usage};
 use crate::types::{CertificatePin, Endpoint, HomeCommunityId};
 use crate::wire::{ASSERTION, REQUEST_ID};
@@ -27,8 +27,9 @@ use super::links::{Links, Shown};
 /// How long a TCP connection and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What a channel goes to: an endpoint, and the certificates its server may show.
-type Target = (Endpoint, Vec<CertificatePin>);
+/// What a channel goes to: an endpoint, the certificates its server may show, and whether it is for
+/// emergencies only.
+type Target = (Endpoint, Vec<CertificatePin>, bool);
 
 /// Channels to other nodes.
 pub struct Peers {
@@ -91,11 +92,24 @@ impl Peers {
     /// # Errors
     /// [`Reason::CommunityUnavailable`] if the directory has no endpoint or certificate for it.
     pub fn channel(&self, peer: &Peer) -> Result<Channel> {
+        self.channel_for(peer, false)
+    }
+
+    /// As [`Peers::channel`], for calls of the emergency class only: the revocation lists of the
+    /// server's certificate may be as late as emergencies allow.
+    ///
+    /// # Errors
+    /// As [`Peers::channel`].
+    pub fn emergency_channel(&self, peer: &Peer) -> Result<Channel> {
+        self.channel_for(peer, true)
+    }
+
+    fn channel_for(&self, peer: &Peer, emergency: bool) -> Result<Channel> {
         let Some(endpoint) = peer.endpoint.as_ref().filter(|_| !peer.pins.is_empty()) else {
             let message = "the directory has no endpoint or certificate for the community";
             return Err(Error::new(Reason::CommunityUnavailable, message));
         };
-        let key = (endpoint.clone(), peer.pins.clone());
+        let key = (endpoint.clone(), peer.pins.clone(), emergency);
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&key) {
             return Ok(channel.clone());
@@ -106,12 +120,19 @@ impl Peers {
             pins: peer.pins.clone(),
         };
         let (trust, clock) = (Arc::clone(&self.trust), Arc::clone(&self.clock));
-        let config = client_config(&self.identity, trust, clock, expect)
-            .map_err(|error| unusable(&error))?;
-        let links = Some(Arc::clone(&self.links));
-        let channel = channel(endpoint, name, config, &self.dialler, links)?;
-        // One channel a community: what an older directory named is dropped.
-        channels.retain(|(known, _), _| known != endpoint);
+        let config = if emergency {
+            emergency_client_config(&self.identity, trust, clock, expect)
+        } else {
+            client_config(&self.identity, trust, clock, expect)
+        };
+        let config = config.map_err(|error| unusable(&error))?;
+        let join = Join {
+            links: Arc::clone(&self.links),
+            emergency,
+        };
+        let channel = channel_in(endpoint, name, config, &self.dialler, join)?;
+        // One channel a community and class: what an older directory named is dropped.
+        channels.retain(|(known, pins, _), _| known != endpoint || *pins == peer.pins);
         channels.insert(key, channel.clone());
         Ok(channel)
     }
@@ -121,7 +142,7 @@ impl Peers {
     pub fn rejudge(&self) -> usize {
         let snapshot = self.directory.snapshot();
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
-        channels.retain(|(endpoint, pins), _| {
+        channels.retain(|(endpoint, pins, _), _| {
             let named =
                 |peer: &Arc<Peer>| peer.endpoint.as_ref() == Some(endpoint) && peer.pins == *pins;
             snapshot.peers().iter().any(named)
@@ -131,9 +152,13 @@ impl Peers {
     }
 
     fn ended(&self, snapshot: &Snapshot, shown: &Shown) -> Option<&'static str> {
-        let judged = self
-            .trust
-            .judge(&shown.chain, Usage::Server, self.clock.now());
+        let now = self.clock.now();
+        let judged = if shown.emergency {
+            let (trust, chain) = (&self.trust, &shown.chain);
+            trust.judge_for_emergency(chain, Usage::Server, now)
+        } else {
+            self.trust.judge(&shown.chain, Usage::Server, now)
+        };
         let certified = match judged {
             Ok(certified) => certified,
             Err(refusal) => return Some(refusal.rule()),
@@ -165,7 +190,7 @@ pub fn connect(
     };
     let config = client_config(identity, Arc::clone(trust), Arc::clone(clock), expect)
         .map_err(|error| unusable(&error))?;
-    channel(endpoint, name, config, &Dialler::open(), None)
+    channel(endpoint, name, config, &Dialler::open())
 }
 
 /// The name a server's certificate must hold.
@@ -181,8 +206,7 @@ fn unusable(error: &dyn std::fmt::Display) -> Error {
         .caused_by(error.to_string())
 }
 
-/// A lazy channel over this TLS configuration. Its connections are among `links`, which can close
-/// them.
+/// A lazy channel over this TLS configuration, which nobody cuts.
 ///
 /// # Errors
 /// [`Reason::CommunityUnavailable`] if the endpoint cannot be used.
@@ -191,10 +215,28 @@ pub fn channel(
     name: ServerName<'static>,
     config: Arc<rustls::ClientConfig>,
     dialler: &Dialler,
-    links: Option<Arc<Links>>,
+) -> Result<Channel> {
+    let join = Join {
+        links: Arc::default(),
+        emergency: false,
+    };
+    channel_in(endpoint, name, config, dialler, join)
+}
+
+/// Among which links a channel's connections are, which can close them.
+struct Join {
+    links: Arc<Links>,
+    emergency: bool,
+}
+
+fn channel_in(
+    endpoint: &Endpoint,
+    name: ServerName<'static>,
+    config: Arc<rustls::ClientConfig>,
+    dialler: &Dialler,
+    Join { links, emergency }: Join,
 ) -> Result<Channel> {
     let connector = TlsConnector::from(config);
-    let links = links.unwrap_or_default();
     let (dialler, target) = (dialler.clone(), endpoint.clone());
     let dial = service_fn(move |_: Uri| {
         let (connector, name) = (connector.clone(), name.clone());
@@ -210,6 +252,7 @@ pub fn channel(
             let shown = Shown {
                 endpoint: target,
                 chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+                emergency,
             };
             Ok::<_, std::io::Error>(TokioIo::new(links.join(tls, shown)))
         }

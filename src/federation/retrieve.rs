@@ -7,6 +7,7 @@ use std::time::Duration;
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::StreamExt as _;
 
 use crate::access::Call;
@@ -18,6 +19,7 @@ use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGatewayServiceClient;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
+use super::path::Kind;
 use super::peers::relayed;
 use super::{Federation, Stream};
 
@@ -77,7 +79,8 @@ impl Federation {
     ) -> Result<RegionResponse> {
         let peer = self.peers.peer(home)?;
         let directory = self.directory.snapshot();
-        let mut client = RespondingGatewayServiceClient::new(self.peers.channel(&peer)?);
+        let client = RespondingGatewayServiceClient::new(self.peers.channel(&peer)?);
+        let path = self.paths.to(home);
         let mut refusal = None;
         for patient in patients
             .iter()
@@ -87,8 +90,13 @@ impl Federation {
                 documents: request.documents.clone(),
                 patient_id: Some(identifier_message(patient)),
             };
-            let outgoing = relayed(call, request, self.stream_ceiling);
-            match first(self.stream_idle, client.retrieve_documents(outgoing)).await {
+            let begun = Instant::now() + self.stream_idle;
+            let opened = path.call(Kind::Retrieve, begun, |_| {
+                let mut client = client.clone();
+                let outgoing = relayed(call, request.clone(), self.stream_ceiling);
+                async move { Ok(client.retrieve_documents(outgoing).await?) }
+            });
+            match opened.await.map_err(Error::from) {
                 Err(error) if error.reason() == Reason::UnknownDocument => refusal = Some(error),
                 answered => return answered,
             }
@@ -148,18 +156,18 @@ fn community(documents: &[dpb::DocumentRequest]) -> Result<HomeCommunityId> {
 /// What a stream of documents must be: for each document asked for, in order, its header, its
 /// chunks, and a trailer that agrees with them.
 struct Checked {
-    wanted: Vec<String>,
+    /// uniqueId, and whether only a range of it is wanted: then no hash is.
+    wanted: Vec<(String, bool)>,
     at: usize,
     open: Option<(digest::Context, u64)>,
 }
 
 impl Checked {
     fn new(documents: &[dpb::DocumentRequest]) -> Self {
-        let unique_id = |wanted: &dpb::DocumentRequest| {
+        let unique_id = |wanted: &dpb::DocumentRequest| -> (String, bool) {
             let document = wanted.document.as_ref();
-            document
-                .map(|document| document.document_unique_id.clone())
-                .unwrap_or_default()
+            let unique_id = document.map(|document| document.document_unique_id.clone());
+            (unique_id.unwrap_or_default(), wanted.range.is_some())
         };
         Self {
             wanted: documents.iter().map(unique_id).collect(),
@@ -178,7 +186,8 @@ impl Checked {
                     .as_ref()
                     .map(|document| &document.document_unique_id);
                 *open = Some((digest::Context::new(&digest::SHA1_FOR_LEGACY_USE_ONLY), 0));
-                named.is_some() && named == self.wanted.get(self.at)
+                let wanted = self.wanted.get(self.at).map(|(unique_id, _)| unique_id);
+                named.is_some() && named == wanted
             }
             (Some(Part::Chunk(chunk)), Some((sum, size))) => {
                 sum.update(chunk);
@@ -186,13 +195,18 @@ impl Checked {
                 true
             }
             (Some(Part::Trailer(trailer)), open @ Some(_)) => {
+                let ranged = self.wanted.get(self.at).is_some_and(|(_, ranged)| *ranged);
                 self.at += 1;
                 open.take().is_some_and(|(sum, size)| {
+                    if ranged {
+                        return size <= trailer.size;
+                    }
                     let hash = HEXLOWER.encode(sum.finish().as_ref());
                     size == trailer.size && hash.eq_ignore_ascii_case(&trailer.hash)
                 })
             }
-            (Some(Part::Failure(_)), None) => {
+            (Some(Part::Failure(_)), open) => {
+                *open = None;
                 self.at += 1;
                 true
             }
@@ -319,5 +333,9 @@ mod tests {
             !holds(vec![header("1.2"), header("1.2"), trailer(b"")]),
             "two headers"
         );
+        let failure = || Part::Failure(dpb::RetrievedFailure::default());
+        assert!(holds(vec![failure()]), "a failure is an answer");
+        assert!(holds(vec![header("1.2"), chunk(), failure()]));
+        assert!(!holds(vec![failure(), failure()]), "one document, one end");
     }
 }

@@ -9,10 +9,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use tokio_util::sync::CancellationToken;
+
 use crate::config::Tls;
-use crate::edge::{Seen, Severity};
+use crate::directory::Snapshot;
+use crate::edge::{EMERGENCY_ON_LATE_CRL, Seen, Severity};
 use crate::error::{Error, Result};
 use crate::pki::{NodeIdentity, TrustStore, Usage, judge};
+use crate::types::InstitutionCode;
 
 use super::Gateway;
 
@@ -261,7 +265,7 @@ impl Gateway {
         let ended = |seen: &Seen, registered: bool| {
             let certified = self
                 .trust
-                .judge(&seen.chain, Usage::Institution, now)
+                .judge_for_emergency(&seen.chain, Usage::Institution, now)
                 .map_err(|refusal| refusal.rule())?;
             let is = snapshot.participant(&certified, now).is_some();
             if registered && !is {
@@ -271,6 +275,42 @@ impl Gateway {
         };
         let cut = self.edge.connections.rejudge(ended);
         cut + self.federation.peers.rejudge()
+    }
+
+    /// The live connections of an institution as `snapshot` knows it.
+    fn connections_of(
+        &self,
+        institution: &InstitutionCode,
+        snapshot: &Snapshot,
+    ) -> BTreeMap<u64, CancellationToken> {
+        let now = self.clock.now();
+        self.edge.connections.select(|seen| {
+            let usage = Usage::Institution;
+            let certified = self.trust.judge_for_emergency(&seen.chain, usage, now);
+            let participant = certified.ok().and_then(|it| snapshot.participant(&it, now));
+            participant.is_some_and(|known| known.code.as_ref() == Some(institution))
+        })
+    }
+
+    /// Does `change`, which may end registrations of an institution, judges every connection again,
+    /// and says how many of the institution's were cut.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub async fn cutting<T>(
+        &self,
+        institution: &InstitutionCode,
+        change: impl Future<Output = Result<T>>,
+    ) -> Result<(T, usize)> {
+        let before = self.directory.snapshot();
+        let mut connections = self.connections_of(institution, &before);
+        let done = change.await?;
+        // Those that came while the change was under way too: by the directory as it was.
+        connections.extend(self.connections_of(institution, &before));
+        self.rejudge();
+        // Whoever looked first: the watcher of the directory may have cut some already.
+        let cut = connections.values().filter(|cut| cut.is_cancelled());
+        Ok((done, cut.count()))
     }
 
     /// What time alone brings about: lists that are late, an own certificate that ends.
@@ -289,6 +329,9 @@ impl Gateway {
             }
         }
         alarms.keep_only(STALE, &stale);
+        if stale.is_empty() {
+            alarms.keep_only(EMERGENCY_ON_LATE_CRL, &[]);
+        }
         let own = self.certificate.current();
         let judged = self.trust.judge(own.chain(), Usage::Server, now);
         let subjects = match judged {

@@ -1,55 +1,64 @@
-//! The identity service: feed, resolve, search, review.
+//! The identity service: what it is made of, and the feed.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::access::{Action, Call, Permit};
 use crate::clock::Clock;
-use crate::consent::Persons;
 use crate::error::{Error, Reason, Result};
 use crate::store::{Expect, Idempotency, Store, Versioned, Write};
 use crate::types::{LinkageId, PatientIdentifier};
 use crate::wire::pb::identity as pb;
 
-use super::compare::{Comparison, Proof, Traits, Verdict, compare};
-use super::evidence::{evidence, grade};
-use super::search::{Entry, PatientTag, Search, plans};
-use super::tables::{PatientRow, ReviewRow};
+use super::linkage::{Operation, State, plan};
+use super::merged::Merged;
+use super::overlay;
+use super::placement::{Placement, Reservation};
+use super::search::{PatientTag, Search};
+use super::tables::{LinkEventRow, PatientRow};
 use super::traits;
+use super::view::View;
+use super::watch::Applied;
 
 /// Attempts at a change before giving up to others that came first.
 const ATTEMPTS: usize = 8;
-/// Records of one person read at most.
-const MAX_MEMBERS: usize = 1_000;
-/// Candidates returned at most, whatever the page size.
-const MAX_MATCHES: usize = 100;
 
 /// Patients of this node, and the persons they are.
 #[derive(Debug)]
 pub struct Identity {
-    store: Arc<Store>,
-    clock: Arc<dyn Clock>,
-    search: Arc<Search>,
+    pub(super) store: Arc<Store>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) search: Arc<Search>,
+    pub(super) merged: Arc<Merged>,
+    pub(super) applied: Arc<Applied>,
+    /// Feeds share it, changes of persons have it alone, each until its frame is applied: nobody
+    /// joins a person while its linkage id is being retired.
+    gate: Arc<RwLock<()>>,
 }
 
-/// A record matching can see before it is committed.
-struct Reservation {
-    search: Arc<Search>,
-    tag: PatientTag,
+/// Leave to change persons, held until the frame is applied.
+pub(super) enum Gate {
+    /// Beside other feeds.
+    Shared(#[expect(dead_code, reason = "held, not read")] OwnedRwLockReadGuard<()>),
+    /// Alone.
+    Alone(#[expect(dead_code, reason = "held, not read")] OwnedRwLockWriteGuard<()>),
 }
 
-impl Drop for Reservation {
-    fn drop(&mut self) {
-        self.search.forget_pending(&self.tag);
-    }
+/// One feed, as it will be committed.
+pub(super) struct Prepared {
+    pub(super) writes: Vec<Write>,
+    pub(super) response: pb::FeedPatientResponse,
+    /// Forgotten again unless the commit shows it, also if the call is dropped.
+    pub(super) reservation: Reservation,
 }
 
-/// What the matcher made of a record.
-struct Placement {
-    linkage: LinkageId,
-    outcome: pb::FeedOutcome,
-    evidence: Option<pb::MatchEvidence>,
-    reviews: Vec<(PatientTag, Comparison)>,
+/// What a feed came to, before anything is written.
+pub(super) enum Fed {
+    /// As it will be committed.
+    Ready(Box<Prepared>),
+    /// It moves a whole person: nobody else may feed meanwhile.
+    NeedsGate,
 }
 
 impl Identity {
@@ -62,17 +71,35 @@ impl Identity {
         let search = Arc::new(Search::default());
         search.fill(&store)?;
         store.follow(Arc::clone(&search) as Arc<dyn crate::store::Follower>);
+        let merged = Arc::new(Merged::default());
+        merged.fill(&store)?;
+        store.follow(Arc::clone(&merged) as Arc<dyn crate::store::Follower>);
+        let applied = Applied::at(store.last_sequence());
+        store.follow(Arc::clone(&applied) as Arc<dyn crate::store::Follower>);
         Ok(Self {
             store,
             clock,
             search,
+            merged,
+            applied,
+            gate: Arc::new(RwLock::new(())),
         })
+    }
+
+    /// Waits until this call may feed, or, alone, change persons.
+    pub(super) async fn gate(&self, alone: bool) -> Gate {
+        let gate = Arc::clone(&self.gate);
+        match alone {
+            true => Gate::Alone(gate.write_owned().await),
+            false => Gate::Shared(gate.read_owned().await),
+        }
     }
 
     /// Adds or revises a record (ITI-8, ITI-44, ITI-104) and links it.
     ///
     /// # Errors
-    /// Malformed demographics; a concurrent change that keeps coming first; the store.
+    /// Malformed demographics; [`Reason::WrongState`] if the identifier was merged away; a
+    /// concurrent change that keeps coming first; the store.
     pub async fn feed(
         &self,
         permit: &Permit,
@@ -83,22 +110,43 @@ impl Identity {
         attach: &(dyn Fn() -> Vec<Write> + Sync),
     ) -> Result<pb::FeedPatientResponse> {
         permit.require(&[Action::AssertIdentity])?;
-        let demographics = patient
-            .demographics
-            .as_ref()
-            .ok_or_else(|| Error::missing("patient.demographics"))?;
-        traits::check(demographics, "patient.demographics")?;
+        checked(patient)?;
         let tag = self.store.keys().patient_tag(identifier);
         call.note(|record| record.patient = Some(tag.to_vec()));
+        let mut alone = false;
         for _ in 0..ATTEMPTS {
+            let gate = self.gate(alone).await;
+            let now = self.clock.now();
+            if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
+                return Ok(first);
+            }
             let known = self.store.get::<PatientRow>(&tag)?;
-            let idempotency = idempotency.clone();
-            match self
-                .try_feed(call, tag, patient, known, idempotency, attach())
-                .await
-            {
+            let prepared = match self.prepare(tag, patient, known, alone, now)? {
+                Fed::Ready(prepared) => prepared,
+                Fed::NeedsGate => {
+                    alone = true;
+                    continue;
+                }
+            };
+            let Prepared {
+                mut writes,
+                response,
+                reservation,
+            } = *prepared;
+            writes.extend(attach());
+            call.note(|record| record.items = 1);
+            let key = idempotency.clone();
+            let committed = call
+                .commit_holding(&self.store, now, writes, key, response, (gate, reservation))
+                .await;
+            match committed {
                 Err(error) if error.reason() == Reason::ConcurrentChange => {}
-                done => return done,
+                Err(error) => return Err(error),
+                Ok(mut response) => {
+                    let stored = self.store.get::<PatientRow>(&tag)?;
+                    response.version = stored.map_or(0, |stored| stored.version.0);
+                    return Ok(response);
+                }
             }
         }
         Err(Error::new(
@@ -107,426 +155,150 @@ impl Identity {
         ))
     }
 
-    #[expect(clippy::too_many_lines, reason = "one transaction, told in its order")]
-    async fn try_feed(
+    /// What feeding the record would write.
+    ///
+    /// # Errors
+    /// As [`Identity::feed`].
+    pub(super) fn prepare(
         &self,
-        call: &Call,
         tag: PatientTag,
         patient: &pb::Patient,
         known: Option<Versioned<PatientRow>>,
-        idempotency: Option<Idempotency>,
-        mut writes: Vec<Write>,
-    ) -> Result<pb::FeedPatientResponse> {
+        alone: bool,
+        now: jiff::Timestamp,
+    ) -> Result<Fed> {
         let before = known.as_ref().and_then(|known| known.row.patient.as_ref());
         let unchanged = before.is_some_and(|before| {
-            before.demographics == patient.demographics && before.inactive == patient.inactive
+            before.demographics == patient.demographics
+                && (before.inactive == patient.inactive || before.replaced_by.is_some())
         });
-        let traits = patient
-            .demographics
-            .as_ref()
-            .map(traits::traits)
-            .unwrap_or_default();
-        let not_same: Vec<Vec<u8>> = known
-            .as_ref()
-            .map(|known| known.row.not_same.clone())
-            .unwrap_or_default();
+        if let Some(known) = &known
+            && !known.row.merged_into.is_empty()
+            && !unchanged
+        {
+            let message = "the identifier was merged away; take the merge back first";
+            return Err(Error::field(
+                Reason::WrongState,
+                "patient.identifier",
+                message,
+            ));
+        }
+        let demographics = patient.demographics.as_ref();
+        let traits = demographics.map(traits::traits).unwrap_or_default();
         let placement = match &known {
             // A withdrawn record is not matched again.
-            Some(known) if unchanged || patient.inactive => Placement {
-                linkage: linkage_of(&known.row)?,
-                outcome: if unchanged {
-                    pb::FeedOutcome::Unchanged
-                } else {
-                    pb::FeedOutcome::Withdrawn
-                },
-                evidence: known.row.evidence.clone(),
-                reviews: Vec::new(),
-            },
-            _ => self.place(
-                tag,
-                &traits,
-                &not_same,
-                known.as_ref().map(|known| &known.row),
-            )?,
+            Some(known) if unchanged || patient.inactive => {
+                Placement::staying(&known.row, unchanged)?
+            }
+            _ => self.place(tag, &traits, known.as_ref().map(|known| &known.row))?,
         };
-        let now = self.clock.now();
-        let mut stored = patient.clone();
-        stored.recorded = Some(crate::wire::timestamp(now));
-        let row = PatientRow {
-            tag: tag.to_vec(),
-            patient: Some(stored),
-            linkage: placement.linkage.to_bytes().to_vec(),
-            evidence: placement.evidence.clone(),
-            not_same,
-        };
-        let expect = known
-            .as_ref()
-            .map_or(Expect::Absent, |known| Expect::Version(known.version));
+        let reservation = Reservation::new(&self.search, tag);
+        let mut writes = Vec::new();
         let mut review_task_ids = Vec::new();
+        let mut linkage = placement.linkage;
         if !unchanged {
-            writes.push(Write::put(&row).expecting(expect));
-            for (other, comparison) in &placement.reviews {
-                let (write, id) = self.review(&tag, other, comparison, now)?;
+            let own = known.as_ref().map(|known| known.row.record()).transpose()?;
+            let joins = own.as_ref().is_some_and(|own| own.linkage != linkage);
+            if joins && !alone {
+                return Ok(Fed::NeedsGate);
+            }
+            let mut stored = patient.clone();
+            stored.recorded = Some(crate::wire::timestamp(now));
+            let row = PatientRow {
+                tag: tag.to_vec(),
+                patient: Some(stored),
+                evidence: placement.evidence.clone(),
+                ..known
+                    .as_ref()
+                    .map_or_else(PatientRow::default, |known| known.row.clone())
+            };
+            linkage = self.write_feed(&mut writes, row, known.as_ref(), &placement, now)?;
+            let doubts = overlay::doubts(known.as_ref().map(|known| &known.row), &traits);
+            for doubt in placement.reviews.iter().chain(doubts.as_ref()) {
+                let (write, id) = self.review(&tag, doubt, now)?;
                 writes.extend(write);
                 review_task_ids.push(id);
             }
         }
-        call.note(|record| record.items = 1);
         let response = pb::FeedPatientResponse {
-            linkage_id: placement.linkage.to_string(),
+            linkage_id: linkage.to_string(),
             outcome: placement.outcome.into(),
             evidence: placement.evidence,
             review_task_ids,
             ..pb::FeedPatientResponse::default()
         };
-        // Forgotten again unless the commit shows it, also if this call is dropped.
-        let _reservation = Reservation {
-            search: Arc::clone(&self.search),
-            tag,
-        };
-        let committed = call
-            .commit(&self.store, now, writes, idempotency, response)
-            .await;
-        let mut response = committed?;
-        response.version = self
-            .store
-            .get::<PatientRow>(&tag)?
-            .map_or(0, |stored| stored.version.0);
-        Ok(response)
+        Ok(Fed::Ready(Box::new(Prepared {
+            writes,
+            response,
+            reservation,
+        })))
     }
 
-    /// Decides which person a new or changed record is, and reserves the answer in the index, so
-    /// that two feeds of one person at the same moment meet.
-    fn place(
+    /// The rows of a feed that says something new: the record, those that move with it, the event.
+    fn write_feed(
         &self,
-        tag: PatientTag,
-        traits: &Traits,
-        not_same: &[Vec<u8>],
-        known: Option<&PatientRow>,
-    ) -> Result<Placement> {
-        let mut index = self.search.write();
-        let mut same: BTreeMap<LinkageId, (f64, Comparison, Proof)> = BTreeMap::new();
-        let mut reviews: Vec<(PatientTag, LinkageId, Comparison)> = Vec::new();
-        for entry in index
-            .candidates(traits)
-            .into_iter()
-            .filter(|entry| entry.tag != tag)
-        {
-            let forbidden = not_same.iter().any(|other| other == entry.tag.as_slice())
-                || entry.not_same.contains(&tag);
-            let comparison = compare(traits, &entry.traits);
-            match comparison.verdict {
-                Verdict::Same(proof) if !forbidden => {
-                    let best = same
-                        .get(&entry.linkage)
-                        .map_or(f64::MIN, |(bits, ..)| *bits);
-                    if comparison.bits > best {
-                        same.insert(entry.linkage, (comparison.bits, comparison.clone(), proof));
-                    }
-                    reviews.push((entry.tag, entry.linkage, comparison));
-                }
-                Verdict::Review if !forbidden => {
-                    reviews.push((entry.tag, entry.linkage, comparison));
-                }
-                Verdict::Same(_) | Verdict::Review | Verdict::Distinct => {}
-            }
-        }
-        // Never a person who holds a record that contradicts this one (INV-5: no chaining).
-        same.retain(|linkage, _| {
-            !index
-                .members(*linkage)
-                .any(|member| member.tag != tag && compare(traits, &member.traits).contradicts())
-        });
-        let own = known.map(linkage_of).transpose()?;
-        let alone = own.is_none_or(|own| index.members(own).all(|member| member.tag == tag));
-        let best = same
-            .iter()
-            .max_by(|a, b| a.1.0.total_cmp(&b.1.0))
-            .map(|(linkage, (_, comparison, proof))| (*linkage, comparison.clone(), *proof));
-        // A link, once made, is not moved by a revision: only a record alone may join others.
-        let (linkage, chosen) = match (own, alone, best) {
-            (_, true, Some((linkage, comparison, proof))) => (linkage, Some((comparison, proof))),
-            (Some(own), ..) => (own, None),
-            (None, ..) => (LinkageId::random(&mut rand::rng()), None),
-        };
-        reviews.retain(|(_, other, _)| *other != linkage);
-        let evidence = chosen
-            .as_ref()
-            .map(|(comparison, proof)| evidence(comparison, Some(*proof)));
-        let outcome = if chosen.is_some() {
-            pb::FeedOutcome::Linked
-        } else if reviews.is_empty() {
-            pb::FeedOutcome::NewPerson
-        } else {
-            pb::FeedOutcome::Review
-        };
-        if known.is_none() {
-            // Two feeds of one person at the same moment meet here. A known record is not touched
-            // before its revision is committed.
-            index.put(tag, None, linkage, traits.clone(), Vec::new());
-        }
-        let evidence = evidence.or_else(|| known.and_then(|known| known.evidence.clone()));
-        let reviews = reviews
-            .into_iter()
-            .map(|(tag, _, comparison)| (tag, comparison))
-            .collect();
-        Ok(Placement {
-            linkage,
-            outcome,
-            evidence,
-            reviews,
-        })
-    }
-
-    /// A review task for a pair, unless one is open or decided already.
-    fn review(
-        &self,
-        tag: &PatientTag,
-        other: &PatientTag,
-        comparison: &Comparison,
+        writes: &mut Vec<Write>,
+        mut row: PatientRow,
+        known: Option<&Versioned<PatientRow>>,
+        placement: &Placement,
         now: jiff::Timestamp,
-    ) -> Result<(Option<Write>, String)> {
-        let (first, second) = ReviewRow::pair(tag, other);
-        let key = [first.as_slice(), second.as_slice()].concat();
-        if let Some(known) = self.store.get::<ReviewRow>(&key)? {
-            return Ok((None, task_id(&known.row.id)));
-        }
-        let id = uuid::Uuid::now_v7().as_bytes().to_vec();
-        let text = task_id(&id);
-        let row = ReviewRow {
-            first,
-            second,
-            id,
-            evidence: Some(evidence(comparison, None)),
-            state: pb::ReviewState::Open.into(),
-            created_ms: now.as_millisecond(),
-            decisions: Vec::new(),
-        };
-        Ok((Some(Write::put(&row)), text))
-    }
-
-    /// The stored record of an identifier, if it is known and active.
-    ///
-    /// # Errors
-    /// The store.
-    pub fn record(&self, identifier: &PatientIdentifier) -> Result<Option<pb::Patient>> {
-        Ok(self.row(identifier)?.and_then(|row| row.patient))
-    }
-
-    /// The person an identifier belongs to.
-    pub fn linkage(&self, identifier: &PatientIdentifier) -> Option<LinkageId> {
-        self.search
-            .read()
-            .linkage(&self.store.keys().patient_tag(identifier))
-    }
-
-    /// A person's identifiers with their communities (ITI-9); none if the linkage id is nobody's.
-    pub fn identifiers(&self, linkage: LinkageId) -> Vec<(PatientIdentifier, Arc<str>)> {
-        let mut identifiers = self.search.read().identifiers(linkage);
-        identifiers.sort();
-        identifiers
-    }
-
-    fn row(&self, identifier: &PatientIdentifier) -> Result<Option<PatientRow>> {
-        let versioned = self
-            .store
-            .get::<PatientRow>(&self.store.keys().patient_tag(identifier))?;
-        let row = versioned.map(|versioned| versioned.row);
-        Ok(row.filter(|row| {
-            row.patient
-                .as_ref()
-                .is_some_and(|patient| !patient.inactive)
-        }))
-    }
-
-    /// A person's records (ITI-9 reads their identifiers).
-    ///
-    /// # Errors
-    /// The store.
-    pub fn records(&self, linkage: LinkageId) -> Result<Vec<pb::Patient>> {
-        let prefix = linkage.to_bytes();
-        let rows = self.store.by_index::<PatientRow>(
-            PatientRow::BY_LINKAGE,
-            &prefix,
-            None,
-            MAX_MEMBERS,
-        )?;
-        let patients = rows
-            .into_iter()
-            .filter_map(|(_, versioned)| versioned.row.patient);
-        Ok(patients.filter(|patient| !patient.inactive).collect())
-    }
-
-    /// A person with all records, or `None` if the linkage id is nobody's.
-    ///
-    /// # Errors
-    /// The store.
-    pub fn person(&self, linkage: LinkageId) -> Result<Option<pb::Person>> {
-        let records = self.records(linkage)?;
-        let Some(first) = records.first() else {
-            return Ok(None);
-        };
-        Ok(Some(pb::Person {
-            linkage_id: linkage.to_string(),
-            demographics: first.demographics.clone(),
-            records,
-            former_linkage_ids: Vec::new(),
-        }))
-    }
-
-    /// Ranks persons by how well they agree with `wanted` (ITI-21, ITI-47, ITI-119).
-    ///
-    /// # Errors
-    /// [`Reason::MissingField`] if there is nothing to search by; [`Reason::TooManyResults`] if what
-    /// there is is too common; the store.
-    pub fn search(&self, wanted: &pb::Demographics) -> Result<Vec<pb::MatchCandidate>> {
-        let traits = traits::traits(wanted);
-        // One item alone, such as a birth date, would list people rather than find one.
-        if traits.items() < 2 {
-            let message = "needs two items at least, such as a name and a birth date";
-            return Err(Error::field(Reason::MissingField, "criteria", message));
-        }
-        let plans = plans(&traits);
-        let best = self.rank(&traits, &plans)?;
-        let mut found = Vec::new();
-        for (linkage, comparison) in best {
-            let Some(person) = self.person(linkage)? else {
-                continue;
+    ) -> Result<LinkageId> {
+        let linkage = placement.linkage;
+        let id = super::new_event();
+        let Some(known) = known else {
+            let tag = super::tables::sixteen(&row.tag)?;
+            let domain = row.identifier().map(|one| one.assigning_authority.clone());
+            let add = Operation::Add {
+                tag,
+                domain: domain.unwrap_or_default(),
+                joins: Some(linkage),
             };
-            found.push(pb::MatchCandidate {
-                person: Some(person),
-                score: score(comparison.bits),
-                grade: grade(&comparison).into(),
-                evidence: Some(evidence(&comparison, None)),
-            });
-        }
-        Ok(found)
-    }
-
-    fn rank(&self, traits: &Traits, plans: &[Vec<u64>]) -> Result<Vec<(LinkageId, Comparison)>> {
-        let index = self.search.read();
-        let mut best: BTreeMap<LinkageId, Comparison> = BTreeMap::new();
-        for keys in plans {
-            for entry in index.under(keys) {
-                consider(&mut best, traits, entry);
+            let mut state = State::default();
+            let event = plan(&state, &add, id, &mut || linkage).map_err(super::refused)?;
+            state.apply(&event);
+            if let Some(record) = state.records.get(&tag) {
+                row.take(record, None);
             }
-            if !best.is_empty() {
-                break;
-            }
-        }
-        if best.is_empty() && plans.iter().any(|keys| index.too_common(keys)) {
-            return Err(Error::new(
-                Reason::TooManyResults,
-                "too many people match; add an item",
-            ));
-        }
-        let mut ranked: Vec<_> = best.into_iter().collect();
-        ranked.sort_by(|a, b| b.1.bits.total_cmp(&a.1.bits).then_with(|| a.0.cmp(&b.0)));
-        ranked.truncate(MAX_MATCHES);
-        Ok(ranked)
-    }
-
-    /// Open review tasks, oldest first.
-    ///
-    /// # Errors
-    /// The store.
-    pub fn review_tasks(&self, limit: usize) -> Result<Vec<pb::ReviewTask>> {
-        let rows = self
-            .store
-            .by_index::<ReviewRow>(ReviewRow::BY_ID, &[], None, limit)?;
-        let open = rows
-            .into_iter()
-            .map(|(_, versioned)| versioned)
-            .filter(|versioned| versioned.row.state() == pb::ReviewState::Open);
-        open.map(|versioned| self.task(versioned)).collect()
-    }
-
-    fn task(&self, versioned: Versioned<ReviewRow>) -> Result<pb::ReviewTask> {
-        let row = versioned.row;
-        let mut persons = Vec::new();
-        for tag in [&row.first, &row.second] {
-            let patient = self.store.get::<PatientRow>(tag)?;
-            let linkage = patient
-                .as_ref()
-                .map(|patient| linkage_of(&patient.row))
-                .transpose()?;
-            if let Some(person) = linkage
-                .map(|linkage| self.person(linkage))
-                .transpose()?
-                .flatten()
-            {
-                persons.push(person);
+            writes.push(Write::put(&row).expecting(Expect::Absent));
+            let mut event = LinkEventRow::new(&event, pb::PersonEventKind::Added, now);
+            event.evidence.clone_from(&placement.evidence);
+            writes.push(Write::put(&event));
+            return Ok(linkage);
+        };
+        let own = known.row.record()?;
+        if own.linkage != linkage {
+            let mut view = View::load(&self.store, &[own.linkage, linkage], &[own.tag])?;
+            view.replace(row.clone());
+            let join = Operation::Join {
+                tag: own.tag,
+                to: linkage,
+            };
+            // What a steward marked meanwhile holds: then the record stays where it is.
+            if let Ok(event) = plan(&view.state, &join, id, &mut || linkage) {
+                writes.extend(view.apply(&event)?);
+                let mut event = LinkEventRow::new(&event, pb::PersonEventKind::Linked, now);
+                event.evidence.clone_from(&placement.evidence);
+                writes.push(Write::put(&event));
+                return Ok(linkage);
             }
         }
-        Ok(pb::ReviewTask {
-            task_id: task_id(&row.id),
-            kind: pb::ReviewKind::PossibleDuplicate.into(),
-            state: row.state,
-            created: jiff::Timestamp::from_millisecond(row.created_ms)
-                .ok()
-                .map(crate::wire::timestamp),
-            persons,
-            evidence: row.evidence,
-            decisions: row.decisions,
-            version: versioned.version.0,
-            ..pb::ReviewTask::default()
-        })
+        let withdrawn = row.patient.as_ref().is_some_and(|patient| patient.inactive);
+        let kind = match withdrawn {
+            true => pb::PersonEventKind::Withdrawn,
+            false => pb::PersonEventKind::Revised,
+        };
+        writes.push(Write::put(&row).expecting(Expect::Version(known.version)));
+        writes.push(Write::put(&LinkEventRow::of_record(id, &row, kind, now)));
+        Ok(own.linkage)
     }
 }
 
-impl Persons for Identity {
-    fn identifiers_of(&self, patient: &PatientIdentifier) -> Vec<PatientIdentifier> {
-        let index = self.search.read();
-        let linkage = index.linkage(&self.store.keys().patient_tag(patient));
-        let mut all: Vec<_> = linkage
-            .map(|linkage| index.identifiers(linkage))
-            .unwrap_or_default()
-            .into_iter()
-            .map(|(identifier, _)| identifier)
-            .collect();
-        if !all.contains(patient) {
-            all.push(patient.clone());
-        }
-        all
-    }
-}
-
-fn consider(best: &mut BTreeMap<LinkageId, Comparison>, traits: &Traits, entry: &Entry) {
-    let comparison = compare(traits, &entry.traits);
-    // What is searched for must not be contradicted by what is known.
-    if comparison.contradicts() || comparison.sex == super::compare::Level::Differ {
-        return;
-    }
-    if comparison.bits <= 0.0 {
-        return;
-    }
-    let better = best
-        .get(&entry.linkage)
-        .is_none_or(|known| comparison.bits > known.bits);
-    if better {
-        best.insert(entry.linkage, comparison);
-    }
-}
-
-/// Bits of evidence as a score between 0 and 1: the probability that they are the same person among
-/// a million.
-fn score(bits: f64) -> f64 {
-    let odds = (bits - 20.0).exp2();
-    odds / (1.0 + odds)
-}
-
-fn linkage_of(row: &PatientRow) -> Result<LinkageId> {
-    let bytes: [u8; 16] = row.linkage.as_slice().try_into().map_err(|_| {
-        Error::new(
-            Reason::IntegrityFailure,
-            "a stored record has no linkage id",
-        )
-    })?;
-    Ok(LinkageId::from_bytes(bytes))
-}
-
-fn task_id(bytes: &[u8]) -> String {
-    uuid::Uuid::from_slice(bytes)
-        .map(|id| id.to_string())
-        .unwrap_or_default()
+/// The rules a record must keep.
+///
+/// # Errors
+/// Malformed demographics.
+pub(super) fn checked(patient: &pb::Patient) -> Result<()> {
+    let demographics = patient.demographics.as_ref();
+    let demographics = demographics.ok_or_else(|| Error::missing("patient.demographics"))?;
+    traits::check(demographics, "patient.demographics")
 }

@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
+use super::path::OrdinaryEnd;
 use super::profile::HcRole;
-use super::refusal::{Place, Usage};
+use super::refusal::{Place, Refusal, Usage, refuse_if};
 use crate::types::{CertificateNumber, CertificatePin};
 
 /// The subject of a certificate, as far as the gateway uses it.
@@ -86,6 +87,8 @@ pub struct Certified {
     /// Until when this verdict may be cached: the earliest notAfter of the path or end of a
     /// revocation list's life (grace included).
     pub verdict_valid_until: Timestamp,
+    /// When the first list used is too late for any but emergencies.
+    pub(crate) ordinary: Option<OrdinaryEnd>,
     /// CRL numbers used, as decimal text, from the end entity's upward.
     pub crl_numbers: Vec<String>,
     /// What was accepted with a remark.
@@ -96,6 +99,25 @@ impl Certified {
     /// The 10-digit institution code, if the certificate carries one.
     pub fn institution_code(&self) -> Option<&str> {
         self.subject.institution_code.as_deref()
+    }
+
+    /// Until when the lists used serve for more than emergencies.
+    pub fn ordinary_until(&self) -> Timestamp {
+        self.ordinary.map_or(Timestamp::MAX, |end| end.at)
+    }
+
+    /// The judgement for calls that are no emergency: their grace of late lists is shorter.
+    ///
+    /// # Errors
+    /// [`Refusal::CrlExpired`].
+    pub fn serves_ordinary(&self, now: Timestamp) -> Result<(), Refusal> {
+        let late = self.ordinary.filter(|end| now > end.at);
+        late.map_or(Ok(()), |end| {
+            refuse_if(true, end.place, || Refusal::CrlExpired {
+                place: end.place,
+                next_update: end.next_update,
+            })
+        })
     }
 
     /// Whether hcRole holds the role called `name`.

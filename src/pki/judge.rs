@@ -56,7 +56,8 @@ impl Observer for Strict {
 ///
 /// The rules: RFC 5280 §6.1 with an explicit policy required, the profile of the surviving policy,
 /// §6.3 revocation for every certificate below the root with no list meaning refusal. Certificates
-/// of the chain beyond the end entity are hints; trust comes from `trust` alone.
+/// of the chain beyond the end entity are hints; trust comes from `trust` alone. A list that is too
+/// late for any but emergencies still serves here; [`Certified::serves_ordinary`] says whether.
 ///
 /// # Errors
 /// The [`Refusal`] of the first rule that is not kept.
@@ -336,6 +337,7 @@ fn certify(
         not_before: leaf.not_before,
         not_after: leaf.not_after,
         verdict_valid_until: walk.not_after.min(lists_until),
+        ordinary: walk.revocation.ordinary,
         crl_numbers: walk.revocation.numbers,
         remarks,
     }

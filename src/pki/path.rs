@@ -195,6 +195,19 @@ pub(crate) struct Revocation {
     pub(crate) numbers: Vec<String>,
     /// When the first list used stops serving.
     pub(crate) valid_until: Option<Timestamp>,
+    /// When the first list used stops serving for any but emergencies.
+    pub(crate) ordinary: Option<OrdinaryEnd>,
+}
+
+/// From when on a revocation list is too late for any but emergencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OrdinaryEnd {
+    /// The last moment for ordinary calls.
+    pub(crate) at: Timestamp,
+    /// The certificate the list is about.
+    pub(crate) place: Place,
+    /// The list's nextUpdate.
+    pub(crate) next_update: Timestamp,
 }
 
 /// Checks every certificate of `path` below the root against its issuer's lists (RFC 5280 §6.3).
@@ -259,9 +272,10 @@ fn check_one(
         return Ok(());
     };
     let next_update = list.next_update;
-    let end = next_update
-        .saturating_add(trust.options().crl_grace)
-        .unwrap_or(Timestamp::MAX);
+    let options = trust.options();
+    let after = |grace| next_update.saturating_add(grace).unwrap_or(Timestamp::MAX);
+    let at = after(options.crl_grace);
+    let end = at.max(after(options.crl_grace_emergency));
     refuse_if(now > end, place, || Refusal::CrlExpired {
         place,
         next_update,
@@ -274,6 +288,13 @@ fn check_one(
     // A verdict made before nextUpdate lasts only until then, so that the remark is not missed.
     let until = if now > next_update { end } else { next_update };
     result.valid_until = Some(result.valid_until.map_or(until, |known| known.min(until)));
+    if result.ordinary.is_none_or(|known| at < known.at) {
+        result.ordinary = Some(OrdinaryEnd {
+            at,
+            place,
+            next_update,
+        });
+    }
     result.numbers.push(list.number_text());
     Ok(())
 }

@@ -61,6 +61,8 @@ pub fn server_config(
         trust,
         clock,
         algorithms,
+        // What for is known only with each call.
+        emergency: true,
     }));
     let mut config = ServerConfig::builder_with_details(provider, time)
         .with_protocol_versions(&[&rustls::version::TLS13])?
@@ -84,7 +86,20 @@ pub fn client_config(
     clock: Arc<dyn Clock>,
     expect: ServerExpectation,
 ) -> Result<Arc<ClientConfig>, Error> {
-    client(trust, clock, expect, Some(identity.into()))
+    client(trust, clock, expect, Some(identity.into()), false)
+}
+
+/// As [`client_config`], for calls of the emergency class only: revocation lists may be later.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn emergency_client_config(
+    identity: impl Into<IdentityHandle>,
+    trust: Arc<TrustHandle>,
+    clock: Arc<dyn Clock>,
+    expect: ServerExpectation,
+) -> Result<Arc<ClientConfig>, Error> {
+    client(trust, clock, expect, Some(identity.into()), true)
 }
 
 /// A client side without a certificate, which a node refuses; for tests and scanners.
@@ -96,7 +111,7 @@ pub fn anonymous_client_config(
     clock: Arc<dyn Clock>,
     expect: ServerExpectation,
 ) -> Result<Arc<ClientConfig>, Error> {
-    client(trust, clock, expect, None)
+    client(trust, clock, expect, None, false)
 }
 
 fn client(
@@ -104,6 +119,7 @@ fn client(
     clock: Arc<dyn Clock>,
     expect: ServerExpectation,
     identity: Option<IdentityHandle>,
+    emergency: bool,
 ) -> Result<Arc<ClientConfig>, Error> {
     let provider = provider();
     let algorithms = provider.signature_verification_algorithms;
@@ -113,6 +129,7 @@ fn client(
             trust,
             clock,
             algorithms,
+            emergency,
         },
         expect,
     });
@@ -131,7 +148,8 @@ fn client(
 }
 
 /// What the peer's certificate certifies, after the handshake: from the verdicts remembered by
-/// `trust`, or judged again if trust has changed since.
+/// `trust`, or judged again if trust has changed since. A connection may be for an emergency, so
+/// lists have the grace of those; each call is held to its own.
 ///
 /// # Errors
 /// [`Refusal`]: no certificate, or no longer accepted.
@@ -141,7 +159,7 @@ pub fn certify_peer(
     usage: Usage,
     clock: &dyn Clock,
 ) -> Result<Arc<Certified>, Refusal> {
-    trust.judge(peer.ok_or(Refusal::NoCertificate)?, usage, clock.now())
+    trust.judge_for_emergency(peer.ok_or(Refusal::NoCertificate)?, usage, clock.now())
 }
 
 /// The [`Refusal`] that made a handshake fail, if `error` holds one.
@@ -198,6 +216,8 @@ struct Verifier {
     trust: Arc<TrustHandle>,
     clock: Arc<dyn Clock>,
     algorithms: WebPkiSupportedAlgorithms,
+    /// Whether revocation lists may be as late as for emergencies.
+    emergency: bool,
 }
 
 impl Verifier {
@@ -209,7 +229,12 @@ impl Verifier {
     ) -> Result<Arc<Certified>, Refusal> {
         let chain: Vec<CertificateDer<'_>> =
             std::iter::once(end_entity).chain(others).cloned().collect();
-        self.trust.judge(&chain, usage, self.clock.now())
+        let now = self.clock.now();
+        if self.emergency {
+            self.trust.judge_for_emergency(&chain, usage, now)
+        } else {
+            self.trust.judge(&chain, usage, now)
+        }
     }
 
     /// The handshake signature, checked by rustls against the bare key: its check against the

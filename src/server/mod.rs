@@ -10,6 +10,7 @@ mod frames;
 mod guarded;
 mod lane;
 mod life;
+mod memory;
 mod meter;
 mod pace;
 mod refusals;
@@ -95,6 +96,7 @@ pub async fn run(
     };
     let edge = Edge::new(parts, services)?;
     gateway.start();
+    gateway.tasks.spawn(memory::watch(Arc::clone(&gateway)));
     // Streams that never end by themselves end when the drain begins.
     let ending = gateway.stop.clone();
     let drained = tokio::spawn(async move {
@@ -241,10 +243,9 @@ where
             .ok_or("closing")?
             .map_err(|error| rule_of(&error))?;
         let peer = self.certify(&tls)?;
-        let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
         let seen = Seen {
             pin: peer.pin,
-            chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
+            chain: Arc::clone(&peer.chain),
         };
         Ok((tls, peer, seen))
     }
@@ -255,7 +256,13 @@ where
         let certified = certify_peer(certificates, &self.parts.trust, Usage::Institution, clock)
             .map_err(|refusal| refusal.rule())?;
         let pin = certified.spki_sha256;
-        Ok(CertifiedPeer { certified, pin })
+        let shown = certificates.unwrap_or_default().iter();
+        let chain = shown.map(|der| der.clone().into_owned()).collect();
+        Ok(CertifiedPeer {
+            certified,
+            pin,
+            chain,
+        })
     }
 
     async fn serve(&self, tls: TlsStream<TcpStream>, peer: CertifiedPeer, live: Live) {

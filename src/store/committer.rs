@@ -272,6 +272,7 @@ impl Committer {
         let appended = self.ledger.append(frames);
         if !frames.is_empty() {
             self.last_sync = started.elapsed();
+            self.core.counters.load.synced(self.last_sync);
             self.core.counters.batches.fetch_add(1, Ordering::Relaxed);
             self.core
                 .counters
@@ -372,6 +373,7 @@ impl Committer {
             if let Some(error) = self.ledger.append(&[frame]).error {
                 return Err(error);
             }
+            self.ledger.note_end()?;
         }
         self.core
             .index

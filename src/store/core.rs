@@ -12,6 +12,7 @@ use super::index::Index;
 use super::keys::{Keys, Random};
 use super::ledger::Shared;
 use super::ledger::reader::FrameIterator;
+use super::load::LoadCounters;
 use super::options::Stats;
 use super::replay::replay;
 use super::table::Schema;
@@ -26,6 +27,7 @@ pub(crate) struct Counters {
     pub(crate) ledger_bytes: AtomicU64,
     pub(crate) mutations: AtomicU64,
     pub(crate) clock_jumps: AtomicU64,
+    pub(crate) load: LoadCounters,
 }
 
 impl Counters {

@@ -19,6 +19,8 @@ use super::index::Index;
 use super::index::compare::Difference;
 use super::keys::Keys;
 use super::ledger::Shared;
+use super::ledger::end::{END_FILE, Noted};
+use super::ledger::format::SegmentHeader;
 use super::ledger::raw::{RawSegment, segment_numbers};
 use super::ledger::reader::SegmentReader;
 use super::ledger::segment_name;
@@ -154,7 +156,17 @@ impl Walk<'_> {
 
     fn open_keys(&mut self) {
         match open_keys(self.dir, self.options) {
-            Ok(Some(keys)) => self.keys = Some(Arc::new(keys)),
+            Ok(Some(keys)) => {
+                match keys.damaged(self.dir, self.options.disk.as_ref()) {
+                    Ok(names) => {
+                        for name in names {
+                            self.fault(name, None, "is not what the other copy is");
+                        }
+                    }
+                    Err(error) => self.error("keys", &error),
+                }
+                self.keys = Some(Arc::new(keys));
+            }
             Ok(None) => self.fault(
                 "keys",
                 None,
@@ -239,6 +251,7 @@ impl Walk<'_> {
         let disk = Arc::clone(&self.options.disk);
         let numbers = segment_numbers(disk.as_ref(), &dir)?;
         let mut chain = Some(([0; 32], Sequence(1)));
+        let mut headers = Vec::new();
         for (place, number) in numbers.iter().enumerate() {
             self.found.segments += 1;
             let name = segment_name(*number);
@@ -254,6 +267,7 @@ impl Walk<'_> {
                     continue;
                 }
             };
+            headers.push(segment.header.clone());
             let starts = (segment.position.chain, segment.position.expected);
             if chain.is_some_and(|chain| chain != starts) {
                 self.fault(
@@ -270,7 +284,26 @@ impl Walk<'_> {
             self.segment(&mut segment, limit, is_last, frames);
             chain = Some((segment.position.chain, segment.position.expected));
         }
+        self.end(&headers, chain);
         Ok(self.found.faults.len() == before)
+    }
+
+    /// Compares what was walked with what was noted of the ledger's end.
+    fn end(&mut self, headers: &[SegmentHeader], end: Option<([u8; 32], Sequence)>) {
+        let ledger = self.dir.join("ledger");
+        let noted = match Noted::read(self.options.disk.as_ref(), &ledger) {
+            Ok(Some(noted)) => noted,
+            Ok(None) => return,
+            Err(error) => return self.error(END_FILE, &error),
+        };
+        if let Err(error) = noted.check_segments(headers) {
+            return self.error(END_FILE, &error);
+        }
+        let Some((chain, next)) = end else { return };
+        let last = Sequence(next.0.saturating_sub(1));
+        if let Some(what) = noted.contradicts(headers, last, chain) {
+            self.fault(END_FILE, None, what);
+        }
     }
 
     fn segment(

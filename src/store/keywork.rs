@@ -22,6 +22,7 @@ use super::keys::{Change, Envelope, KeyRow, KeyStateRow, Pending, SubjectKey, Ta
 use super::overlay::Overlay;
 use super::subjects;
 use super::table::{Row as _, TableId};
+use crate::planted::planted;
 
 /// Rows sealed anew in one step, during which commits wait.
 const RESEAL_ROWS: usize = 512;
@@ -102,7 +103,7 @@ pub(crate) fn check_table(core: &Core) -> Result<KeyStateRow, StoreError> {
     let found = core.keys.generation();
     // One behind is a crash between the announcement and the table.
     let under_way = state.pending() != Pending::Nothing && found + 1 == state.generation;
-    if found < state.generation && !under_way {
+    if found < state.generation && !under_way && !planted("old key table accepted") {
         return Err(StoreError::StaleKeys {
             found,
             wanted: state.generation,
@@ -228,7 +229,9 @@ impl Committer {
                 "rows are under an old epoch still".to_owned(),
             ));
         }
-        if let Some(change) = core.keys.without_old_epochs() {
+        if let Some(change) = core.keys.without_old_epochs()
+            && !planted("old epoch kept")
+        {
             self.note(change.generation(), Pending::DropEpochs, &[])?;
             self.put_in_force(change)?;
         }
@@ -259,7 +262,9 @@ impl Committer {
                     continue;
                 };
                 let subject = core.schema.get(*table)?.keys(&row.value)?.subject;
-                if subject.is_some_and(|subject| subjects.contains(&subject)) {
+                if subject.is_some_and(|subject| subjects.contains(&subject))
+                    && !planted("rows of an erased patient left")
+                {
                     writes.push(Write {
                         table: *table,
                         key: key.clone(),
@@ -274,9 +279,7 @@ impl Committer {
             })?;
         }
         let kept = kept_keys(&core, &subjects)?;
-        let change = core
-            .keys
-            .without_others(&self.dir, &kept, core.random.as_ref())?;
+        let change = core.keys.without_others(&kept, core.random.as_ref())?;
         self.put_in_force(change)?;
         self.note_done()
     }
@@ -328,10 +331,10 @@ fn kept_keys(core: &Core, subjects: &[Tag]) -> Result<Vec<(u8, Vec<Envelope>)>, 
             let Some((last, _)) = page.last() else { break };
             after = Some(last.clone());
             for (key, stored) in &page {
-                if subjects
-                    .iter()
-                    .any(|purged| purged.as_bytes().as_slice() == key)
-                {
+                let mut purged = subjects.iter();
+                let gone = purged.any(|purged| purged.as_bytes().as_slice() == key)
+                    && !planted("erased key carried over");
+                if gone || planted("keys of others not carried over") {
                     continue;
                 }
                 let row: KeyRow = decode(&stored.value)?;
@@ -480,6 +483,7 @@ impl Store {
                 Ok(())
             }
             Pending::Purge if written => self.key_work(KeyWork::NoteDone).map(|_| ()),
+            Pending::Purge if planted("erasing not finished after a crash") => Ok(()),
             Pending::Purge => self.finish_purge(&state.purging()).map(|_| ()),
         }
     }

@@ -29,6 +29,7 @@ mod inspect;
 pub mod keys;
 mod keywork;
 mod ledger;
+mod load;
 mod maintain;
 mod offline;
 mod open;
@@ -50,6 +51,7 @@ use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, oneshot};
 
@@ -67,6 +69,7 @@ pub use follow::Frames;
 pub use inspect::{Found, Inspection, inspect};
 pub use keys::{Keys, Random, RootSource, SubjectKey, SystemRandom, Tag, TokenKey};
 pub use keywork::{Purged, Reencrypted, Rotation};
+pub use load::Load;
 pub use offline::is_store as is_there;
 pub use options::{CheckReport, Fault, IndexKind, OpenReport, Options, RebuildReason, Stats};
 pub use read::Page;
@@ -85,6 +88,7 @@ pub struct Store {
     queue: Arc<Semaphore>,
     queue_units: usize,
     commit_bytes: usize,
+    idempotency_kept: Duration,
 }
 
 impl Store {
@@ -136,6 +140,7 @@ impl Store {
             .div_ceil(Options::MIN_COMMIT_COST)
             .clamp(1, self.queue_units);
         let units = u32::try_from(units).unwrap_or(u32::MAX);
+        let _waits = self.core.counters.load.waits();
         let permit = Arc::clone(&self.queue)
             .acquire_many_owned(units)
             .await
@@ -182,9 +187,20 @@ impl Store {
         &self.core.blobs
     }
 
+    /// How long a request is remembered by its idempotency key, in seconds.
+    pub fn remembers_for(&self) -> i64 {
+        i64::try_from(self.idempotency_kept.as_secs()).unwrap_or(i64::MAX)
+    }
+
     /// The last durable frame.
     pub fn last_sequence(&self) -> Sequence {
         self.core.ledger.durable()
+    }
+
+    /// The last frame that reads see the rows of. It is behind [`Store::last_sequence`] for a moment
+    /// after a commit, and by frames without rows.
+    pub fn applied(&self) -> Sequence {
+        self.core.index.applied()
     }
 
     /// Counters since the store was opened.

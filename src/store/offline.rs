@@ -1,17 +1,14 @@
 //! What backup, restore and check share: a store's folder seen from outside.
 
-use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::disk::exists;
 use super::error::{IoContext as _, StoreError};
-use super::keys::{Keys, RootSource, TABLE_FILE};
+use super::keys::{self, Keys, RootSource};
 use super::options::Options;
 
 /// The key file of format 1, which a node moves into a key table when it opens the store.
 const OLD_KEY_FILE: &str = "store.meta";
-/// The folder of keys that outlived others of their shard.
-const CARRIED: &str = "keys";
 
 /// The file that says that a folder is being restored and is no store yet.
 pub(crate) const UNFINISHED: &str = "restore.unfinished";
@@ -30,12 +27,11 @@ pub(crate) fn has_root(dir: &Path, options: &Options) -> Result<bool, StoreError
 /// used in format 1. Nothing is made.
 pub(crate) fn open_keys(dir: &Path, options: &Options) -> Result<Option<Keys>, StoreError> {
     let disk = options.disk.as_ref();
-    let table = exists(disk, &dir.join(TABLE_FILE)).during("looking for the key table")?;
-    if !table || !has_root(dir, options)? {
+    if !keys::is_there(dir, disk)? || !has_root(dir, options)? {
         return Ok(None);
     }
     let (root, now) = (options.root_of(dir), options.clock.now().as_second());
-    Keys::open_or_create(dir, &root, disk, options.random.as_ref(), now).map(Some)
+    Keys::open_or_create(dir, &root, &options.disk, options.random.as_ref(), now).map(Some)
 }
 
 /// Whether a store was ever made in `dir`.
@@ -43,29 +39,25 @@ pub(crate) fn open_keys(dir: &Path, options: &Options) -> Result<Option<Keys>, S
 /// # Errors
 /// [`StoreError::Io`].
 pub fn is_store(dir: &Path, options: &Options) -> Result<bool, StoreError> {
-    Ok(!key_files(dir, options)?.is_empty())
+    let disk = options.disk.as_ref();
+    Ok(keys::is_there(dir, disk)?
+        || exists(disk, &dir.join(OLD_KEY_FILE)).during("looking for key files")?)
 }
 
 /// The files beside ledger and documents without which nothing can be decrypted, by their names
-/// in the store: the key table first.
-pub(crate) fn key_files(dir: &Path, options: &Options) -> Result<Vec<String>, StoreError> {
+/// in the store, and where each is to be read: the key table first.
+///
+/// # Errors
+/// [`StoreError::Io`]; [`StoreError::Corrupt`] if no copy of the key table is whole.
+pub(crate) fn key_files(
+    dir: &Path,
+    options: &Options,
+) -> Result<Vec<(String, PathBuf)>, StoreError> {
     let disk = options.disk.as_ref();
-    let mut names = Vec::new();
-    for name in [TABLE_FILE, OLD_KEY_FILE] {
-        if exists(disk, &dir.join(name)).during("looking for key files")? {
-            names.push(name.to_owned());
-        }
+    let mut files = keys::sources(dir, disk)?;
+    let old = dir.join(OLD_KEY_FILE);
+    if exists(disk, &old).during("looking for key files")? {
+        files.push((OLD_KEY_FILE.to_owned(), old));
     }
-    match disk.list(&dir.join(CARRIED)) {
-        Ok(files) => {
-            let whole = files.iter().filter(|file| {
-                let ending = Path::new(file).extension();
-                ending.is_none_or(|ending| ending != "tmp")
-            });
-            names.extend(whole.map(|file| format!("{CARRIED}/{file}")));
-        }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(error).during("listing key files"),
-    }
-    Ok(names)
+    Ok(files)
 }

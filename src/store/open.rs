@@ -55,7 +55,7 @@ pub(super) fn open(
     let lock = lock(dir, disk.as_ref())?;
     let root = options.root_of(dir);
     let now = clock.now().as_second();
-    let keys = Keys::open_or_create(dir, &root, disk.as_ref(), random.as_ref(), now)?;
+    let keys = Keys::open_or_create(dir, &root, disk, random.as_ref(), now)?;
     let keys = Arc::new(keys);
     let shared = Arc::new(recover::open(&dir.join("ledger"), disk, &keys)?);
     let (index, reason) = Index::open(
@@ -104,7 +104,7 @@ pub(super) fn open(
         counters: Counters::default(),
         live: Live::default(),
     };
-    let state = confirm_keys(&core, dir, disk.as_ref())?;
+    let state = confirm_keys(&core, dir, disk.as_ref(), &mut report)?;
     let store = start(Arc::new(core), ledger, lock, &state, dir, options)?;
     store.settle_keys(&state)?;
     report.took = started.elapsed();
@@ -113,8 +113,14 @@ pub(super) fn open(
 
 /// Makes sure that the key table belongs to the ledger, that it lasts, and that nothing else lies
 /// about.
-fn confirm_keys(core: &Core, dir: &Path, disk: &dyn Disk) -> Result<KeyStateRow, StoreError> {
+fn confirm_keys(
+    core: &Core,
+    dir: &Path,
+    disk: &dyn Disk,
+    report: &mut OpenReport,
+) -> Result<KeyStateRow, StoreError> {
     let state = keywork::check_table(core)?;
+    report.mended_keys = core.keys.mend(dir, disk)?;
     if state.pending() != Pending::Nothing || Keys::is_moved(dir, disk)? {
         core.keys.harden(dir, disk)?;
     }
@@ -225,5 +231,6 @@ fn start(
         queue: Arc::new(Semaphore::new(queue_units)),
         queue_units,
         commit_bytes: options.commit_bytes,
+        idempotency_kept: options.idempotency_kept,
     })
 }

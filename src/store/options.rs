@@ -56,6 +56,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Largest single commit, in bytes.
     pub commit_bytes: usize,
+    /// How long a request is remembered by its idempotency key.
+    pub idempotency_kept: Duration,
 }
 
 impl Options {
@@ -86,6 +88,7 @@ impl Default for Options {
             batch_wait: Duration::from_micros(200),
             queue_bytes: 64 << 20,
             commit_bytes: 8 << 20,
+            idempotency_kept: Duration::from_hours(72),
         }
     }
 }
@@ -124,6 +127,9 @@ pub struct OpenReport {
     pub applied_frames: u64,
     /// Why the index was rebuilt, if it was.
     pub rebuilt: Option<RebuildReason>,
+    /// Whether one of the two copies of the key files was damaged, gone or another, and was made
+    /// again.
+    pub mended_keys: bool,
     /// Unfinished documents that were removed.
     pub removed_temporary_files: u64,
     /// How long it took.

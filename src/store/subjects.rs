@@ -11,6 +11,7 @@ use super::error::StoreError;
 use super::keys::{KeyRow, SubjectKey, Tag};
 use super::overlay::Overlay;
 use super::table::Row as _;
+use crate::planted::planted;
 
 /// Keys remembered; about 200 bytes each.
 const REMEMBERED: usize = 50_000;
@@ -67,7 +68,7 @@ impl Subjects {
         let named: BTreeSet<Tag> = who.iter().copied().flatten().collect();
         let (mut keys, mut fresh) = (Vec::with_capacity(named.len()), Vec::new());
         for subject in named {
-            if self.purging.contains(&subject) {
+            if self.purging.contains(&subject) && !planted("written while being erased") {
                 return Err(StoreError::Purging);
             }
             match self.find(core, subject, overlay)? {

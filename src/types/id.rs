@@ -226,6 +226,11 @@ impl EntryUuid {
         Self(Uuid::new_v4())
     }
 
+    /// A UUID read back from a row.
+    pub const fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(Uuid::from_bytes(bytes))
+    }
+
     /// The 16 bytes.
     pub fn as_bytes(&self) -> &[u8; 16] {
         self.0.as_bytes()

@@ -9,6 +9,7 @@ mod endpoint;
 mod id;
 mod issuer;
 mod linkage;
+mod metadata;
 mod network;
 mod pin;
 mod purpose;
@@ -26,6 +27,7 @@ pub use id::{
 };
 pub use issuer::{CertificateNumber, InvalidNumber, IssuerName};
 pub use linkage::{InvalidLinkageId, LinkageId};
+pub use metadata::{InvalidMetadata, LanguageTag, MimeType, Sha1Hash};
 pub use network::{
     HostPattern, InvalidHostPattern, InvalidListUrl, InvalidNetwork, ListUrl, Network, is_public,
 };

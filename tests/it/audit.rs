@@ -217,7 +217,10 @@ async fn documents_of_several_patients_are_not_shown_under_one_name() {
     let [one, other, restricted] = &unique_ids[..] else {
         panic!("three people with documents")
     };
-    refused(get("two", &[one, other]).await, Reason::InvalidField);
+    refused(
+        get("two", &[one, other]).await,
+        Reason::ResultNotSinglePatient,
+    );
     assert_eq!(get("one", &[one]).await.unwrap().len(), 1);
     let shown = get("shown", &[one, restricted]).await.unwrap();
     assert_eq!(shown.len(), 1);

@@ -6,7 +6,7 @@ use std::time::Duration;
 use renkei::audit::Filter;
 use renkei::demo::actor::Caller;
 use renkei::demo::messages;
-use renkei::edge::{Admitted, Class};
+use renkei::edge::{Admitted, Class, Room};
 use renkei::error::Reason;
 use renkei::gateway::Gateway;
 use renkei::pki::dev::{DevPki, IssueRequest, Kind, Variant};
@@ -16,6 +16,8 @@ use renkei::wire::pb::admin::GetNodeInfoRequest;
 use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::documents::document_service_client::DocumentServiceClient;
+use renkei::wire::pb::emergency::IdentifyPatientRequest;
+use renkei::wire::pb::emergency::emergency_service_client::EmergencyServiceClient;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt as _;
@@ -30,7 +32,7 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use crate::support::calls::identifiers;
 use crate::support::expect::refused;
 use crate::support::raw::{Raw, SETTINGS};
-use crate::support::{At, Network, Setup, eventually};
+use crate::support::{At, Network, Setup, emergency_physician, eventually};
 
 const HERE: At = At::Region(0);
 
@@ -252,7 +254,8 @@ fn fill(gateway: &Gateway) -> Vec<Arc<Admitted>> {
         CertificatePin::from_bytes(bytes)
     };
     let admission = &gateway.edge.admission;
-    let calls = (0..).map(|number| admission.admit(Class::Interactive, somebody(number), false));
+    let calls = (0..)
+        .map(|number| admission.admit(Class::Interactive, somebody(number), false, Room::AMPLE));
     calls.map_while(Result::ok).collect()
 }
 
@@ -275,6 +278,45 @@ async fn calls_at_once_are_limited() {
         .get_node_info(operator.request(GetNodeInfoRequest {}))
         .await;
     got.expect("served again");
+    network.stop().await;
+}
+
+/// When memory is short ordinary calls are refused, with a hint, and emergencies are not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn short_memory_keeps_all_out_but_emergencies() {
+    use tonic_types::StatusExt as _;
+    let network = Setup::standalone().start().await;
+    let memory = &network.gateway(HERE).edge.memory;
+    let hospital = network.emergency_hospitals(0)[0];
+    let doctor = network.acting(HERE, &emergency_physician("D-1001", &hospital.code));
+    let system = network.system(HERE, hospital);
+    // The node measures again twice a second, and finds enough.
+    let status = eventually("an ordinary call is refused", || async {
+        memory.measured(99, 100);
+        let status = ask(&system).await.unwrap_err();
+        (status.code() == Code::ResourceExhausted).then_some(status)
+    })
+    .await;
+    let hint = status.get_error_details().retry_info().unwrap().retry_delay;
+    assert_eq!(hint, Some(Duration::from_secs(2)));
+    let shed = &network.gateway(HERE).edge.counters.shed_memory;
+    eventually("an emergency is taken while others are not", || async {
+        let mut client = EmergencyServiceClient::new(doctor.channel.clone());
+        let before = shed.get();
+        memory.measured(99, 100);
+        let request = doctor.request(IdentifyPatientRequest::default());
+        let status = client.identify_patient(request).await.unwrap_err();
+        assert_eq!(status.code(), Code::InvalidArgument, "{status}");
+        assert_eq!(shed.get(), before);
+        // Proof that it was short at that time too.
+        memory.is_short().then_some(())
+    })
+    .await;
+    eventually("it is measured again", || async {
+        let status = ask(&system).await.unwrap_err();
+        (status.code() == Code::InvalidArgument).then_some(())
+    })
+    .await;
     network.stop().await;
 }
 

@@ -6,21 +6,35 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use jiff::SignedDuration;
+use renkei::audit::Filter;
+use renkei::clock::{Clock, ManualClock, SystemClock};
+use renkei::demo::actor::Caller;
+use renkei::error::Reason;
 use renkei::federation::Dialler;
 use renkei::federation::peers::channel;
+use renkei::gateway::Gateway;
 use renkei::pki::dev::{IssueRequest, Kind, Layout};
 use renkei::pki::tls::{ServerExpectation, client_config};
 use renkei::wire::pb::admin as apb;
 use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
-use renkei::wire::pb::directory::MemberStatus;
+use renkei::wire::pb::common::Identifier;
+use renkei::wire::pb::directory::directory_service_client::DirectoryServiceClient;
+use renkei::wire::pb::directory::{MemberStatus, SuspendInstitutionRequest};
+use renkei::wire::pb::emergency::IdentifyPatientRequest;
+use renkei::wire::pb::emergency::emergency_service_client::EmergencyServiceClient;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
+use tonic::Status;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::edge_limits::counter;
+use crate::support::calls::identifiers;
+use crate::support::expect;
 use crate::support::raw::{HEALTH, Raw, WATCH, institution, whole};
-use crate::support::{At, Network, Setup, eventually};
+use crate::support::shake;
+use crate::support::{At, Network, Setup, emergency_physician, eventually};
 
 const HERE: At = At::Region(0);
 const SOON: Duration = Duration::from_secs(20);
@@ -116,6 +130,168 @@ async fn a_suspended_institution_is_cut_at_once() {
     network.stop().await;
 }
 
+/// Bars: T-29. The operator is told how many connections a suspension cut: all of the institution's,
+/// and no others.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_suspension_says_how_many_connections_it_cut() {
+    let network = Setup::standalone()
+        .set("reload.interval_ms", "3600000")
+        .start()
+        .await;
+    let code = network.sample.regions[0].institutions[0].code.clone();
+    let suspend = |reinstate| {
+        let (operator, code) = (network.operator(HERE), code.clone());
+        async move {
+            let request = SuspendInstitutionRequest {
+                institution_id: code,
+                reinstate,
+                reason: "key stolen".to_owned(),
+                idempotency_key: uuid::Uuid::new_v4().to_string(),
+                ..Default::default()
+            };
+            let mut client = DirectoryServiceClient::new(operator.channel.clone());
+            let answer = client.suspend_institution(operator.request(request)).await;
+            answer.unwrap().into_inner().connections_closed
+        }
+    };
+    for count in [3, 1] {
+        let mut gone = Vec::new();
+        for _ in 0..count {
+            gone.push(connected(&network, 0).await);
+        }
+        let mut other = connected(&network, 1).await;
+        assert_eq!(suspend(false).await, count);
+        for raw in &mut gone {
+            assert!(raw.until_closed(SOON).await.closed);
+        }
+        other.send(&whole(HEALTH, 5)).await.unwrap();
+        assert!(other.served(5).await, "others go on");
+        assert_eq!(suspend(false).await, 0, "there are none any more");
+        assert_eq!(suspend(true).await, 0, "letting in cuts nobody");
+    }
+    network.stop().await;
+}
+
+/// Somebody who asks the node without judging its certificate: the revocation lists of this test are
+/// too late for a careful client.
+fn careless(network: &Network, caller: Caller, index: usize) -> Caller {
+    let config = Arc::new(shake::config(&institution(network, index)));
+    let endpoint = format!("https://{}", network.address(HERE))
+        .parse()
+        .unwrap();
+    let name = "127.0.0.1".try_into().unwrap();
+    let channel = channel(&endpoint, name, config, &Dialler::open()).unwrap();
+    caller.over(channel)
+}
+
+/// A call of the emergency class; whether it came as far as its handler.
+async fn emergency(caller: &Caller) -> Result<(), Status> {
+    let mut client = EmergencyServiceClient::new(caller.channel.clone());
+    let request = caller.request(IdentifyPatientRequest::default());
+    match client.identify_patient(request).await {
+        Err(status) if status.code() == tonic::Code::InvalidArgument => Ok(()),
+        Err(status) => Err(status),
+        Ok(_) => Ok(()),
+    }
+}
+
+async fn ordinary(caller: &Caller) -> Result<(), Status> {
+    match identifiers(caller, Identifier::default()).await {
+        Err(status) if status.code() == tonic::Code::InvalidArgument => Ok(()),
+        Err(status) => Err(status),
+        Ok(_) => Ok(()),
+    }
+}
+
+/// Bars: T-10, F-19 (revocation lists): past nextUpdate all goes on for 24 h, with an alarm; then only
+/// emergencies, flagged, for 72 h; then nobody. A new list ends it at once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[allow(clippy::too_many_lines, reason = "one story, told in its order")]
+async fn a_late_list_serves_emergencies_longest() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let mut network = Setup::standalone()
+        .clock(Arc::clone(&clock) as Arc<dyn Clock>)
+        .set("reload.interval_ms", "100")
+        .start()
+        .await;
+    let gateway = Arc::clone(network.gateway(HERE));
+    let code = network.sample.regions[0].institutions[0].code.clone();
+    let due = gateway.trust.current().crl_status();
+    let due = due.iter().map(|list| list.next_update).min().unwrap();
+    let hours = |count: i64| due + SignedDuration::from_hours(count);
+    // A person's assertion is short-lived, so each time has one of its own.
+    let caller = |network: &Network| {
+        let person = emergency_physician("D-1001", &code);
+        careless(network, network.acting(HERE, &person), 0)
+    };
+    let old = caller(&network);
+    ordinary(&old).await.unwrap();
+    emergency(&old).await.unwrap();
+
+    clock.set(hours(23));
+    let now = caller(&network);
+    ordinary(&now).await.unwrap();
+    emergency(&now).await.unwrap();
+    assert!(alarmed(&gateway, "CRL_STALE").await);
+    assert!(!is_on(&gateway, "EMERGENCY_ON_LATE_CRL"));
+
+    clock.set(hours(25));
+    for caller in [caller(&network), caller(&network).over(old.channel.clone())] {
+        let refused = ordinary(&caller).await;
+        expect::refused(refused, Reason::RevocationUnknown);
+        emergency(&caller).await.unwrap();
+    }
+    assert!(is_on(&gateway, "EMERGENCY_ON_LATE_CRL"));
+    assert_eq!(counter(&network, "refused_late_list"), 2);
+    assert_eq!(counter(&network, "emergencies_on_late_list"), 2);
+    let flagged = |method: &str| {
+        let events = gateway
+            .audit
+            .events(&Filter::default(), usize::MAX)
+            .unwrap();
+        let late = events.iter().filter(|event| {
+            let of = event.method.ends_with(method);
+            of && event.internal_reason == "late-list"
+        });
+        late.count()
+    };
+    assert_eq!(flagged("/IdentifyPatient"), 2, "flagged in the audit");
+    assert_eq!(flagged("/QueryIdentifiers"), 2, "each refusal is audited");
+
+    clock.set(hours(73));
+    let late = caller(&network);
+    assert!(emergency(&late).await.is_err());
+    assert!(emergency(&old).await.is_err());
+
+    clock.set(hours(25));
+    let kept = caller(&network);
+    emergency(&kept).await.unwrap();
+    network.world.pki().refresh().unwrap();
+    gateway.reload(false).await.unwrap();
+    // On the connection from before: what was judged then is judged again.
+    ordinary(&caller(&network).over(kept.channel))
+        .await
+        .unwrap();
+    eventually("the alarm is over", || async {
+        (!is_on(&gateway, "EMERGENCY_ON_LATE_CRL")).then_some(())
+    })
+    .await;
+    network.stop().await;
+}
+
+fn is_on(gateway: &Gateway, code: &str) -> bool {
+    gateway
+        .edge
+        .alarms
+        .list()
+        .iter()
+        .any(|alarm| alarm.code == code)
+}
+
+async fn alarmed(gateway: &Gateway, code: &'static str) -> bool {
+    eventually(code, || async { is_on(gateway, code).then_some(true) }).await
+}
+
 /// A caller whose server may have either of two certificates.
 fn either(network: &Network, pins: &[renkei::types::CertificatePin]) -> tonic::transport::Channel {
     let expect = ServerExpectation {
@@ -128,7 +304,7 @@ fn either(network: &Network, pins: &[renkei::types::CertificatePin]) -> tonic::t
         .parse()
         .unwrap();
     let name = "127.0.0.1".try_into().unwrap();
-    channel(&endpoint, name, config, &Dialler::open(), None).unwrap()
+    channel(&endpoint, name, config, &Dialler::open()).unwrap()
 }
 
 /// Calls again and again, on one connection or on a new one each time; counts calls and failures.

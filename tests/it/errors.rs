@@ -341,8 +341,8 @@ async fn submissions() {
     let set = again.submission.as_mut().unwrap().submission_set.as_mut();
     set.unwrap().unique_id = "2.25.77".into();
     let got = provide(&known.system, parts).await;
-    let field = "entries.unique_id";
-    table.case("duplicate", Reason::DuplicateUniqueId, field, got);
+    let field = "entries[0].unique_id";
+    table.case("other bytes", Reason::NonIdenticalHash, field, got);
     table.check();
     network.stop().await;
 }
@@ -367,9 +367,10 @@ async fn queries_and_retrieves() {
         ..Default::default()
     };
     let got = query(&doctor, request(all, "")).await;
-    table.case("stored query", Reason::NotImplemented, "query", got);
+    let field = "query.get_all.patient_id";
+    table.case("parameter", Reason::MissingParameter, field, got);
     let got = query(&doctor, request(dpb::StoredQuery::default(), "")).await;
-    table.case("no query", Reason::MissingField, "query", got);
+    table.case("no query", Reason::UnknownQuery, "query", got);
 
     let mut wanted = known.reference();
     wanted.home_community_id = "urn:oid:2.999.1.99".into();

@@ -434,7 +434,7 @@ async fn no_session_keys_are_logged() {
 
 /// A node does not start with a key that others may read, or that is not its certificate's.
 ///
-/// Bars: T-38.
+/// Bars: T-39.
 #[test]
 fn a_node_does_not_start_with_a_key_that_others_read_or_of_another() {
     use std::os::unix::fs::PermissionsExt as _;

@@ -240,7 +240,7 @@ def main() -> int:
     print(f"{len(ran)} scanners ran ({', '.join(ran)}), {refused} findings")
     if len(ran) < 2:
         print("!!! fewer than two scanners: nothing is shown", file=sys.stderr)
-        return 1
+        return 3
     return 1 if refused or node.returncode else 0
 
 

@@ -3,8 +3,8 @@
 #
 # testssl.sh, sslscan and nmap are Debian packages, installed if this runs as root and they are
 # missing; sslyze comes from PyPI into a virtual environment under target/. What cannot be installed
-# is skipped loudly, and at least two must have run. Fails on any finding of medium severity or worse
-# that accepted.json does not name with its reason. Loopback only.
+# is skipped loudly; exit status 3 if fewer than two ran, which shows nothing. Fails on any finding of
+# medium severity or worse that accepted.json does not name with its reason. Loopback only.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -12,7 +12,9 @@ loud() { printf '\n!!! %s\n\n' "$*" >&2; }
 
 for package in testssl.sh:testssl sslscan:sslscan nmap:nmap openssl:openssl; do
   if ! command -v "${package#*:}" >/dev/null; then
-    { [ "$(id -u)" = 0 ] && apt-get install -y -qq "${package%:*}" >/dev/null 2>&1; } ||
+    { [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null &&
+      { [ -n "${APT_UPDATED:-}" ] || apt-get update -qq >/dev/null 2>&1 || true; } && APT_UPDATED=1 &&
+      DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${package%:*}" >/dev/null 2>&1; } ||
       loud "${package%:*} is missing and cannot be installed (Debian: apt-get install ${package%:*})"
   fi
 done

@@ -1,6 +1,7 @@
-//! What comes before the doors: admission by class and quota, decided from path and certificate
-//! before a message is decoded, and the audit of calls that never reach a door because their
-//! message cannot be taken.
+//! What comes before the doors: admission by class, quota and load, decided from path and certificate
+//! before a message is decoded; the longer grace of late revocation lists that emergencies have; and
+//! the audit of calls that never reach a door because of that, or because their message cannot be
+//! taken.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -18,16 +19,19 @@ use tower::Service;
 
 use crate::access::ParticipantKind;
 use crate::directory::CertifiedPeer as Peer;
-use crate::edge::{Admitted, Class, Shed};
+use crate::edge::{Admitted, Class, EMERGENCY_ON_LATE_CRL, LedgerPace, Room, Severity, Shed};
 use crate::error::{Error, Reason};
 use crate::gateway::Gateway;
+use crate::pki::Usage;
 use crate::wire::{ASSERTION, REQUEST_ID};
 
-use super::door::Door;
+use super::door::{Door, OnLateList};
 use super::status::{status, undecoded};
 
 /// What a refused caller should wait.
 const RETRY: Duration = Duration::from_millis(500);
+/// The same if memory is short, which takes longer to pass.
+const RETRY_MEMORY: Duration = Duration::from_secs(2);
 
 /// Batch methods: nobody waits for them.
 const BATCH: [&str; 10] = [
@@ -112,14 +116,53 @@ impl Services {
             self.gateway.edge.counters.unregistered.add();
         }
         let gateway = participant.is_some_and(|known| known.kind == ParticipantKind::Gateway);
+        let load = self.gateway.store.load();
+        let room = Room {
+            slots: load.slots,
+            pace: LedgerPace {
+                waiting: load.waiting,
+                commits: load.answered,
+                waited: load.waited,
+                sync: load.sync,
+            },
+        };
         let admission = &self.gateway.edge.admission;
-        admission.admit(class, peer.pin, gateway).map_err(|shed| {
-            let message = match shed {
-                Shed::Full => "too many calls at once; try again",
-                Shed::Quota => "you have too many calls under way; try again",
+        let admitted = admission.admit(class, peer.pin, gateway, room);
+        admitted.map_err(|shed| {
+            let (message, retry) = match shed {
+                Shed::Full => ("too many calls at once; try again", RETRY),
+                Shed::Quota => ("you have too many calls under way; try again", RETRY),
+                Shed::Ledger => ("calls wait for the disk; try again", RETRY),
+                Shed::Memory => ("memory is short; try again later", RETRY_MEMORY),
             };
-            Error::new(Reason::Overloaded, message).retry_after(RETRY)
+            Error::new(Reason::Overloaded, message).retry_after(retry)
         })
+    }
+
+    /// Whether the revocation lists of the peer's certificate are in time for this class of calls.
+    /// What was so at the handshake may have ended since, or begun again with a new list.
+    fn in_time(&self, peer: &Peer, class: Class) -> Result<Option<OnLateList>, Error> {
+        let now = self.gateway.clock.now();
+        if peer.certified.serves_ordinary(now).is_ok() {
+            return Ok(None);
+        }
+        let trust = &self.gateway.trust;
+        let judged = trust.judge_for_emergency(&peer.chain, Usage::Institution, now);
+        let (counters, alarms) = (&self.gateway.edge.counters, &self.gateway.edge.alarms);
+        let late = match judged.map(|certified| certified.serves_ordinary(now)) {
+            Ok(Ok(())) => return Ok(None),
+            Ok(Err(late)) if class == Class::Emergency => {
+                counters.emergencies_on_late_list.add();
+                let issuer = &peer.certified.issuer;
+                let message = format!("emergencies are served though the {late}");
+                alarms.raise(EMERGENCY_ON_LATE_CRL, issuer, Severity::Error, message, now);
+                return Ok(Some(OnLateList));
+            }
+            Ok(Err(refusal)) | Err(refusal) => refusal,
+        };
+        counters.refused_late_list.add();
+        let message = "no revocation list for the certificate is in time";
+        Err(Error::new(Reason::RevocationUnknown, message).caused_by(late.to_string()))
     }
 }
 
@@ -160,8 +203,28 @@ where
             Ok(admitted) => admitted,
             Err(error) => return Box::pin(std::future::ready(Ok(status(&error).into_http()))),
         };
+        if method.is_none() {
+            // Not of this interface: it has no audit event.
+            admitted.record();
+        }
         request.extensions_mut().insert(Arc::clone(&admitted));
         let kept = metadata(request.headers());
+        match self.in_time(&peer, class) {
+            Ok(None) => {}
+            Ok(Some(late)) => {
+                request.extensions_mut().insert(late);
+            }
+            Err(error) => {
+                let door = self.door.clone();
+                return Box::pin(async move {
+                    if let Some(method) = method {
+                        door.undecoded(method.name, &kept, &peer, &error).await;
+                    }
+                    drop(admitted);
+                    Ok(status(&error).into_http())
+                });
+            }
+        }
         let answer = self.routes.call(request);
         let (door, counters) = (self.door.clone(), Arc::clone(&self.gateway.edge.counters));
         Box::pin(async move {

@@ -144,12 +144,9 @@ async fn report(
     // At the hub the person has identifiers in other domains too; the report covers them all.
     let mut patients = vec![gateway.store.keys().patient_tag(&id).to_vec()];
     if let Some(linkage) = gateway.identity.linkage(&id) {
-        let others = gateway.identity.identifiers(linkage);
-        patients.extend(
-            others
-                .iter()
-                .map(|(other, _)| gateway.store.keys().patient_tag(other).to_vec()),
-        );
+        let others = gateway.identity.known_as(linkage);
+        let tag = |other| gateway.store.keys().patient_tag(other).to_vec();
+        patients.extend(others.iter().map(tag));
     }
     call.note(|record| record.patient = patients.first().cloned());
     let filter = Filter {

@@ -117,10 +117,16 @@ async fn suspend(
 ) -> Result<pb::SuspendInstitutionResponse> {
     gateway.serves(Capability::Directory)?;
     let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
-    gateway
-        .directory
-        .suspend(&permit, &call, request, gateway.clock.now())
-        .await
+    let named = request.institution_id.parse();
+    let directory = &gateway.directory;
+    let change = directory.suspend(&permit, &call, request, gateway.clock.now());
+    let Ok(institution) = named else {
+        // No institution is registered under what is no code; the directory says so.
+        return change.await;
+    };
+    let (mut response, cut) = gateway.cutting(&institution, change).await?;
+    response.connections_closed = u32::try_from(cut).unwrap_or(u32::MAX);
+    Ok(response)
 }
 
 async fn communities(
@@ -220,6 +226,13 @@ async fn ping(gateway: Arc<Gateway>, peer: Arc<Peer>) -> pb::RegionHealth {
         }),
         ..pb::RegionHealth::default()
     };
+    let view = gateway.federation.paths.view(&peer.home);
+    health.set_breaker(match view.open {
+        true => pb::BreakerState::Open,
+        false => pb::BreakerState::Closed,
+    });
+    health.in_flight = view.in_flight;
+    health.latency_p99 = view.p99.map(crate::wire::duration);
     let started = Instant::now();
     let answer = match gateway.federation.peers.channel(&peer) {
         Ok(channel) => {
@@ -238,7 +251,8 @@ async fn ping(gateway: Arc<Gateway>, peer: Arc<Peer>) -> pb::RegionHealth {
             let answer = answer.into_inner();
             health.reachable = answer.home_community_id == health.home_community_id;
             health.last_seen = Some(crate::wire::timestamp(gateway.clock.now()));
-            health.latency_p50 = Some(crate::wire::duration(started.elapsed()));
+            let usual = view.p50.unwrap_or_else(|| started.elapsed());
+            health.latency_p50 = Some(crate::wire::duration(usual));
             health.directory_version = answer.directory_version;
             health.software_version = answer.version;
         }

@@ -13,8 +13,8 @@ use tonic::{Request, Response, Status};
 
 use crate::access::Call;
 use crate::audit::{Outcome, Record, Who};
-use crate::directory::{CertifiedPeer as Peer, Unauthenticated};
-use crate::edge::Admitted;
+use crate::directory::{Arrival, CertifiedPeer as Peer, Unauthenticated};
+use crate::edge::{self, Admitted};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::gateway::Gateway;
 use crate::store::Commit;
@@ -38,6 +38,14 @@ pub(super) enum Class {
     /// Streams of documents: bounded by progress, not by a total.
     Stream,
 }
+
+/// An emergency that is served on the word of a revocation list that is too late for the rest: put by
+/// `admit` into the request's extensions.
+#[derive(Clone, Debug)]
+pub(super) struct OnLateList;
+
+/// The internal reason, of a refusal or of a call that was served all the same.
+const LATE_LIST: &str = "late-list";
 
 /// Total time of a document stream.
 const STREAM_CEILING: Duration = Duration::from_hours(2);
@@ -81,20 +89,31 @@ impl Door {
         let deadline = self.deadline(class, metadata);
         let peer = request.extensions().get::<Peer>();
         let id = request_id(metadata);
-        let call = match self.call(method, deadline, metadata, peer, &id) {
+        let emergency = admitted
+            .as_ref()
+            .is_some_and(|admitted| admitted.class() == edge::Class::Emergency);
+        let arrival = self.arrival(&id, emergency);
+        let call = match self.call(method, deadline, metadata, peer, arrival) {
             Ok(call) => Arc::new(call),
             Err(refused) => return Err(self.refuse(method, id, refused).await),
         };
+        if request.extensions().get::<OnLateList>().is_some() {
+            // Served all the same, and marked so for whoever reviews it.
+            call.note(|record| record.denial = Some(LATE_LIST));
+        }
         let message = request.into_inner();
         let running = Arc::clone(&call);
         let task = gateway.tasks.clone().spawn(async move {
-            let _admitted = admitted;
             let answer = handler(Arc::clone(&gateway), Arc::clone(&call), message);
             let answer = tokio::time::timeout_at(call.deadline(), answer).await;
             let answer = answer.unwrap_or_else(|_| {
                 Err(Error::new(Reason::DeadlineExceeded, "the deadline passed"))
             });
-            close(&gateway, &call, answer).await
+            let answer = close(&gateway, &call, answer).await;
+            if let Some(admitted) = admitted {
+                admitted.record();
+            }
+            answer
         });
         match task.await {
             Ok(Ok(answer)) => Ok(Response::new(answer)),
@@ -160,18 +179,31 @@ impl Door {
     ) {
         let deadline = self.deadline(Class::Query, metadata);
         let id = request_id(metadata);
-        let call = match self.call(method, deadline, metadata, Some(peer), &id) {
+        // Only to say who it was: nothing is served.
+        let arrival = self.arrival(&id, true);
+        let call = match self.call(method, deadline, metadata, Some(peer), arrival) {
             Ok(call) => call,
             Err(unknown) => {
                 self.refuse(method, id, unknown).await;
                 return;
             }
         };
+        if error.reason() == Reason::RevocationUnknown {
+            call.note(|record| record.denial = Some(LATE_LIST));
+        }
         let closed: Result<()> = Err(Error::new(error.reason(), error.message().to_owned()));
         if let Err(failed) = close(&self.gateway, &call, closed).await
             && failed.reason() != error.reason()
         {
             tracing::error!(rpc = method, error = %failed, "a refusal could not be audited");
+        }
+    }
+
+    fn arrival<'a>(&self, request_id: &'a str, emergency: bool) -> Arrival<'a> {
+        Arrival {
+            request_id,
+            emergency,
+            now: self.gateway.clock.now(),
         }
     }
 
@@ -181,7 +213,7 @@ impl Door {
         deadline: Instant,
         metadata: &MetadataMap,
         peer: Option<&Peer>,
-        id: &str,
+        arrival: Arrival<'_>,
     ) -> std::result::Result<Call, Unauthenticated> {
         let gateway = &self.gateway;
         let refused = |rule, error| Unauthenticated {
@@ -201,17 +233,16 @@ impl Door {
             })
         });
         let assertion = assertion.transpose()?;
-        let caller = gateway
-            .authenticator
-            .caller(peer, assertion, id, gateway.clock.now())?;
-        Ok(Call::new(caller, method, id.to_owned(), deadline))
+        let caller = gateway.authenticator.caller(peer, assertion, arrival)?;
+        let id = arrival.request_id.to_owned();
+        Ok(Call::new(caller, method, id, deadline))
     }
 
     /// min(what the caller asks for, the ceiling); the class's default if it asks for nothing.
     fn deadline(&self, class: Class, metadata: &MetadataMap) -> Instant {
         let limits = &self.gateway.config.deadlines;
         let (default, ceiling) = match class {
-            Class::Emergency => (limits.emergency_ms, limits.ceiling_ms),
+            Class::Emergency => (limits.emergency_ms, limits.emergency_ceiling_ms),
             Class::Identity => (limits.identity_ms, limits.ceiling_ms),
             Class::Query => (limits.query_ms, limits.ceiling_ms),
             Class::Stream => return Instant::now() + STREAM_CEILING,

@@ -19,8 +19,8 @@ use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_server::InitiatingGatewayService;
 use crate::wire::pb::federation::responding_gateway_service_server::RespondingGatewayService;
 
-use super::documents::retrieve_local;
 use super::door::{Class, Door, Replies};
+use super::retrieve::retrieve_local;
 
 /// Holdings notices in one message.
 const MAX_NOTICES: usize = 1_000;
@@ -70,7 +70,7 @@ async fn find(
         };
         gateway
             .federation
-            .patients(&request.linkage_id, patient)
+            .patients(&call, &request.linkage_id, patient)
             .map_err(as_refused)?
     } else {
         Vec::new()
@@ -143,10 +143,12 @@ async fn retrieve(
                 pb::initiating_gateway_service_retrieve_documents_response::Part::Document(part),
             ),
         };
-        return retrieve_local(&gateway, &call, &request.documents, None, wrap);
+        return retrieve_local(&gateway, &call, &request.documents, None, wrap).await;
     }
     let patients = if gateway.federation.parent.is_none() {
-        let known = gateway.federation.patients("", request.patient_id.as_ref());
+        let known = gateway
+            .federation
+            .patients(&call, "", request.patient_id.as_ref());
         known.map_err(as_refused)?
     } else {
         Vec::new()
@@ -178,7 +180,7 @@ async fn locate(
     };
     let patients = gateway
         .federation
-        .patients(&linkage, id)
+        .patients(&call, &linkage, id)
         .map_err(as_refused)?;
     about(&gateway, &call, &patients);
     let asked = About {
@@ -344,7 +346,7 @@ async fn respond_retrieve(
     let wrap = |part| pb::RespondingGatewayServiceRetrieveDocumentsResponse {
         document: Some(part),
     };
-    retrieve_local(&gateway, &call, &request.documents, patient.as_ref(), wrap)
+    retrieve_local(&gateway, &call, &request.documents, patient.as_ref(), wrap).await
 }
 
 async fn summary_items(
@@ -436,11 +438,16 @@ async fn deliver(
         let message = format!("has more than {MAX_NOTICES} notices");
         return Err(Error::field(Reason::InvalidField, "notices", message));
     }
+    let (store, now) = (&gateway.store, gateway.clock.now());
+    let idempotency = call.idempotency(store, &request.idempotency_key, &request, now)?;
+    if let Some(first) = call.repeated(store, idempotency.as_ref(), now)? {
+        return Ok(first);
+    }
     let mut response = pb::DeliverNoticesResponse::default();
     for notice in request.notices {
         // Each notice is a change with its own audit event, under the call's identity.
         let one = call.for_part();
-        let result = take(&gateway, &one, &permit, notice.content).await;
+        let result = take(&gateway, &one, &permit, &notice.notice_id, notice.content).await;
         // Only what is wrong with the notice itself is final; anything else may pass: the operator
         // has yet to register a domain, the store is full, the node is busy.
         let retryable = result.as_ref().err().is_some_and(|error| {
@@ -468,21 +475,39 @@ async fn deliver(
     call.note(|record| {
         record.items = u32::try_from(response.results.len()).unwrap_or(u32::MAX);
     });
-    Ok(response)
+    if idempotency.is_none() || response.results.iter().any(|result| result.retryable) {
+        // What may yet be taken is tried again under the same key.
+        return Ok(response);
+    }
+    let writes = Vec::new();
+    call.commit(store, now, writes, idempotency, response).await
 }
 
 async fn take(
     gateway: &Gateway,
     call: &Call,
     permit: &crate::access::Permit,
+    notice_id: &str,
     content: Option<pb::notice::Content>,
 ) -> Result<()> {
     use pb::notice::Content;
     match content.ok_or_else(|| Error::missing("notices.content"))? {
         Content::PatientFeed(feed) => {
-            super::identity::feed(gateway, call, Action::AssertIdentity, feed)
-                .await
-                .map(|_| ())
+            let fed = super::identity::feed(gateway, call, Action::AssertIdentity, feed).await;
+            match fed {
+                // An old feed that comes again, of an identifier that was merged away since.
+                Err(error) if error.reason() == Reason::WrongState => {
+                    super::door::audit(gateway, call, crate::audit::Outcome::Success).await
+                }
+                fed => fed.map(|_| ()),
+            }
+        }
+        content @ (Content::PatientMerge(_)
+        | Content::PatientUnmerge(_)
+        | Content::PatientLink(_)
+        | Content::PatientUnlink(_)
+        | Content::PatientSplit(_)) => {
+            super::identity::notices::take(gateway, call, notice_id, content).await
         }
         Content::Consent(consent) => super::consent::take(gateway, call, permit, consent)
             .await
@@ -490,7 +515,6 @@ async fn take(
         Content::IdentifierSet(_)
         | Content::Referral(_)
         | Content::Subscription(_)
-        | Content::PatientMerge(_)
         | Content::RevokedCorrelation(_) => Err(Error::field(
             Reason::NotImplemented,
             "notices.content",

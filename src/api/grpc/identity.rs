@@ -1,4 +1,11 @@
-//! `renkei.identity.v1.IdentityService`: PIX, PDQ and the steward's queue.
+//! `renkei.identity.v1.IdentityService`: PIX, PDQ, changes of persons, the steward's queue.
+
+mod changes;
+mod load;
+pub(super) mod notices;
+mod query;
+mod review;
+mod watch;
 
 use std::sync::Arc;
 
@@ -6,21 +13,15 @@ use tonic::{Request, Response, Status, Streaming};
 
 use crate::access::{Action, Call};
 use crate::config::Capability;
-use crate::consent::About;
 use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
 use crate::identity::{identifier, identifier_message};
-use crate::types::{LinkageId, PatientIdentifier};
+use crate::types::PatientIdentifier;
 use crate::wire::pb::federation::notice::Content;
 use crate::wire::pb::identity as pb;
 use crate::wire::pb::identity::identity_service_server::IdentityService;
 
 use super::door::{Class, Door, Replies};
-
-/// Review tasks on a page at most.
-const MAX_TASKS: usize = 200;
-/// Matches on a page at most.
-const MAX_MATCHES: usize = 50;
 
 macro_rules! method {
     ($name:literal) => {
@@ -42,6 +43,19 @@ pub(super) fn own_domain(
     patient: &PatientIdentifier,
 ) -> Result<()> {
     let field = "patient.identifier.assigning_authority";
+    own_domain_at(gateway, call, patient, field)
+}
+
+/// As [`own_domain`], for the identifier at `field`.
+///
+/// # Errors
+/// As [`own_domain`].
+fn own_domain_at(
+    gateway: &Gateway,
+    call: &Call,
+    patient: &PatientIdentifier,
+    field: &'static str,
+) -> Result<()> {
     let directory = gateway.directory.snapshot();
     let Some(owner) = directory.owner(&patient.authority) else {
         let message = "no community owns this assigning authority";
@@ -94,6 +108,10 @@ pub(super) async fn feed(
     } else {
         pb::ForwardState::NotNeeded
     };
+    if let Ok(linkage) = response.linkage_id.parse() {
+        let community = &call.caller().participant.community;
+        response.linkage_id = gateway.identity.pseudonym(linkage, community)?;
+    }
     response.parent = Some(pb::ParentForward {
         state: state.into(),
         ..Default::default()
@@ -101,223 +119,8 @@ pub(super) async fn feed(
     Ok(response)
 }
 
-async fn query(
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    request: pb::QueryIdentifiersRequest,
-) -> Result<pb::QueryIdentifiersResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::QueryIdentifiers)?;
-    permit.require(&[Action::QueryIdentifiers])?;
-    use pb::query_identifiers_request::Subject;
-    let linkage = match request
-        .subject
-        .as_ref()
-        .ok_or_else(|| Error::missing("subject"))?
-    {
-        Subject::Identifier(id) => {
-            let id = identifier(Some(id), "identifier")?;
-            if gateway.directory.snapshot().owner(&id.authority).is_none() {
-                let field = "identifier.assigning_authority";
-                let message = "no community owns this assigning authority";
-                return Err(Error::field(Reason::UnknownAuthority, field, message));
-            }
-            let tag = gateway.store.keys().patient_tag(&id);
-            call.note(|record| record.patient = Some(tag.to_vec()));
-            gateway.identity.linkage(&id).ok_or_else(unknown)?
-        }
-        Subject::LinkageId(id) => linkage_id(id)?,
-    };
-    for (index, domain) in request.target_domains.iter().enumerate() {
-        domain
-            .parse::<crate::types::AssigningAuthority>()
-            .map_err(|error| {
-                let field = format!("target_domains[{index}]");
-                Error::field(Reason::InvalidOid, field, error.to_string())
-            })?;
-    }
-    let known = gateway.identity.identifiers(linkage);
-    if known.is_empty() {
-        return Err(unknown());
-    }
-    let wanted = |authority: &str| {
-        request.target_domains.is_empty()
-            || request
-                .target_domains
-                .iter()
-                .any(|domain| domain == authority)
-    };
-    let mut response = pb::QueryIdentifiersResponse {
-        linkage_id: linkage.to_string(),
-        ..pb::QueryIdentifiersResponse::default()
-    };
-    for (id, community) in known.iter().filter(|(id, _)| wanted(id.authority.as_str())) {
-        response.identifiers.push(identifier_message(id));
-        response.home_community_ids.push(community.to_string());
-    }
-    call.note(|record| record.items = count(response.identifiers.len()));
-    Ok(response)
-}
-
 fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
-}
-
-fn unknown() -> Error {
-    Error::field(
-        Reason::UnknownPatient,
-        "identifier",
-        "the patient is not known here",
-    )
-}
-
-fn linkage_id(text: &str) -> Result<LinkageId> {
-    text.parse()
-        .map_err(|error: crate::types::InvalidLinkageId| {
-            Error::field(Reason::InvalidField, "linkage_id", error.to_string())
-        })
-}
-
-async fn search(
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    request: pb::SearchPatientsRequest,
-) -> Result<pb::SearchPatientsResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
-    permit.require(&[Action::SearchPatients])?;
-    if !request.page_token.is_empty() {
-        let message = "is not a token of this query: searches answer in one page";
-        return Err(Error::field(Reason::InvalidToken, "page_token", message));
-    }
-    let criteria = request.criteria.ok_or_else(|| Error::missing("criteria"))?;
-    let size = match request.page_size as usize {
-        0 => MAX_MATCHES,
-        size => size.min(MAX_MATCHES),
-    };
-    let mut matches = gateway.identity.search(&demographics(criteria))?;
-    matches.retain(|found| found.score >= request.min_score);
-    let total_size = matches.len() as u64;
-    matches.truncate(size);
-    call.note(|record| record.items = count(matches.len()));
-    Ok(pb::SearchPatientsResponse {
-        matches,
-        next_page_token: String::new(),
-        total_size,
-    })
-}
-
-/// Search criteria as the demographics they describe.
-fn demographics(criteria: pb::PatientCriteria) -> pb::Demographics {
-    let name = pb::PersonName {
-        family: criteria.family,
-        given: (!criteria.given.is_empty())
-            .then_some(criteria.given)
-            .into_iter()
-            .collect(),
-        text: criteria.name_text,
-        ..pb::PersonName::default()
-    };
-    let named = !(name.family.is_empty() && name.given.is_empty() && name.text.is_empty());
-    let telecom = pb::Telecom {
-        value: criteria.telecom,
-        ..pb::Telecom::default()
-    };
-    pb::Demographics {
-        names: named.then_some(name).into_iter().collect(),
-        birth_date: criteria.birth_date,
-        administrative_gender: criteria.administrative_gender,
-        addresses: criteria.address.into_iter().collect(),
-        telecoms: (!telecom.value.is_empty())
-            .then_some(telecom)
-            .into_iter()
-            .collect(),
-        coverages: criteria.coverage.into_iter().collect(),
-        ..pb::Demographics::default()
-    }
-}
-
-async fn matching(
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    request: pb::MatchPatientRequest,
-) -> Result<pb::MatchPatientResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
-    permit.require(&[Action::SearchPatients])?;
-    let patient = request.patient.ok_or_else(|| Error::missing("patient"))?;
-    let wanted = patient
-        .demographics
-        .ok_or_else(|| Error::missing("patient.demographics"))?;
-    let mut candidates = gateway.identity.search(&wanted)?;
-    if request.only_certain_matches {
-        candidates.retain(|found| found.grade() == pb::MatchGrade::Certain);
-    }
-    let size = match request.count as usize {
-        0 => MAX_MATCHES,
-        size => size.min(MAX_MATCHES),
-    };
-    candidates.truncate(size);
-    call.note(|record| record.items = count(candidates.len()));
-    Ok(pb::MatchPatientResponse {
-        candidates,
-        attributes_requested: Vec::new(),
-    })
-}
-
-async fn get(
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    request: pb::GetPatientRequest,
-) -> Result<pb::GetPatientResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway
-        .guard
-        .authorize_for(&call, Action::SearchPatients, About::default())?;
-    permit.require(&[Action::SearchPatients])?;
-    use pb::get_patient_request::Subject;
-    let (linkage, record) = match request
-        .subject
-        .as_ref()
-        .ok_or_else(|| Error::missing("subject"))?
-    {
-        Subject::Identifier(id) => {
-            let id = identifier(Some(id), "identifier")?;
-            let tag = gateway.store.keys().patient_tag(&id);
-            call.note(|record| record.patient = Some(tag.to_vec()));
-            let linkage = gateway.identity.linkage(&id).ok_or_else(unknown)?;
-            (linkage, gateway.identity.record(&id)?)
-        }
-        Subject::LinkageId(id) => (linkage_id(id)?, None),
-    };
-    let person = gateway.identity.person(linkage)?.ok_or_else(unknown)?;
-    call.note(|record| record.items = count(person.records.len()));
-    Ok(pb::GetPatientResponse {
-        person: Some(person),
-        record,
-    })
-}
-
-async fn tasks(
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    request: pb::ListReviewTasksRequest,
-) -> Result<pb::ListReviewTasksResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    permit.require(&[Action::Steward])?;
-    let size = match request.page_size as usize {
-        0 => MAX_TASKS,
-        size => size.min(MAX_TASKS),
-    };
-    let tasks = gateway.identity.review_tasks(size)?;
-    call.note(|record| record.items = count(tasks.len()));
-    let total_size = tasks.len() as u64;
-    Ok(pb::ListReviewTasksResponse {
-        tasks,
-        total_size,
-        ..Default::default()
-    })
 }
 
 #[tonic::async_trait]
@@ -339,7 +142,12 @@ impl IdentityService for Identities {
         request: Request<pb::QueryIdentifiersRequest>,
     ) -> Result<Response<pb::QueryIdentifiersResponse>, Status> {
         self.0
-            .run(method!("QueryIdentifiers"), Class::Identity, request, query)
+            .run(
+                method!("QueryIdentifiers"),
+                Class::Identity,
+                request,
+                query::query,
+            )
             .await
     }
 
@@ -348,7 +156,12 @@ impl IdentityService for Identities {
         request: Request<pb::SearchPatientsRequest>,
     ) -> Result<Response<pb::SearchPatientsResponse>, Status> {
         self.0
-            .run(method!("SearchPatients"), Class::Identity, request, search)
+            .run(
+                method!("SearchPatients"),
+                Class::Identity,
+                request,
+                query::search,
+            )
             .await
     }
 
@@ -357,7 +170,12 @@ impl IdentityService for Identities {
         request: Request<pb::MatchPatientRequest>,
     ) -> Result<Response<pb::MatchPatientResponse>, Status> {
         self.0
-            .run(method!("MatchPatient"), Class::Identity, request, matching)
+            .run(
+                method!("MatchPatient"),
+                Class::Identity,
+                request,
+                query::matching,
+            )
             .await
     }
 
@@ -366,7 +184,7 @@ impl IdentityService for Identities {
         request: Request<pb::GetPatientRequest>,
     ) -> Result<Response<pb::GetPatientResponse>, Status> {
         self.0
-            .run(method!("GetPatient"), Class::Identity, request, get)
+            .run(method!("GetPatient"), Class::Identity, request, query::get)
             .await
     }
 
@@ -375,7 +193,12 @@ impl IdentityService for Identities {
         request: Request<pb::ListReviewTasksRequest>,
     ) -> Result<Response<pb::ListReviewTasksResponse>, Status> {
         self.0
-            .run(method!("ListReviewTasks"), Class::Query, request, tasks)
+            .run(
+                method!("ListReviewTasks"),
+                Class::Query,
+                request,
+                review::tasks,
+            )
             .await
     }
 
@@ -384,7 +207,12 @@ impl IdentityService for Identities {
         request: Request<pb::MergePatientsRequest>,
     ) -> Result<Response<pb::MergePatientsResponse>, Status> {
         self.0
-            .not_implemented(method!("MergePatients"), request)
+            .run(
+                method!("MergePatients"),
+                Class::Identity,
+                request,
+                changes::merge,
+            )
             .await
     }
 
@@ -393,7 +221,12 @@ impl IdentityService for Identities {
         request: Request<pb::UnmergePatientsRequest>,
     ) -> Result<Response<pb::UnmergePatientsResponse>, Status> {
         self.0
-            .not_implemented(method!("UnmergePatients"), request)
+            .run(
+                method!("UnmergePatients"),
+                Class::Identity,
+                request,
+                changes::unmerge,
+            )
             .await
     }
 
@@ -402,7 +235,12 @@ impl IdentityService for Identities {
         request: Request<pb::LinkPatientsRequest>,
     ) -> Result<Response<pb::LinkPatientsResponse>, Status> {
         self.0
-            .not_implemented(method!("LinkPatients"), request)
+            .run(
+                method!("LinkPatients"),
+                Class::Identity,
+                request,
+                changes::link,
+            )
             .await
     }
 
@@ -411,7 +249,12 @@ impl IdentityService for Identities {
         request: Request<pb::UnlinkPatientsRequest>,
     ) -> Result<Response<pb::UnlinkPatientsResponse>, Status> {
         self.0
-            .not_implemented(method!("UnlinkPatients"), request)
+            .run(
+                method!("UnlinkPatients"),
+                Class::Identity,
+                request,
+                changes::unlink,
+            )
             .await
     }
 
@@ -420,7 +263,12 @@ impl IdentityService for Identities {
         request: Request<pb::SplitPersonRequest>,
     ) -> Result<Response<pb::SplitPersonResponse>, Status> {
         self.0
-            .not_implemented(method!("SplitPerson"), request)
+            .run(
+                method!("SplitPerson"),
+                Class::Identity,
+                request,
+                changes::split,
+            )
             .await
     }
 
@@ -429,7 +277,12 @@ impl IdentityService for Identities {
         request: Request<pb::CheckDuplicatesRequest>,
     ) -> Result<Response<pb::CheckDuplicatesResponse>, Status> {
         self.0
-            .not_implemented(method!("CheckDuplicates"), request)
+            .run(
+                method!("CheckDuplicates"),
+                Class::Identity,
+                request,
+                query::duplicates,
+            )
             .await
     }
 
@@ -438,7 +291,12 @@ impl IdentityService for Identities {
         request: Request<pb::GetPersonHistoryRequest>,
     ) -> Result<Response<pb::GetPersonHistoryResponse>, Status> {
         self.0
-            .not_implemented(method!("GetPersonHistory"), request)
+            .run(
+                method!("GetPersonHistory"),
+                Class::Query,
+                request,
+                query::history,
+            )
             .await
     }
 
@@ -448,8 +306,9 @@ impl IdentityService for Identities {
         &self,
         request: Request<pb::WatchIdentifierChangesRequest>,
     ) -> Result<Response<Self::WatchIdentifierChangesStream>, Status> {
+        let name = method!("WatchIdentifierChanges");
         self.0
-            .not_implemented(method!("WatchIdentifierChanges"), request)
+            .stream(name, Class::Stream, request, watch::watch)
             .await
     }
 
@@ -460,7 +319,7 @@ impl IdentityService for Identities {
         request: Request<Streaming<pb::LoadPatientsRequest>>,
     ) -> Result<Response<Self::LoadPatientsStream>, Status> {
         self.0
-            .not_implemented(method!("LoadPatients"), request)
+            .stream(method!("LoadPatients"), Class::Stream, request, load::load)
             .await
     }
 
@@ -469,7 +328,12 @@ impl IdentityService for Identities {
         request: Request<pb::GetReviewTaskRequest>,
     ) -> Result<Response<pb::GetReviewTaskResponse>, Status> {
         self.0
-            .not_implemented(method!("GetReviewTask"), request)
+            .run(
+                method!("GetReviewTask"),
+                Class::Query,
+                request,
+                review::task,
+            )
             .await
     }
 
@@ -478,7 +342,12 @@ impl IdentityService for Identities {
         request: Request<pb::DecideReviewTaskRequest>,
     ) -> Result<Response<pb::DecideReviewTaskResponse>, Status> {
         self.0
-            .not_implemented(method!("DecideReviewTask"), request)
+            .run(
+                method!("DecideReviewTask"),
+                Class::Query,
+                request,
+                review::decide,
+            )
             .await
     }
 
@@ -487,7 +356,12 @@ impl IdentityService for Identities {
         request: Request<pb::UndoReviewDecisionRequest>,
     ) -> Result<Response<pb::UndoReviewDecisionResponse>, Status> {
         self.0
-            .not_implemented(method!("UndoReviewDecision"), request)
+            .run(
+                method!("UndoReviewDecision"),
+                Class::Query,
+                request,
+                review::undo,
+            )
             .await
     }
 
@@ -496,7 +370,12 @@ impl IdentityService for Identities {
         request: Request<pb::AssignReviewTaskRequest>,
     ) -> Result<Response<pb::AssignReviewTaskResponse>, Status> {
         self.0
-            .not_implemented(method!("AssignReviewTask"), request)
+            .run(
+                method!("AssignReviewTask"),
+                Class::Query,
+                request,
+                review::assign,
+            )
             .await
     }
 }

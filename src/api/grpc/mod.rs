@@ -10,8 +10,12 @@ mod door;
 mod emergency;
 mod federation;
 mod identity;
+mod referrals;
 mod reflect;
+mod registry;
+mod retrieve;
 pub mod status;
+mod watch;
 
 use std::sync::Arc;
 

@@ -3,13 +3,17 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::error::{Error, ErrorKind, Reason};
+use crate::wire::pb::documents as dpb;
 
 /// `google.rpc.ErrorInfo.domain`.
 pub const DOMAIN: &str = "renkei";
+/// The type of the detail that lists the IHE errors.
+const REGISTRY_ERRORS: &str = "type.googleapis.com/renkei.documents.v1.RegistryErrorList";
 
 /// The gRPC code of a kind.
 pub const fn code(kind: ErrorKind) -> Code {
@@ -38,6 +42,9 @@ pub fn status(error: &Error) -> Status {
     if let Some(field) = error.wrong_field() {
         details.add_bad_request_violation(field, error.message());
     }
+    for field in error.more_wrong_fields() {
+        details.add_bad_request_violation(field, error.message());
+    }
     let retry = error.retry_hint().or_else(|| {
         matches!(
             reason,
@@ -48,7 +55,49 @@ pub fn status(error: &Error) -> Status {
     if let Some(after) = retry {
         details.set_retry_info(Some(after));
     }
-    Status::with_error_details(code(error.kind()), error.to_string(), details)
+    for other in error.others() {
+        if let Some(field) = other.wrong_field() {
+            details.add_bad_request_violation(field, other.message());
+        }
+    }
+    let status = Status::with_error_details(code(error.kind()), error.to_string(), details);
+    if error.is_of_registry() {
+        with_registry_errors(status, error)
+    } else {
+        status
+    }
+}
+
+/// The IHE errors of a failure, each with its code, its text and the place of the fault.
+pub fn registry_errors(error: &Error) -> dpb::RegistryErrorList {
+    let one = |error: &Error| dpb::RegistryError {
+        code: error.reason().ihe_code().to_owned(),
+        context: error.message().to_owned(),
+        location: error.wrong_field().unwrap_or_default().to_owned(),
+        severity: dpb::RegistryErrorSeverity::Error.into(),
+    };
+    dpb::RegistryErrorList {
+        errors: std::iter::once(error)
+            .chain(error.others())
+            .map(one)
+            .collect(),
+    }
+}
+
+/// Adds the list to the details of a status, which `tonic_types` has no place for.
+fn with_registry_errors(status: Status, error: &Error) -> Status {
+    let Ok(mut rich) = tonic_types::pb::Status::decode(status.details()) else {
+        return status;
+    };
+    rich.details.push(prost_types::Any {
+        type_url: REGISTRY_ERRORS.to_owned(),
+        value: registry_errors(error).encode_to_vec(),
+    });
+    Status::with_details(
+        status.code(),
+        status.message().to_owned(),
+        rich.encode_to_vec().into(),
+    )
 }
 
 /// What is wrong with a request that tonic itself has refused, which it does without details; none

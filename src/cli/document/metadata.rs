@@ -106,6 +106,11 @@ pub(crate) struct Known<'a> {
 }
 
 impl Metadata {
+    /// Whether the document has its uniqueId already.
+    pub(crate) fn has_unique_id(&self) -> bool {
+        self.unique_id.is_some()
+    }
+
     /// The submission of `files`.
     pub(crate) fn submission(
         &self,
@@ -265,7 +270,8 @@ fn fresh_oid() -> String {
     format!("2.25.{}", Uuid::new_v4().as_u128())
 }
 
-fn dtm_of(time: Timestamp) -> String {
+/// A time as DTM, UTC.
+pub(crate) fn dtm_of(time: Timestamp) -> String {
     Offset::UTC
         .to_datetime(time)
         .strftime("%Y%m%d%H%M%S")

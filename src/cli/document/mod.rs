@@ -3,6 +3,7 @@
 mod file;
 mod find;
 mod kinds;
+mod load;
 mod metadata;
 mod provide;
 mod retrieve;
@@ -40,11 +41,22 @@ What is the same for every document of an institution can stand in the profile:
   facility = \"1.2.392.100495.20.3.22|1|医科\"
   practice = \"1.2.392.200250.2.2.2|01|内科\"";
 
+const LOAD_HELP: &str = "\
+Example:
+  renkei document load --as clinic.toml archive/manifest.jsonl
+
+The manifest has a JSON object a line: `file`, beside the manifest, and the flags of `document provide`:
+  {\"file\": \"0012/letter.xml\", \"patient\": \"1.2.392.1:0012\", \"kind\": \"referral\", \"title\": \"紹介状\"}
+Documents that are refused are named, and the others loaded: exit status 3.";
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Store documents and register them, all or nothing (ITI-41)
     #[command(after_help = PROVIDE_HELP)]
     Provide(Box<provide::Provide>),
+    /// Store many documents; a load that broke off goes on where it was
+    #[command(after_help = LOAD_HELP)]
+    Load(load::Load),
     /// Find a patient's documents, in this community (ITI-18) or in all regions
     #[command(after_help = "Examples:\n  \
         renkei document find --as clinic.toml --patient 1.2.392.1:0012\n  \
@@ -68,6 +80,7 @@ impl Document {
         let session = self.connection.open().await?;
         match self.command {
             Command::Provide(command) => command.run(session, profile, out).await,
+            Command::Load(command) => command.run(session, profile, out).await,
             Command::Find(command) => command.run(session, out).await,
             Command::Retrieve(command) => command.run(session, out).await,
             Command::Locate(command) => command.run(session, out).await,

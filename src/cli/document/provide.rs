@@ -20,7 +20,9 @@ use crate::cli::output::{Done, Output};
 use crate::cli::profile::DocumentProfile;
 use crate::clock::{Clock as _, SystemClock};
 use crate::wire::pb::documents::provide_documents_request::Part;
-use crate::wire::pb::documents::{DocumentHeader, ProvideDocumentsRequest, ProvideStart};
+use crate::wire::pb::documents::{
+    DocumentHeader, ProvideDocumentsRequest, ProvideDocumentsResponse, ProvideStart,
+};
 
 /// Messages read ahead of the network.
 const QUEUE: usize = 4;
@@ -60,17 +62,7 @@ impl Provide {
             validate_only: self.check,
         };
         let bar = file::progress(files.iter().map(|file| file.size).sum());
-        let (sender, receiver) = mpsc::channel(QUEUE);
-        let sending = bar.clone();
-        let reading = tokio::task::spawn_blocking(move || send(start, &files, &sender, &sending));
-        let mut client = session.documents();
-        let answer = client
-            .provide_documents(ReceiverStream::new(receiver))
-            .await;
-        bar.finish_and_clear();
-        // A file that could not be read explains the node's refusal of what is missing.
-        reading.await??;
-        let answer = answer?.into_inner();
+        let answer = stream(&session, start, files, bar).await?;
         out.answer(&answer, |text| {
             let result = answer.result.clone().unwrap_or_default();
             for warning in &result.warnings {
@@ -84,6 +76,26 @@ impl Provide {
         })?;
         Ok(Done::All)
     }
+}
+
+/// Sends one submission and its files; the answer.
+pub(super) async fn stream(
+    session: &Session,
+    start: ProvideStart,
+    files: Vec<Prepared>,
+    bar: ProgressBar,
+) -> Result<ProvideDocumentsResponse> {
+    let (sender, receiver) = mpsc::channel(QUEUE);
+    let sending = bar.clone();
+    let reading = tokio::task::spawn_blocking(move || send(start, &files, &sender, &sending));
+    let mut client = session.documents();
+    let answer = client
+        .provide_documents(ReceiverStream::new(receiver))
+        .await;
+    bar.finish_and_clear();
+    // A file that could not be read explains the node's refusal of what is missing.
+    reading.await??;
+    Ok(answer?.into_inner())
 }
 
 fn measure(paths: &[PathBuf]) -> Result<Vec<Prepared>> {

@@ -1,4 +1,4 @@
-//! `renkei patient link`, `unlink`, `merge`, `unmerge`: changing who is whom.
+//! `renkei patient link`, `unlink`, `merge`, `unmerge`, `split`: changing who is whom.
 
 use anyhow::Result;
 use clap::Args;
@@ -11,7 +11,8 @@ use crate::cli::idempotency_key;
 use crate::cli::output::{Done, Output};
 use crate::wire::pb::common::Identifier;
 use crate::wire::pb::identity::{
-    LinkPatientsRequest, MergePatientsRequest, UnlinkPatientsRequest, UnmergePatientsRequest,
+    IdentifierGroup, LinkPatientsRequest, MergePatientsRequest, SplitPersonRequest,
+    UnlinkPatientsRequest, UnmergePatientsRequest,
 };
 
 /// What every change of links has.
@@ -167,6 +168,43 @@ impl Unmerge {
             text.field("Restored", &answer.restored_linkage_id);
             show::effects(text, answer.effects.as_ref());
             show::parent(text, answer.parent.as_ref());
+        })?;
+        Ok(Done::All)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Split {
+    /// Linkage id of the person
+    #[arg(value_name = "LINKAGE")]
+    linkage_id: String,
+    /// Identifiers of one person, separated by commas; repeat for each. The first keeps the linkage id
+    #[arg(long = "group", value_name = "CX,…", required = true, value_parser = group)]
+    groups: Vec<IdentifierGroup>,
+    #[command(flatten)]
+    change: Change,
+}
+
+fn group(text: &str) -> Result<IdentifierGroup, String> {
+    let identifiers = text.split(',').map(|one| args::identifier(one.trim()));
+    Ok(IdentifierGroup {
+        identifiers: identifiers.collect::<Result<_, _>>()?,
+    })
+}
+
+impl Split {
+    pub(crate) async fn run(self, session: Session, out: Output) -> Result<Done> {
+        let request = SplitPersonRequest {
+            linkage_id: self.linkage_id,
+            groups: self.groups,
+            reason: self.change.reason,
+            preview_only: self.change.preview,
+            idempotency_key: idempotency_key(),
+        };
+        let answer = session.identity().split_person(request).await?.into_inner();
+        out.answer(&answer, |text| {
+            text.field("Waits for approval", &answer.approval_task_id);
+            show::effects(text, answer.effects.as_ref());
         })?;
         Ok(Done::All)
     }

@@ -1,11 +1,13 @@
 //! `renkei patient`: patient identities.
 
+mod check;
 mod feed;
 mod find;
 mod links;
 pub(super) mod record;
 mod reviews;
 mod show;
+mod watch;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -59,6 +61,10 @@ enum Command {
     #[command(after_help = "Example:\n  \
         renkei patient match --as clinic.toml --family 斎藤 --given 花子 --birth 1950-04-01 --sex female")]
     Match(Box<find::Match>),
+    /// Before a registration: tell whether the person is there already; nothing is stored
+    #[command(after_help = "Example:\n  \
+        renkei patient check --as clinic.toml --family 斎藤 --given 花子 --birth 1950-04-01 --sex female")]
+    Check(Box<check::Check>),
     /// Show a person with the records of every source
     #[command(after_help = "Example:\n  renkei patient show --as clinic.toml 1.2.392.1:0012")]
     Show(find::Show),
@@ -83,6 +89,16 @@ enum Command {
     #[command(after_help = "Example:\n  \
         renkei patient unmerge --as clinic.toml --subsumed 1.2.392.1:0345 --reason 'two people'")]
     Unmerge(links::Unmerge),
+    /// Propose to split a person; another steward must approve
+    #[command(after_help = "Example:\n  \
+        renkei patient split --as steward.toml LINKAGE --group 1.2.392.1:0012 \\\n      \
+        --group 1.2.392.2:998,1.2.392.3:7 --reason 'mother and daughter'")]
+    Split(links::Split),
+    /// Follow changes of identifier sets
+    #[command(
+        after_help = "Example:\n  renkei patient watch --as clinic.toml --resume 1f.1 --json"
+    )]
+    Watch(watch::Watch),
     /// List what waits for a data steward
     #[command(
         after_help = "Example:\n  renkei patient reviews --as steward.toml --min-priority 50"
@@ -96,6 +112,9 @@ enum Command {
         renkei patient decide --as steward.toml TASK same_person --version 1 --preview\n  \
         renkei patient decide --as steward.toml TASK different_persons --version 1 --reason twins")]
     Decide(reviews::Decide),
+    /// Give a task to a steward, or back to all
+    #[command(after_help = "Example:\n  renkei patient assign --as steward.toml TASK --to S-4001")]
+    Assign(reviews::Assign),
     /// Take a decision back
     #[command(after_help = "Example:\n  \
         renkei patient undo --as steward.toml DECISION --reason 'wrong card'")]
@@ -119,6 +138,10 @@ impl Patient {
             Command::Reviews(command) => command.run(session, out).await,
             Command::Review(command) => command.run(session, out).await,
             Command::Decide(command) => command.run(session, out).await,
+            Command::Check(command) => command.run(session, out).await,
+            Command::Split(command) => command.run(session, out).await,
+            Command::Watch(command) => command.run(session, out).await,
+            Command::Assign(command) => command.run(session, out).await,
             Command::Undo(command) => command.run(session, out).await,
         }
     }

@@ -10,8 +10,8 @@ use crate::cli::idempotency_key;
 use crate::cli::names::{self, join, label, time};
 use crate::cli::output::{Done, Output, Table, Text};
 use crate::wire::pb::identity::{
-    DecideReviewTaskRequest, GetReviewTaskRequest, ListReviewTasksRequest, ReviewDecision,
-    ReviewKind, ReviewState, ReviewTask, UndoReviewDecisionRequest,
+    AssignReviewTaskRequest, DecideReviewTaskRequest, GetReviewTaskRequest, ListReviewTasksRequest,
+    ReviewDecision, ReviewKind, ReviewState, ReviewTask, UndoReviewDecisionRequest,
 };
 
 #[derive(Args, Debug)]
@@ -231,6 +231,38 @@ impl Undo {
                 .map(|task| label::<ReviewState>(task.state));
             text.field("State", state.unwrap_or_default());
             show::effects(text, answer.effects.as_ref());
+        })?;
+        Ok(Done::All)
+    }
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Assign {
+    /// Id of the task
+    #[arg(value_name = "TASK")]
+    task_id: String,
+    /// Staff number of the steward; without it the task goes back to all
+    #[arg(long, value_name = "ID")]
+    to: Option<String>,
+}
+
+impl Assign {
+    pub(crate) async fn run(self, session: Session, out: Output) -> Result<Done> {
+        let request = AssignReviewTaskRequest {
+            task_id: self.task_id,
+            assignee_subject: self.to.unwrap_or_default(),
+            idempotency_key: idempotency_key(),
+        };
+        let answer = session
+            .identity()
+            .assign_review_task(request)
+            .await?
+            .into_inner();
+        out.answer(&answer, |text| {
+            if let Some(task) = &answer.task {
+                text.field("State", label::<ReviewState>(task.state));
+                text.field("With", names::person(task.assignee.as_ref()));
+            }
         })?;
         Ok(Done::All)
     }

@@ -11,6 +11,7 @@ use clap::{Args, Subcommand};
 use super::failure::Problem;
 use super::output::{Done, Output};
 use crate::config::Config;
+use crate::documents::codes_in_use;
 use crate::gateway;
 use crate::store::backup::{BackupRequest, Cut, RestoreRequest, backup, restore};
 use crate::store::{Options, RootSource, ScrubOptions, Sequence, Store, StoreError, inspect};
@@ -55,6 +56,15 @@ enum Command {
     /// Tell what is in the store
     #[command(after_help = "Example:\n  renkei store stats --config region.toml --json")]
     Stats(Place),
+    /// List the codes of the registry's metadata, those outside of the community's sets first
+    #[command(after_help = "Example:\n  renkei store codes --config region.toml")]
+    Codes {
+        #[command(flatten)]
+        place: Place,
+        /// The community's profile, if the configuration does not name it (docs/profile.md)
+        #[arg(long, value_name = "FILE")]
+        profile: Option<PathBuf>,
+    },
     /// Verify every document, mend from second copies, set aside what is damaged
     #[command(after_help = "Example:\n  renkei store scrub --config region.toml")]
     Scrub {
@@ -203,6 +213,16 @@ impl StoreArgs {
                 let shown = show::stats(out, &store)?;
                 store.close().await.map_err(told)?;
                 Ok(shown)
+            }
+            Command::Codes { place, profile } => {
+                let named = match (&profile, &place.config) {
+                    (None, Some(config)) => load(config)?.documents.profile,
+                    _ => profile,
+                };
+                let store = place.open()?;
+                let codes = codes_in_use(&store, named.as_deref());
+                store.close().await.map_err(told)?;
+                show::codes(out, &codes?)
             }
             Command::Scrub { place, rate, anew } => {
                 let store = place.open()?;

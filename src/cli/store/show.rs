@@ -7,9 +7,41 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::json;
 
 use super::super::names::octets;
-use super::super::output::{Done, Output, Text, shows_progress};
+use super::super::output::{Done, Output, Table, Text, shows_progress};
+use crate::documents::CodeInUse;
 use crate::store::backup::{BackupReport, Progress, RestoreReport};
 use crate::store::{Fault, Inspection, Rotation, ScrubReport, Store, SweepReport};
+
+/// Codes of a registry; those that are known to the community last.
+pub(super) fn codes(out: Output, codes: &[CodeInUse]) -> Result<Done> {
+    for code in codes {
+        out.object(code)?;
+    }
+    out.human(|text| {
+        let mut table = Table::new([
+            "Attribute",
+            "Code",
+            "System",
+            "Display",
+            "Count",
+            "Known",
+            "Means",
+        ]);
+        for code in codes {
+            table.row([
+                code.attribute.to_owned(),
+                code.code.clone(),
+                code.system.clone(),
+                code.display.clone(),
+                code.count.to_string(),
+                if code.known { "yes" } else { "NO" }.to_owned(),
+                code.means.clone().unwrap_or_default(),
+            ]);
+        }
+        text.table(&table);
+    })?;
+    Ok(Done::All)
+}
 
 /// A line that says how far it is, on a terminal only.
 pub(super) struct Bar(ProgressBar);

@@ -183,8 +183,8 @@ pub(crate) async fn queries(network: &Network) -> Checked {
     let hub = network.caller(None, &format!("inst-{}", institution.code), None)?;
     let id = messages::patient_id(institution, &record.local_id);
     let known = identifiers(&hub, id.clone()).await?;
-    ensure(known.identifiers.len() > 1, || {
-        "PIX found one identifier only".into()
+    ensure(!known.identifiers.is_empty(), || {
+        "PIX found no other identifier".into()
     })?;
     let request = ipb::SearchPatientsRequest {
         criteria: Some(ipb::PatientCriteria {

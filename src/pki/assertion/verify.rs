@@ -22,7 +22,8 @@ use crate::types::{CertificateThumbprint, HomeCommunityId};
 pub struct VerifiedAssertion {
     /// What it says.
     pub claims: Claims,
-    /// Who signed: [`Usage::Person`] or, vouching, [`Usage::Institution`].
+    /// Who signed: [`Usage::Person`] or, vouching, [`Usage::Institution`]. The signer's revocation
+    /// list may be as late as for emergencies; see [`Certified::serves_ordinary`].
     pub signer: Arc<Certified>,
 }
 
@@ -170,7 +171,7 @@ fn judge_signer(
     let profiles = store.profiles();
     let leaf = Certificate::read(first, profiles.limits().certificate_bytes)?;
     let usage = claimed_usage(&leaf, profiles);
-    Ok((trust.judge(chain, usage, now)?, leaf))
+    Ok((trust.judge_for_emergency(chain, usage, now)?, leaf))
 }
 
 /// The key for `alg`: the certificate's, and ES256 or RS256 as that is. No other algorithm has one.

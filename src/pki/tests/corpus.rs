@@ -91,6 +91,109 @@ fn every_verdict_is_the_expected_one() {
     assert!(accepted >= 100, "{accepted} accepted");
 }
 
+/// A server that shows `chain`, whosever it is.
+#[derive(Debug)]
+struct Showing(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Showing {
+    fn resolve(
+        &self,
+        _: rustls::server::ClientHello<'_>,
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
+}
+
+/// The rule by which a client, such as a gateway that calls a region, gives a server up that shows the
+/// chain of `case`. A chain that is accepted fails later, since its key is not there.
+fn given_up_by(
+    case: &Case,
+    store: TrustStore,
+    own: &crate::pki::NodeIdentity,
+) -> Option<&'static str> {
+    use crate::pki::tls::{ServerExpectation, client_config, refusal_of};
+    use rustls::client::ResolvesClientCert as _;
+    let expect = ServerExpectation {
+        name: "localhost".try_into().unwrap(),
+        pins: Vec::new(),
+    };
+    let clock = Arc::new(ManualClock::at(case.at));
+    let client = client_config(own, crate::pki::TrustHandle::new(store), clock, expect).unwrap();
+    let key = crate::pki::IdentityHandle::new(own.clone());
+    let key = Arc::clone(&key.resolve(&[], &[]).unwrap().key);
+    let shown = rustls::sign::CertifiedKey::new(case.chain.clone(), key);
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13])
+        .unwrap()
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(Showing(Arc::new(shown))));
+    server.alpn_protocols = vec![b"h2".to_vec()];
+    let mut server = rustls::ServerConnection::new(Arc::new(server)).unwrap();
+    let name = "localhost".try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(client, name).unwrap();
+    for _ in 0..8 {
+        let mut bytes = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut bytes).unwrap();
+        }
+        let mut bytes = bytes.as_slice();
+        while !bytes.is_empty() {
+            server.read_tls(&mut bytes).unwrap();
+            server.process_new_packets().unwrap();
+        }
+        let mut bytes = Vec::new();
+        while server.wants_write() {
+            server.write_tls(&mut bytes).unwrap();
+        }
+        let mut bytes = bytes.as_slice();
+        while !bytes.is_empty() {
+            client.read_tls(&mut bytes).unwrap();
+            if let Err(error) = client.process_new_packets() {
+                return Some(refusal_of(&error).map_or("tls", crate::pki::Refusal::rule));
+            }
+        }
+    }
+    None
+}
+
+/// Bars: T-34: everything that can be wrong with a server's certificate, over real handshakes.
+#[test]
+fn a_server_is_given_up_by_the_rule_that_it_breaks() {
+    let mut lab = Lab::new();
+    let own = lab.pki.issue(&Lab::request(Kind::Institution, "own"));
+    let own = own.unwrap().identity().unwrap();
+    let (mut refused, mut passed, mut wrong) = (0, 0, Vec::new());
+    for case in corpus().cases() {
+        if case.usage != Usage::Server || case.chain.is_empty() || case.set != "test" {
+            continue;
+        }
+        let Ok(store) = case.store() else { continue };
+        let found = given_up_by(case, store, &own);
+        match (case.expected, found) {
+            (None, Some("tls")) => passed += 1,
+            // Accepted, but for another name than the one that is called.
+            (None, Some("server-name")) => {}
+            // More than a handshake may have: rustls ends it before anything is judged.
+            (Some("certificate-size" | "malformed"), Some("tls")) => refused += 1,
+            (Some(rule), Some(found)) if rule == found => refused += 1,
+            (expected, found) => {
+                wrong.push(format!("{}: {found:?}, expected {expected:?}", case.name));
+            }
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(
+        refused >= 80 && passed >= 10,
+        "{refused} refused, {passed} passed"
+    );
+}
+
 /// Bars: T-40.
 #[test]
 fn every_rule_is_exercised_at_every_level_where_it_can_be_broken() {

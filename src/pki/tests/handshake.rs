@@ -201,7 +201,7 @@ async fn a_reload_is_in_force_for_the_next_handshake() {
     assert_eq!(peer.unwrap_err(), "revoked");
 }
 
-/// Bars: T-38.
+/// Bars: T-39.
 #[test]
 fn a_key_of_another_certificate_or_readable_by_others_is_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -81,6 +81,7 @@ fn a_list_serves_to_next_update_then_with_a_remark_to_the_end_of_grace() {
         .pki
         .trust_store(TrustOptions {
             crl_grace: Duration::from_hours(24),
+            ..TrustOptions::default()
         })
         .unwrap();
     let start = lab.now();

@@ -365,6 +365,7 @@ fn algorithms_narrow_at_their_date_and_verdicts_end_there() {
         Profiles::parse(&text, "test").unwrap(),
         TrustOptions {
             crl_grace: days(60),
+            ..TrustOptions::default()
         },
     )
     .unwrap();

@@ -54,11 +54,29 @@ impl TrustHandle {
             .clear();
     }
 
-    /// [`judge()`] under the store in force, or the verdict remembered under it.
+    /// [`judge()`] under the store in force, or the verdict remembered under it; for all that is no
+    /// emergency.
     ///
     /// # Errors
     /// [`Refusal`].
     pub fn judge(
+        &self,
+        chain: &[CertificateDer<'_>],
+        usage: Usage,
+        now: Timestamp,
+    ) -> Result<Arc<Certified>, Refusal> {
+        let certified = self.judge_for_emergency(chain, usage, now)?;
+        certified.serves_ordinary(now)?;
+        Ok(certified)
+    }
+
+    /// As [`TrustHandle::judge`], with the longer grace of late lists that emergencies have: for
+    /// those, and where it is not known yet what a connection is for. Who takes calls on its
+    /// strength asks [`Certified::serves_ordinary`] for each that is none.
+    ///
+    /// # Errors
+    /// [`Refusal`].
+    pub fn judge_for_emergency(
         &self,
         chain: &[CertificateDer<'_>],
         usage: Usage,

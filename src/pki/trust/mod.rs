@@ -29,6 +29,8 @@ pub use renew::ImportedList;
 pub struct TrustOptions {
     /// How long past nextUpdate a revocation list still serves, with a remark. Zero: not at all.
     pub crl_grace: Duration,
+    /// The same for calls of the emergency class; less than `crl_grace` counts as `crl_grace`.
+    pub crl_grace_emergency: Duration,
 }
 
 /// Why a trust store cannot be made.

@@ -328,9 +328,9 @@ impl Run<'_> {
     fn copy_keys_once(&mut self, before: Option<&Manifest>) -> Result<bool, StoreError> {
         let stamp = stamp(self.request.options.clock.now());
         let mut table = None;
-        for name in key_files(&self.request.from, &self.request.options)? {
-            let source = self.request.from.join(&name);
-            let key = match self.copy_key(before, &source, &name, &stamp) {
+        let files = key_files(&self.request.from, &self.request.options)?;
+        for (name, source) in &files {
+            let key = match self.copy_key(before, source, name, &stamp) {
                 // Another table does not need it any more.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
                 copied => copied.during("copying a key file")?,
@@ -341,10 +341,12 @@ impl Run<'_> {
         let Some((source, sha256)) = table else {
             return Ok(false);
         };
-        let length = self.disk.open_read(&source).and_then(|file| file.len());
+        let length = self.disk.open_read(source).and_then(|file| file.len());
         let length = length.during("reading a key file")?;
-        let now = hash_file(self.disk, &source, length).during("reading a key file")?;
-        Ok(now.is_some_and(|now| HEXLOWER.encode(&now.sha256) == sha256))
+        let now = hash_file(self.disk, source, length).during("reading a key file")?;
+        // The table that was copied may be a newer one than the one that named the others.
+        let same = key_files(&self.request.from, &self.request.options)? == files;
+        Ok(same && now.is_some_and(|now| HEXLOWER.encode(&now.sha256) == sha256))
     }
 
     fn copy_key(

@@ -85,6 +85,14 @@ impl BlobReader {
         self
     }
 
+    /// Goes on with the segment that holds the byte at `offset`, and says how many bytes of that
+    /// segment come before it. Segments verify by themselves, so what is left out is not read.
+    pub fn seek(&mut self, offset: u64) -> usize {
+        let segment = SEGMENT_BYTES as u64;
+        self.next = (offset / segment).min(self.segments);
+        usize::try_from(offset % segment).unwrap_or(0)
+    }
+
     /// The next chunk (at most 64 KiB), or `None` at the end. No byte of a chunk that does not
     /// verify is returned: it comes from the second copy, if there is one that does.
     ///

@@ -8,6 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::Schema;
 use crate::store::commit::AppliedWrite;
+use std::sync::Arc;
+
+use crate::store::disk::Disk;
 use crate::store::disk::sim::SimDisk;
 use crate::store::keys::{RootSource, SystemRandom};
 use crate::store::overlay::{InFlight, Overlay};
@@ -46,7 +49,7 @@ proptest! {
     #[test]
     fn engines_agree_with_a_plain_map(operations in operations()) {
         let schema = Schema::new().table::<Note>();
-        let disk = SimDisk::new(1);
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
         let root = RootSource::File("/root.key".into());
         let keys = Keys::open_or_create(Path::new("/"), &root, &disk, &SystemRandom::default(), 0).unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -118,8 +121,8 @@ fn copy_files(from: &Path, to: &Path) {
 fn a_killed_index_has_what_it_says_it_applied() {
     for kind in [IndexKind::Fjall, IndexKind::Sled] {
         let schema = Schema::new().table::<Note>();
-        let disk = SimDisk::new(1);
-        crate::store::disk::Disk::create_dir_all(&disk, Path::new("/k")).unwrap();
+        let disk: Arc<dyn Disk> = Arc::new(SimDisk::new(1));
+        disk.create_dir_all(Path::new("/k")).unwrap();
         let root = RootSource::File("/k/root.key".into());
         let random = SystemRandom::default();
         let keys = Keys::open_or_create(Path::new("/k"), &root, &disk, &random, 0).unwrap();

@@ -4,8 +4,9 @@
 //! that names them, and the old ones go after it.
 
 use std::collections::HashMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -16,6 +17,7 @@ use super::super::error::{IoContext as _, StoreError};
 use super::table::{self, Body, Epoch, Shard, TABLE_FILE};
 use super::tag::Random;
 use super::{Envelope, Keys, State, context, subject_context, v1, wrap_epoch};
+use crate::planted::planted;
 
 /// The folder of carried keys.
 const FOLDER: &str = "keys";
@@ -43,11 +45,83 @@ struct CarriedKey {
 pub(crate) struct Change {
     body: Body,
     epochs: Vec<(u32, Secret)>,
-    files: Vec<(PathBuf, Vec<u8>)>,
+    /// Carried keys: shard, generation, and the file's content.
+    files: Vec<(u32, u32, Vec<u8>)>,
 }
 
 fn carried_path(dir: &Path, number: u32, generation: u32) -> PathBuf {
     dir.join(FOLDER).join(format!("{number:02x}-{generation}"))
+}
+
+/// The file of the keys carried into a shard's generation, from the first place where it is what the
+/// table says; `None` if there are none.
+fn read_file(
+    dir: &Path,
+    disk: &dyn Disk,
+    number: u32,
+    shard: &Shard,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    if shard.carried_sha256.is_empty() {
+        return Ok(None);
+    }
+    let mut why = StoreError::Missing("a file of carried keys");
+    for place in table::places(dir) {
+        let path = carried_path(&place, number, shard.generation);
+        why = match read_small(disk, &path, MAX_BYTES) {
+            Ok(bytes) if is_carried(&bytes, shard) => return Ok(Some(bytes)),
+            Ok(_) => StoreError::corrupt("keys", 0, "carried keys are not what the key table says"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => StoreError::Io {
+                operation: "reading carried keys",
+                source: Arc::new(error),
+            },
+        };
+    }
+    Err(why)
+}
+
+/// The files that hold the wrapped keys of the store in `dir`, by their names there, the table first,
+/// and where each is to be read: in the first place where it is whole. Nothing if there is no table.
+///
+/// # Errors
+/// [`StoreError::Corrupt`] if the table is damaged in both places; [`StoreError::Io`].
+pub(crate) fn sources(dir: &Path, disk: &dyn Disk) -> Result<Vec<(String, PathBuf)>, StoreError> {
+    let read = |place: &PathBuf| table::read(place, disk).map(|raw| (place.clone(), raw.body));
+    let [first, second] = table::places(dir);
+    let (place, body) = match read(&first) {
+        Ok(found) => found,
+        Err(error) => match (read(&second), error) {
+            (Ok(found), _) => found,
+            (Err(StoreError::Missing(_)), StoreError::Missing(_)) => return Ok(Vec::new()),
+            (Err(_), error) => return Err(error),
+        },
+    };
+    let mut files = vec![(TABLE_FILE.to_owned(), table::path(&place))];
+    for (number, shard) in (0_u32..).zip(&body.shards) {
+        if shard.carried_sha256.is_empty() {
+            continue;
+        }
+        let paths = [&first, &second].map(|place| carried_path(place, number, shard.generation));
+        let whole = paths.iter().find(|path| {
+            read_small(disk, path, MAX_BYTES).is_ok_and(|bytes| is_carried(&bytes, shard))
+        });
+        let [named, _] = &paths;
+        let name = named.strip_prefix(dir).unwrap_or(named);
+        let name = name.to_string_lossy().into_owned();
+        files.push((name, whole.unwrap_or(named).clone()));
+    }
+    Ok(files)
+}
+
+/// Whether it is damage that this copy is not what it should be.
+fn is_damage(dir: &Path, path: &Path, disk: &dyn Disk) -> Result<bool, StoreError> {
+    let [_, second] = table::places(dir);
+    let there = exists(disk, path).during("looking for a key file")?;
+    Ok(there || !path.starts_with(second))
+}
+
+fn is_carried(bytes: &[u8], shard: &Shard) -> bool {
+    sha256(&[bytes]).as_slice() == shard.carried_sha256
 }
 
 /// Reads and checks the keys carried into a shard's generation.
@@ -57,18 +131,10 @@ pub(super) fn read_carried(
     number: u32,
     shard: &Shard,
 ) -> Result<HashMap<[u8; 16], Bytes>, StoreError> {
-    if shard.carried_sha256.is_empty() {
+    let Some(bytes) = read_file(dir, disk, number, shard)? else {
         return Ok(HashMap::new());
-    }
+    };
     let fault = |what| StoreError::corrupt("keys", 0, what);
-    let path = carried_path(dir, number, shard.generation);
-    if !exists(disk, &path).during("looking for carried keys")? {
-        return Err(StoreError::Missing("a file of carried keys"));
-    }
-    let bytes = read_small(disk, &path, MAX_BYTES).during("reading carried keys")?;
-    if sha256(&[&bytes]).as_slice() != shard.carried_sha256 {
-        return Err(fault("carried keys are not what the key table says"));
-    }
     let (head, rest) = bytes
         .split_at_checked(MAGIC.len() + 2)
         .ok_or(fault("too short"))?;
@@ -152,7 +218,6 @@ impl Keys {
     /// others are destroyed once the change is in force.
     pub(crate) fn without_others(
         &self,
-        dir: &Path,
         kept: &[(u8, Vec<Envelope>)],
         random: &dyn Random,
     ) -> Result<Change, StoreError> {
@@ -187,7 +252,7 @@ impl Keys {
             shard.carried_sha256 = sha256(&[&bytes]).to_vec();
             let context = context(&self.store_id, "shard", number);
             shard.wrapped = wrap_key(&kek, &context, &secret, random)?;
-            files.push((carried_path(dir, number, shard.generation), bytes));
+            files.push((number, shard.generation, bytes));
         }
         body.generation = body.generation.saturating_add(1);
         Ok(Change {
@@ -213,14 +278,20 @@ impl Keys {
             epochs,
             files,
         } = change;
-        if !files.is_empty() {
-            disk.create_dir_all(&dir.join(FOLDER))
-                .during("making the folder of carried keys")?;
-        }
-        for (path, bytes) in files {
-            write_small(disk, &path, &bytes).during("writing carried keys")?;
-        }
         let (_, kek) = epochs.last().ok_or(StoreError::Crypto("key epoch"))?;
+        if planted("carried keys written after the table") {
+            table::write(dir, disk, &body, kek)?;
+        }
+        for place in table::places(dir) {
+            if !files.is_empty() {
+                disk.create_dir_all(&place.join(FOLDER))
+                    .during("making the folder of carried keys")?;
+            }
+            for (number, generation, bytes) in &files {
+                let path = carried_path(&place, *number, *generation);
+                write_small(disk, &path, bytes).during("writing carried keys")?;
+            }
+        }
         table::write(dir, disk, &body, kek)?;
         let state = self.state(|before| State::unwrap(dir, disk, body, epochs, Some(before)))?;
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
@@ -249,21 +320,28 @@ impl Keys {
                 .and_then(|()| disk.fsync_dir(dir))
                 .during("removing the old meta file")?;
         }
-        let folder = dir.join(FOLDER);
+        for place in table::places(dir) {
+            self.tidy_carried(&place, disk)?;
+        }
+        Ok(())
+    }
+
+    fn tidy_carried(&self, place: &Path, disk: &dyn Disk) -> Result<(), StoreError> {
+        let folder = place.join(FOLDER);
         let names = match disk.list(&folder) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             listed => listed.during("listing carried keys")?,
         };
         let wanted: Vec<PathBuf> = self.state(|state| {
             let shards = (0_u32..).zip(&state.body.shards);
             shards
                 .filter(|(_, shard)| !shard.carried_sha256.is_empty())
-                .map(|(number, shard)| carried_path(dir, number, shard.generation))
+                .map(|(number, shard)| carried_path(place, number, shard.generation))
                 .collect()
         });
         let mut removed = false;
         for path in names.iter().map(|name| folder.join(name)) {
-            if !wanted.contains(&path) {
+            if !wanted.contains(&path) && !planted("old carried keys left") {
                 disk.remove(&path).during("removing old carried keys")?;
                 removed = true;
             }
@@ -275,19 +353,59 @@ impl Keys {
         Ok(())
     }
 
-    /// The files that hold this store's wrapped keys, relative to its folder; a backup needs them
-    /// all.
-    pub fn files(&self) -> Vec<PathBuf> {
-        let dir = Path::new("");
-        let mut files = vec![PathBuf::from(TABLE_FILE)];
-        self.state(|state| {
-            for (number, shard) in (0_u32..).zip(&state.body.shards) {
-                if !shard.carried_sha256.is_empty() {
-                    files.push(carried_path(dir, number, shard.generation));
-                }
+    /// The copies of the keys' files that are missing or are not what is in use, and what they should
+    /// be.
+    fn wrong_copies(
+        &self,
+        dir: &Path,
+        disk: &dyn Disk,
+    ) -> Result<Vec<(PathBuf, Vec<u8>)>, StoreError> {
+        let (body, epochs) = self.state(|state| (state.body.clone(), state.epochs.clone()));
+        let (_, kek) = epochs.last().ok_or(StoreError::Crypto("key epoch"))?;
+        let places = table::places(dir);
+        let table = table::encode(&body, kek)?;
+        let mut copies: Vec<_> = places
+            .iter()
+            .map(|place| (table::path(place), table.clone()))
+            .collect();
+        for (number, shard) in (0_u32..).zip(&body.shards) {
+            if let Some(bytes) = read_file(dir, disk, number, shard)? {
+                let path = |place| carried_path(place, number, shard.generation);
+                copies.extend(places.iter().map(|place| (path(place), bytes.clone())));
             }
-        });
-        files
+        }
+        copies
+            .retain(|(path, bytes)| read_small(disk, path, MAX_BYTES).ok().as_ref() != Some(bytes));
+        Ok(copies)
+    }
+
+    /// The names, in the store, of the copies of the keys' files that are damaged. A second copy that
+    /// is not there is no damage: a store of before there were two has none.
+    pub(crate) fn damaged(&self, dir: &Path, disk: &dyn Disk) -> Result<Vec<String>, StoreError> {
+        let mut names = Vec::new();
+        for (path, _) in self.wrong_copies(dir, disk)? {
+            if is_damage(dir, &path, disk)? {
+                let name = path.strip_prefix(dir).unwrap_or(&path);
+                names.push(name.to_string_lossy().into_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Makes missing and wrong copies of the keys' files again from what is in use, which must be
+    /// known to belong to the ledger. Whether there was damage.
+    pub(crate) fn mend(&self, dir: &Path, disk: &dyn Disk) -> Result<bool, StoreError> {
+        let mut mended = false;
+        if planted("damaged key table not mended") {
+            return Ok(mended);
+        }
+        for (path, bytes) in self.wrong_copies(dir, disk)? {
+            mended |= is_damage(dir, &path, disk)?;
+            disk.create_dir_all(path.parent().unwrap_or(dir))
+                .and_then(|()| write_small(disk, &path, &bytes))
+                .during("mending a key file")?;
+        }
+        Ok(mended)
     }
 }
 

@@ -29,14 +29,15 @@ use super::crypto::{
 };
 use super::disk::{Disk, exists, sync_name};
 use super::error::{IoContext as _, StoreError};
+use super::ledger::end::END_FILE;
 use crate::planted::planted;
 use crate::types::PatientIdentifier;
-pub(crate) use change::Change;
+pub(crate) use change::{Change, sources};
 use root::{FileRoot, RootKey};
 pub use subject::SubjectKey;
 pub(crate) use subject::{Envelope, KeyRow, KeyStateRow, Pending, open_row, seal_row};
-pub(crate) use table::TABLE_FILE;
-use table::{Body, Epoch, Shard};
+pub(crate) use table::is_there;
+use table::{Body, Epoch, Shard, TABLE_FILE};
 pub use tag::{Random, SystemRandom, Tag};
 pub use token::TokenKey;
 use token::TokenRoot;
@@ -109,16 +110,17 @@ impl Keys {
     pub(crate) fn open_or_create(
         dir: &Path,
         source: &RootSource,
-        disk: &dyn Disk,
+        disk: &Arc<dyn Disk>,
         random: &dyn Random,
         now: i64,
     ) -> Result<Self, StoreError> {
-        let known = exists(disk, &table::path(dir)).during("looking for the key table")?;
+        let (shared_disk, disk) = (disk, disk.as_ref());
+        let known = table::is_there(dir, disk)?;
         let old = !known && v1::is_there(dir, disk)?;
         // A store without data may be one whose making was cut off.
         let new = !has_data(dir, disk)?;
         let may_make = !known && !old && new;
-        let root = open_root(source, may_make, disk, random)?;
+        let root = open_root(source, may_make, shared_disk, random)?;
         if let (RootSource::File(path), true) =
             (source, new && !planted("root key's name not synced"))
         {
@@ -199,8 +201,33 @@ impl Keys {
         Ok(Self::with(root, branches, state, created))
     }
 
+    /// Reads the table from the first place where it is not damaged. Nothing is written: whether the
+    /// table belongs to the ledger is not known yet.
     fn read(dir: &Path, root: Box<dyn RootKey>, disk: &dyn Disk) -> Result<Self, StoreError> {
-        let raw = table::read(dir, disk)?;
+        let [first, second] = table::places(dir);
+        let (branches, state) = match Self::read_from(&first, dir, root.as_ref(), disk) {
+            Err(error) if error.is_damage() || matches!(error, StoreError::Missing(_)) => {
+                tracing::error!(%error, "the key table cannot be used; its second copy is tried");
+                // What is wrong with the first says more than that there is no second.
+                Self::read_from(&second, dir, root.as_ref(), disk).map_err(
+                    |second| match second {
+                        StoreError::Missing(_) => error,
+                        second => second,
+                    },
+                )?
+            }
+            read => read?,
+        };
+        Ok(Self::with(root, &branches, state, false))
+    }
+
+    fn read_from(
+        place: &Path,
+        dir: &Path,
+        root: &dyn RootKey,
+        disk: &dyn Disk,
+    ) -> Result<(Branches, State), StoreError> {
+        let raw = table::read(place, disk)?;
         let fault = |what| StoreError::corrupt(TABLE_FILE, 0, what);
         let store_id: [u8; 16] = raw
             .body
@@ -229,7 +256,7 @@ impl Keys {
             blob_names: branch("blob names", &raw.body.blob_names)?,
         };
         let state = State::unwrap(dir, disk, raw.body, epochs, None)?;
-        Ok(Self::with(root, &branches, state, false))
+        Ok((branches, state))
     }
 
     fn with(root: Box<dyn RootKey>, branches: &Branches, state: State, created: bool) -> Self {
@@ -509,21 +536,24 @@ fn subject_context(store_id: &[u8; 16], key_id: &[u8; 16]) -> Vec<u8> {
 fn open_root(
     source: &RootSource,
     may_make: bool,
-    disk: &dyn Disk,
+    disk: &Arc<dyn Disk>,
     random: &dyn Random,
 ) -> Result<Box<dyn RootKey>, StoreError> {
     match source {
         RootSource::Token(settings) => Ok(Box::new(TokenRoot::open(settings, disk)?)),
-        RootSource::File(path) => match FileRoot::read(path, disk)? {
+        RootSource::File(path) => match FileRoot::read(path, disk.as_ref())? {
             Some(root) => Ok(Box::new(root)),
-            None if may_make => Ok(Box::new(FileRoot::make(path, disk, random)?)),
+            None if may_make => Ok(Box::new(FileRoot::make(path, disk.as_ref(), random)?)),
             None => Err(StoreError::Missing("root key")),
         },
     }
 }
 
-/// Whether the folder holds anything that was encrypted.
+/// Whether the folder holds anything that was encrypted, or once did.
 fn has_data(dir: &Path, disk: &dyn Disk) -> Result<bool, StoreError> {
+    if exists(disk, &dir.join(END_FILE)).during("looking for the ledger")? {
+        return Ok(true);
+    }
     for folder in ["ledger", "blobs"] {
         match disk.list(&dir.join(folder)) {
             Ok(names) if names.iter().any(|name| name != "tmp") => return Ok(true),

@@ -6,7 +6,13 @@
 //!
 //! The keys of epochs are wrapped under the root key, all others under the newest epoch's; the HMAC
 //! is under a key derived from that one. So rotation re-wraps this file and nothing else.
+//!
+//! There are two copies, the second in a folder of its own, with second copies of the carried keys.
+//! The second is written after the first and before the change counts as done, so no key is
+//! destroyed while a copy still has it; it is read when the first is damaged or gone. Which
+//! generation must be here the ledger says, whichever copy was read.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
@@ -14,9 +20,12 @@ use aws_lc_rs::hmac;
 use prost::Message as _;
 
 use super::super::crypto::{Secret, derive, keyed_hash, to_array};
-use super::super::disk::{Disk, make_small, read_small, write_small};
+use super::super::disk::{Disk, exists, make_small, read_small, write_small};
 use super::super::error::{IoContext as _, StoreError};
+use crate::planted::planted;
 
+/// The folder of second copies.
+const SECOND: &str = "keys.second";
 /// The table's file name.
 pub(crate) const TABLE_FILE: &str = "keys.table";
 const MAGIC: &[u8; 8] = b"RENKEIKT";
@@ -97,6 +106,21 @@ pub(super) fn path(dir: &Path) -> PathBuf {
     dir.join(TABLE_FILE)
 }
 
+/// The folder of the keys' files, and that of their second copies, which have the same names there.
+pub(crate) fn places(dir: &Path) -> [PathBuf; 2] {
+    [dir.to_path_buf(), dir.join(SECOND)]
+}
+
+/// Whether there is a table, in either place.
+pub(crate) fn is_there(dir: &Path, disk: &dyn Disk) -> Result<bool, StoreError> {
+    for place in places(dir) {
+        if exists(disk, &path(&place)).during("looking for the key table")? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// Makes the first table; if that fails there is none.
 pub(super) fn make(
     dir: &Path,
@@ -104,20 +128,35 @@ pub(super) fn make(
     body: &Body,
     kek: &Secret,
 ) -> Result<(), StoreError> {
-    make_small(disk, &path(dir), &encode(body, kek)?).during("writing the key table")
+    let bytes = encode(body, kek)?;
+    make_small(disk, &path(dir), &bytes).during("writing the key table")?;
+    write_second(dir, disk, &bytes)
 }
 
-/// Writes the table; it is the old one or the new one, whatever happens meanwhile.
+/// Writes the table, in both places; each is the old one or the new one, whatever happens meanwhile.
 pub(super) fn write(
     dir: &Path,
     disk: &dyn Disk,
     body: &Body,
     kek: &Secret,
 ) -> Result<(), StoreError> {
-    write_small(disk, &path(dir), &encode(body, kek)?).during("writing the key table")
+    let bytes = encode(body, kek)?;
+    write_small(disk, &path(dir), &bytes).during("writing the key table")?;
+    match planted("second key table left as it was") {
+        true => Ok(()),
+        false => write_second(dir, disk, &bytes),
+    }
 }
 
-fn encode(body: &Body, kek: &Secret) -> Result<Vec<u8>, StoreError> {
+fn write_second(dir: &Path, disk: &dyn Disk, bytes: &[u8]) -> Result<(), StoreError> {
+    let [_, second] = places(dir);
+    let during = "writing the key table's second copy";
+    disk.create_dir_all(&second).during(during)?;
+    write_small(disk, &path(&second), bytes).during(during)
+}
+
+/// The table's bytes: the same for the same table.
+pub(super) fn encode(body: &Body, kek: &Secret) -> Result<Vec<u8>, StoreError> {
     let encoded = body.encode_to_vec();
     let mut bytes = Vec::with_capacity(HEAD_BYTES + encoded.len() + MAC_BYTES + 4);
     bytes.extend_from_slice(MAGIC);
@@ -131,8 +170,14 @@ fn encode(body: &Body, kek: &Secret) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
-pub(super) fn read(dir: &Path, disk: &dyn Disk) -> Result<Raw, StoreError> {
-    let bytes = read_small(disk, &path(dir), MAX_BYTES).during("reading the key table")?;
+/// Reads the table of one place.
+pub(super) fn read(place: &Path, disk: &dyn Disk) -> Result<Raw, StoreError> {
+    let bytes = match read_small(disk, &path(place), MAX_BYTES) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(StoreError::Missing(TABLE_FILE));
+        }
+        read => read.during("reading the key table")?,
+    };
     let fault = |what| StoreError::corrupt(TABLE_FILE, 0, what);
     let field = |from: usize, to: usize| bytes.get(from..to).ok_or(fault("too short"));
     if field(0, 8)? != MAGIC {

@@ -9,6 +9,7 @@
 //!   or was lost. So every opening, and every failed write, goes on in a new segment with a new
 //!   random id and thereby a new key: no nonce is used twice.
 
+pub(crate) mod end;
 pub(crate) mod format;
 pub(crate) mod payload;
 pub(crate) mod raw;
@@ -243,7 +244,8 @@ impl Ledger {
     ) -> Result<(Vec<u8>, [u8; 32]), StoreError> {
         let monotonic = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut chain = self.chain;
-        let mut bytes = Vec::new();
+        let size: u64 = frames.iter().map(NewFrame::size).sum();
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         for (place, frame) in frames.iter().enumerate() {
             let length = u32::try_from(frame.payload.len() + TAG_BYTES).unwrap_or(u32::MAX);
             let header = FrameHeader {
@@ -350,7 +352,8 @@ impl Ledger {
         });
         self.next_segment += 1;
         shared.add(header);
-        Ok(())
+        // Before its first frame: from then on the segment must be there.
+        self.note_end().inspect_err(|_| self.current = None)
     }
 
     /// A file that will be named `path`, with its first zeros.

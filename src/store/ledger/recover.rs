@@ -12,6 +12,7 @@ use super::super::commit::{Frame, Sequence};
 use super::super::disk::Disk;
 use super::super::error::{IoContext as _, StoreError};
 use super::super::keys::Keys;
+use super::end::{self, END_FILE, Noted};
 use super::format::{FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader};
 use super::reader::{SegmentReader, Step};
 use super::{Shared, segment_name, tail};
@@ -65,12 +66,17 @@ pub(crate) fn open(
         }
         segments.push(header);
     }
-    Ok(Shared::new(
-        dir.to_path_buf(),
-        Arc::clone(disk),
-        Arc::clone(keys),
-        segments,
-    ))
+    end::tidy(disk.as_ref(), dir)?;
+    let noted = Noted::read(disk.as_ref(), dir)?;
+    if let Some(noted) = &noted {
+        if noted.store_id != keys.store_id() {
+            let what = "belongs to another store";
+            return Err(StoreError::corrupt(END_FILE, 0, what));
+        }
+        noted.check_segments(&segments)?;
+    }
+    let (dir, disk, keys) = (dir.to_path_buf(), Arc::clone(disk), Arc::clone(keys));
+    Ok(Shared::new(dir, disk, keys, segments).reaching(noted))
 }
 
 /// Where the ledger ends.
@@ -127,6 +133,11 @@ pub(crate) fn replay(
         chain_known = true;
         if limit.is_none() {
             end.torn_bytes = tail::judge(shared, &reader)?;
+            if let Some(noted) = &shared.noted
+                && let Some(what) = noted.contradicts(&segments, end.last, end.chain)
+            {
+                return Err(reader.broken(what));
+            }
             tail::harden(shared, &reader, last_write)?;
             end.clean &= end.torn_bytes == 0;
         }

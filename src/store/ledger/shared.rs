@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use super::super::commit::Sequence;
 use super::super::disk::Disk;
 use super::super::keys::Keys;
+use super::end::Noted;
 use super::format::SegmentHeader;
 
 /// What writer and readers of the ledger share.
@@ -16,6 +17,8 @@ pub(crate) struct Shared {
     pub(crate) dir: PathBuf,
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) keys: Arc<Keys>,
+    /// How far the ledger must reach, as noted before this opening.
+    pub(super) noted: Option<Noted>,
     segments: RwLock<Vec<SegmentHeader>>,
     durable: watch::Sender<Sequence>,
 }
@@ -31,9 +34,15 @@ impl Shared {
             dir,
             disk,
             keys,
+            noted: None,
             segments: RwLock::new(segments),
             durable: watch::Sender::new(Sequence(0)),
         }
+    }
+
+    /// Sets how far the ledger must reach.
+    pub(super) fn reaching(self, noted: Option<Noted>) -> Self {
+        Self { noted, ..self }
     }
 
     /// The last frame that is durable.

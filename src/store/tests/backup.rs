@@ -441,13 +441,11 @@ async fn the_root_key_is_not_in_the_backup_and_must_be_the_right_one() {
 /// Bar: E-05 for backups: superseded key files go after 35 days, the newest never.
 #[tokio::test]
 async fn superseded_key_files_are_pruned() {
-    use crate::store::disk::write_small;
     let disk = SimDisk::new(205);
     let clock = clock();
-    let _store = open(&disk).unwrap();
+    let store = open(&disk).unwrap();
     let options = || Options {
         clock: Arc::<ManualClock>::clone(&clock),
-        // Not read: the key file below is not one.
         root: Some(RootSource::File(PathBuf::from("/nowhere"))),
         ..sim_options(&disk)
     };
@@ -462,7 +460,7 @@ async fn superseded_key_files_are_pruned() {
     back_up_with(options()).unwrap();
     assert_eq!(copies(), 1, "the same key file is copied once");
     clock.advance(Duration::from_hours(24));
-    write_small(&disk, &dir().join("keys.table"), b"another table").unwrap();
+    store.rotate_keys(&mut |_| ()).unwrap();
     back_up_with(options()).unwrap();
     assert_eq!(copies(), 2);
     clock.advance(Duration::from_hours(35 * 24));

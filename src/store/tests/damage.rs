@@ -177,18 +177,24 @@ async fn a_wrong_or_missing_key_refuses_and_overwrites_nothing() {
         Err(StoreError::Missing("root key"))
     ));
     crate::store::disk::Disk::rename(&disk, &dir().join("away"), &key).unwrap();
-    let table = dir().join("keys.table");
-    let length = disk.content(&table).unwrap().len() as u64;
+    let tables = ["keys.table", "keys.second/keys.table"].map(|name| dir().join(name));
+    let length = disk.content(&tables[0]).unwrap().len() as u64;
     for offset in (0..100)
         .chain((100..length).step_by(97))
         .chain([length - 1])
     {
-        assert!(disk.flip(&table, offset, 1));
-        assert!(open_sim(&disk).is_err(), "key table byte {offset}");
-        assert!(disk.flip(&table, offset, 1));
+        for table in &tables {
+            assert!(disk.flip(table, offset, 1));
+        }
+        assert!(open_sim(&disk).is_err(), "key tables byte {offset}");
+        for table in &tables {
+            assert!(disk.flip(table, offset, 1));
+        }
     }
     assert_eq!(files(&disk), before);
-    crate::store::disk::Disk::remove(&disk, &table).unwrap();
+    for table in &tables {
+        crate::store::disk::Disk::remove(&disk, table).unwrap();
+    }
     assert!(matches!(
         open_sim(&disk),
         Err(StoreError::Missing("keys.table"))
@@ -276,14 +282,17 @@ async fn an_index_of_another_engine_is_made_anew() {
 #[tokio::test]
 async fn an_index_that_is_ahead_or_of_another_schema_is_rebuilt() {
     let folder = tempfile::tempdir().unwrap();
-    let ledger = folder.path().join("ledger");
     let (store, _) = open_real(folder.path()).unwrap();
     fill(&store, 0, 10).await;
     drop(store);
+    let end = folder.path().join("ledger.end");
+    let earlier = fs::read(&end).unwrap();
     let (store, _) = open_real(folder.path()).unwrap();
     fill(&store, 10, 10).await;
     drop(store);
-    fs::remove_file(ledger.join("0000000002.seg")).unwrap();
+    // The ledger as it was, and the index as it is.
+    fs::remove_file(folder.path().join("ledger/0000000002.seg")).unwrap();
+    fs::write(&end, earlier).unwrap();
     let (store, report) = open_real(folder.path()).unwrap();
     assert_eq!(report.rebuilt, Some(RebuildReason::Ahead));
     assert_eq!(store.range::<Note>(&[], None, 100).unwrap().len(), 10);

@@ -463,4 +463,65 @@ async fn in_a_token() {
     let (store, report) = open("right", "root").unwrap();
     assert!(!report.created);
     assert_eq!(texts(&store).len(), 10);
+    lose_the_session(&store, &module, &folder).await;
+    drop(store);
+    let (store, _) = open("right", "root").unwrap();
+    assert_eq!(texts(&store).len(), 11);
+}
+
+/// The session with the token ends in every way that it can, while the store is open: it logs in
+/// again when it needs the token next, and goes on without it as long as it does not.
+async fn lose_the_session(store: &Store, module: &Path, folder: &Path) {
+    use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+    use cryptoki::session::UserType;
+    let library = || Pkcs11::new(module).unwrap();
+    let start = || {
+        let library = library();
+        let arguments = CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK);
+        library.initialize(arguments).unwrap();
+    };
+    let log_out = || {
+        let library = library();
+        let slots = library.get_slots_with_initialized_token().unwrap();
+        let right = slots.into_iter().find(|slot| {
+            let info = library.get_token_info(*slot).unwrap();
+            info.label().trim_end() == "right"
+        });
+        let session = library.open_ro_session(right.unwrap()).unwrap();
+        // It is the application that is logged in, not the session.
+        assert!(session.login(UserType::User, Some(&"1234".into())).is_err());
+        session.logout().unwrap();
+    };
+    let mut epoch = store.keys().epoch();
+    let mut rotates = |when: &str| {
+        epoch += 1;
+        let rotation = store.rotate_keys(&mut |_| ());
+        assert_eq!(
+            rotation.unwrap_or_else(|e| panic!("{when}: {e}")).epoch,
+            epoch
+        );
+    };
+    rotates("at first");
+    log_out();
+    rotates("logged out: CKR_USER_NOT_LOGGED_IN");
+    library().finalize().unwrap();
+    rotates("stopped: CKR_CRYPTOKI_NOT_INITIALIZED");
+    library().finalize().unwrap();
+    start();
+    rotates("started anew: CKR_SESSION_HANDLE_INVALID");
+
+    // The token is not there: an error, nothing changed, and the store goes on.
+    library().finalize().unwrap();
+    std::fs::rename(folder.join("tokens"), folder.join("away")).unwrap();
+    std::fs::create_dir(folder.join("tokens")).unwrap();
+    let error = store.rotate_keys(&mut |_| ()).unwrap_err();
+    assert!(
+        matches!(error, StoreError::Missing(_) | StoreError::Token(_)),
+        "{error}"
+    );
+    fill(store, 10, 1).await;
+    library().finalize().unwrap();
+    std::fs::remove_dir_all(folder.join("tokens")).unwrap();
+    std::fs::rename(folder.join("away"), folder.join("tokens")).unwrap();
+    rotates("put back");
 }

@@ -6,7 +6,7 @@ use data_encoding::{BASE64, HEXLOWER, HEXUPPER};
 
 use super::client::{Receipts, patient_of, repeatable};
 use super::power::{die, reopen};
-use super::tier::{Dice, Tally, count, each_seed, summary, wait};
+use super::tier::{Dice, Tally, count, on_all_cores, one_seed, summary, wait};
 use super::*;
 use crate::store::crypto::nonces;
 use crate::store::disk::sim::Faults;
@@ -113,49 +113,61 @@ fn a_canary_in_clear_is_seen() {
 
 /// Bar: E-03. Every encryption that tests of this process make is recorded by key and nonce, while
 /// stores are stopped at random steps and copies of their folders go on by themselves. The same pair
-/// with another plaintext or other associated data is a repeat.
+/// with another plaintext or other associated data is a repeat. What is recorded is forgotten after
+/// some thousand machines: keys of one have nothing to do with keys of another.
 #[test]
 fn no_nonce_is_used_twice_over_crashes_and_clones() {
-    let recording = nonces::record();
-    each_seed("E-03 crashes and clones", (150, 20_000, 200_000), |seed| {
-        let disk = SimDisk::new(seed);
-        let mut dice = Dice::new(seed);
-        let mut receipts = Receipts::default();
-        for _ in 0..2 {
-            let cut = 1 + dice.below(60);
-            // Both go on from the same bytes, do different work, and stop at different steps.
-            let clone = disk.fork();
-            let mut others = receipts.clone();
-            for (disk, receipts, cut) in
-                [(&disk, &mut receipts, cut), (&clone, &mut others, cut + 9)]
-            {
-                disk.set_faults(Faults {
-                    power_cut_at: Some(cut),
-                    ..Faults::default()
-                });
-                let store = reopen(disk, seed).ok().map(|(store, _)| store);
-                if let Some(store) = &store {
-                    receipts.work(store, &mut dice, 8);
-                    let _again = wait(store.commit(repeatable(store, 1))).is_ok();
-                }
-                die(disk, store, dice.below(2) > 0);
-            }
+    const MACHINES: u64 = 4_000;
+    let wanted = count(20_000, 100_000_000, 1_000_000_000);
+    let (mut seed, mut encryptions, mut keys) = (one_seed().unwrap_or(0), 0, 0);
+    while encryptions < wanted {
+        let recording = nonces::record();
+        let machines = match one_seed() {
+            Some(_) => 1,
+            None => MACHINES.min(count(150, MACHINES, MACHINES)),
+        };
+        on_all_cores(seed..seed + machines, crashes_and_clones);
+        let counts = recording.counts();
+        assert_eq!(counts.repeats, 0, "{counts:?}");
+        encryptions += counts.encryptions;
+        keys += counts.keys;
+        seed += machines;
+        if one_seed().is_some() {
+            return;
         }
-        Tally {
-            cases: 4,
-            acknowledged: receipts.acknowledged,
-        }
-    });
-    let counts = recording.counts();
-    assert!(counts.encryptions > 5_000, "{counts:?}");
-    assert_eq!(counts.repeats, 0, "{counts:?}");
+    }
     summary(
         "E-03",
-        &format!(
-            "{} encryptions under {} keys, 0 repeats",
-            counts.encryptions, counts.keys
-        ),
+        &format!("{seed} machines, {encryptions} encryptions under {keys} keys, 0 repeats"),
     );
+}
+
+/// Both copies of a folder go on from the same bytes, do different work, and stop at different steps.
+fn crashes_and_clones(seed: u64) -> Tally {
+    let disk = SimDisk::new(seed);
+    let mut dice = Dice::new(seed);
+    let mut receipts = Receipts::default();
+    for _ in 0..2 {
+        let cut = 1 + dice.below(60);
+        let clone = disk.fork();
+        let mut others = receipts.clone();
+        for (disk, receipts, cut) in [(&disk, &mut receipts, cut), (&clone, &mut others, cut + 9)] {
+            disk.set_faults(Faults {
+                power_cut_at: Some(cut),
+                ..Faults::default()
+            });
+            let store = reopen(disk, seed).ok().map(|(store, _)| store);
+            if let Some(store) = &store {
+                receipts.work(store, &mut dice, 8);
+                let _again = wait(store.commit(repeatable(store, 1))).is_ok();
+            }
+            die(disk, store, dice.below(2) > 0);
+        }
+    }
+    Tally {
+        cases: 4,
+        acknowledged: receipts.acknowledged,
+    }
 }
 
 /// Bar: E-03. A folder with its index is copied, as a snapshot of a machine is, and both go on.

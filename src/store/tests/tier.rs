@@ -22,13 +22,16 @@ pub(super) fn count(quick: u64, full: u64, soak: u64) -> u64 {
     }
 }
 
+/// The one seed that was asked for.
+pub(super) fn one_seed() -> Option<u64> {
+    let seed = variable("RENKEI_SEED")?.parse();
+    Some(seed.expect("RENKEI_SEED is a number"))
+}
+
 /// The one seed that was asked for, or as many as the tier has.
 fn seeds(quick: u64, full: u64, soak: u64) -> Range<u64> {
-    match variable("RENKEI_SEED").map(|seed| seed.parse::<u64>()) {
-        Some(seed) => {
-            let seed = seed.expect("RENKEI_SEED is a number");
-            seed..seed + 1
-        }
+    match one_seed() {
+        Some(seed) => seed..seed + 1,
         None => 0..count(quick, full, soak),
     }
 }
@@ -59,6 +62,20 @@ pub(super) fn each_seed(
     run: impl Fn(u64) -> Tally + Sync,
 ) -> Tally {
     let seeds = seeds(quick, full, soak);
+    let count = seeds.end - seeds.start;
+    let tally = on_all_cores(seeds, run);
+    summary(
+        bars,
+        &format!(
+            "{count} seeds, {} cases, {} acknowledged, 0 lost",
+            tally.cases, tally.acknowledged
+        ),
+    );
+    tally
+}
+
+/// Tries every seed, on all cores. A failure names its seed.
+pub(super) fn on_all_cores(seeds: Range<u64>, run: impl Fn(u64) -> Tally + Sync) -> Tally {
     let next = AtomicU64::new(seeds.start);
     let work = || {
         let mut tally = Tally::default();
@@ -72,24 +89,14 @@ pub(super) fn each_seed(
             std::mem::forget(guard);
         }
     };
-    let tally = thread::scope(|scope| {
+    thread::scope(|scope| {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
         threads
             .into_iter()
             .map(|thread| thread.join().expect("the seed is named above"))
             .fold(Tally::default(), Add::add)
-    });
-    summary(
-        bars,
-        &format!(
-            "{} seeds, {} cases, {} acknowledged, 0 lost",
-            seeds.end - seeds.start,
-            tally.cases,
-            tally.acknowledged
-        ),
-    );
-    tally
+    })
 }
 
 /// A line of the summary that the full tier shows.

@@ -7,11 +7,13 @@ mod network;
 mod people;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod shake;
+pub(crate) mod tier;
 
 use std::time::Duration;
 
 pub(crate) use network::{At, Network, Prepared, Setup, prepare};
-pub(crate) use people::{emergency_physician, officer, person, physician};
+pub(crate) use people::{emergency_physician, officer, person, physician, steward};
 
 /// What happens in the background has happened by then, or never will.
 const SETTLE: Duration = Duration::from_secs(20);

@@ -1,7 +1,8 @@
-//! Nodes in this process.
+//! Nodes in this process, or as processes of their own.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use renkei::clock::{Clock, SystemClock};
@@ -13,7 +14,7 @@ use renkei::gateway::Gateway;
 use renkei::pki::{NodeIdentity, TrustHandle};
 use renkei::store::Options;
 use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
-use renkei::wire::pb::admin::{GetNodeInfoRequest, GetStatusRequest};
+use renkei::wire::pb::admin::{GetNodeInfoRequest, GetStatusRequest, GetStatusResponse};
 use renkei::wire::pb::directory as dpb;
 use renkei::wire::pb::directory::directory_service_client::DirectoryServiceClient;
 use tempfile::TempDir;
@@ -22,6 +23,7 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use super::eventually;
+use super::process::Process;
 
 /// Which node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,6 +40,7 @@ pub(crate) struct Setup {
     standalone: bool,
     clock: Arc<dyn Clock>,
     overrides: Vec<(String, String)>,
+    processes: bool,
 }
 
 impl Setup {
@@ -48,6 +51,7 @@ impl Setup {
             standalone: false,
             clock: Arc::new(SystemClock),
             overrides: Vec::new(),
+            processes: false,
         }
     }
 
@@ -63,6 +67,14 @@ impl Setup {
     pub(crate) fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
         self
+    }
+
+    /// Every node is a process of its own, and lives by the system's clock.
+    pub(crate) fn by_process(self) -> Self {
+        Self {
+            processes: true,
+            ..self
+        }
     }
 
     /// Overrides a key of every node's configuration, such as `listen.drain_timeout_ms`.
@@ -89,9 +101,10 @@ impl Setup {
             standalone: self.standalone,
             clock: self.clock,
             overrides: self.overrides,
+            processes: self.processes,
             trust,
             slots: BTreeMap::new(),
-            _folder: folder,
+            folder,
         };
         if self.standalone {
             network.open(At::Region(0), None).await;
@@ -132,10 +145,11 @@ pub(crate) struct Network {
     pub(crate) clock: Arc<dyn Clock>,
     standalone: bool,
     overrides: Vec<(String, String)>,
+    processes: bool,
     trust: Arc<TrustHandle>,
     slots: BTreeMap<At, Slot>,
     /// Gone with the network.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 struct Slot {
@@ -143,13 +157,18 @@ struct Slot {
     running: Option<Running>,
 }
 
-struct Running {
+enum Running {
+    Here(Here),
+    Process(Box<Process>),
+}
+
+struct Here {
     gateway: Arc<Gateway>,
     stop: CancellationToken,
     task: JoinHandle<renkei::error::Result<()>>,
 }
 
-impl Drop for Running {
+impl Drop for Here {
     fn drop(&mut self) {
         self.stop.cancel();
     }
@@ -157,6 +176,33 @@ impl Drop for Running {
 
 impl Network {
     async fn open(&mut self, at: At, address: Option<SocketAddr>) {
+        let (address, running) = if self.processes {
+            self.spawn(at, address).await
+        } else {
+            self.open_here(at, address).await
+        };
+        let running = Some(running);
+        self.slots.insert(at, Slot { address, running });
+    }
+
+    async fn spawn(&self, at: At, address: Option<SocketAddr>) -> (SocketAddr, Running) {
+        let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
+        let environment: Vec<_> = self
+            .overrides
+            .iter()
+            .map(|(name, value)| (name.as_str(), Path::new(value)))
+            .collect();
+        let name = self.node(at).name.clone();
+        let folder = self.folder.path().join("nodes");
+        let config = self.config(at, address);
+        let process = Process::start_in(&folder, &name, &config, &environment).await;
+        (
+            process.address.parse().unwrap(),
+            Running::Process(Box::new(process)),
+        )
+    }
+
+    async fn open_here(&self, at: At, address: Option<SocketAddr>) -> (SocketAddr, Running) {
         let listener = match address {
             Some(address) => TcpListener::bind(address).await.unwrap(),
             None => TcpListener::bind("127.0.0.1:0").await.unwrap(),
@@ -170,16 +216,12 @@ impl Network {
         let gateway = Gateway::open(config, options, None).await.unwrap();
         let stop = CancellationToken::new();
         let serving = renkei::server::run(Arc::clone(&gateway), listener, stop.clone());
-        let running = Running {
+        let running = Here {
             gateway,
             stop,
             task: tokio::spawn(serving),
         };
-        let slot = Slot {
-            address,
-            running: Some(running),
-        };
-        self.slots.insert(at, slot);
+        (address, Running::Here(running))
     }
 
     fn config(&self, at: At, address: SocketAddr) -> String {
@@ -283,22 +325,49 @@ impl Network {
         Arc::clone(&self.trust)
     }
 
-    /// The services of a node that runs.
-    pub(crate) fn gateway(&self, at: At) -> &Arc<Gateway> {
-        &self.slots[&at].running.as_ref().unwrap().gateway
+    fn here(&self, at: At) -> &Here {
+        match self.slots[&at].running.as_ref().expect("the node runs") {
+            Running::Here(here) => here,
+            Running::Process(_) => panic!("the node is a process of its own"),
+        }
     }
 
-    /// The token that stops a node.
+    /// The services of a node that runs here.
+    pub(crate) fn gateway(&self, at: At) -> &Arc<Gateway> {
+        &self.here(at).gateway
+    }
+
+    /// The token that stops a node that runs here.
     pub(crate) fn stopper(&self, at: At) -> CancellationToken {
-        self.slots[&at].running.as_ref().unwrap().stop.clone()
+        self.here(at).stop.clone()
+    }
+
+    /// The process of a node that is one.
+    pub(crate) fn process(&self, at: At) -> &Process {
+        match self.slots[&at].running.as_ref().expect("the node runs") {
+            Running::Process(process) => process,
+            Running::Here(_) => panic!("the node is no process of its own"),
+        }
+    }
+
+    /// What a node tells its operator over the interface.
+    pub(crate) async fn status(&self, at: At) -> GetStatusResponse {
+        let operator = self.operator(at);
+        let mut client = AdminServiceClient::new(operator.channel.clone());
+        let request = operator.request(GetStatusRequest {});
+        client.get_status(request).await.unwrap().into_inner()
     }
 
     /// Stops one node cleanly.
     pub(crate) async fn stop_node(&mut self, at: At) {
         let slot = self.slots.get_mut(&at).unwrap();
-        let mut running = slot.running.take().expect("the node runs");
-        running.stop.cancel();
-        (&mut running.task).await.unwrap().unwrap();
+        match slot.running.take().expect("the node runs") {
+            Running::Here(mut here) => {
+                here.stop.cancel();
+                (&mut here.task).await.unwrap().unwrap();
+            }
+            Running::Process(process) => process.stop().await,
+        }
     }
 
     /// Starts a stopped node again, on its address and data.

@@ -40,3 +40,14 @@ pub(crate) fn officer(institution: &str) -> Actor<'_> {
         institution,
     }
 }
+
+/// A data steward, by staff number.
+pub(crate) fn steward<'a>(subject: &'a str, institution: &'a str) -> Actor<'a> {
+    Actor {
+        subject,
+        role: PersonRole::DataSteward,
+        purpose: PurposeOfUse::Operations,
+        relation: Relation::None,
+        institution,
+    }
+}

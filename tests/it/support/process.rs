@@ -14,6 +14,13 @@ const START: Duration = Duration::from_secs(30);
 /// The program under test.
 pub(crate) const PROGRAM: &str = env!("CARGO_BIN_EXE_renkei");
 
+/// What nodes run: the program that `RENKEI_PROGRAM` names, such as a release build for figures, or the
+/// one under test.
+fn program() -> PathBuf {
+    let named = super::tier::variable("RENKEI_PROGRAM");
+    named.map_or_else(|| PathBuf::from(PROGRAM), PathBuf::from)
+}
+
 /// A node that runs by itself.
 pub(crate) struct Process {
     child: Child,
@@ -44,7 +51,7 @@ impl Process {
 
     async fn spawn(config: PathBuf, log: PathBuf, environment: &[(&str, &Path)]) -> Self {
         let errors = File::options().create(true).append(true).open(&log);
-        let mut child = Command::new(PROGRAM)
+        let mut child = Command::new(program())
             .args(["serve", "--config"])
             .arg(&config)
             .envs(environment.iter().copied())
@@ -73,6 +80,19 @@ impl Process {
     /// Its process id.
     pub(crate) fn id(&self) -> u32 {
         self.child.id().expect("the node runs")
+    }
+
+    /// Memory that only it uses, in bytes (`RssAnon`).
+    pub(crate) fn memory(&self) -> u64 {
+        memory(self.id()).expect("the node runs")
+    }
+
+    /// Processor time it has used so far, to the hundredth of a second.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap().split(' ').collect();
+        let ticks = [fields[11], fields[12]].map(|field| field.parse::<u64>().unwrap());
+        Duration::from_millis(ticks.iter().sum::<u64>() * 10)
     }
 
     /// What it has logged so far, over all its lives.
@@ -113,4 +133,14 @@ impl Process {
         let status = ended.expect("the node stops in time").unwrap();
         assert!(status.success(), "the node ended with {status}");
     }
+}
+
+/// Memory that only process `id` uses, in bytes (`RssAnon`); none once it has ended.
+pub(crate) fn memory(id: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{id}/status")).ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("RssAnon:"))?;
+    let number = line.trim().strip_suffix(" kB")?;
+    Some(number.parse::<u64>().ok()? * 1024)
 }

@@ -6,8 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use renkei::pki::NodeIdentity;
+use renkei::clock::Clock;
 use renkei::pki::tls::{ServerExpectation, client_config};
+use renkei::pki::{NodeIdentity, TrustHandle};
+use renkei::types::CertificatePin;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
@@ -123,6 +126,66 @@ pub(crate) fn whole(path: &str, stream: u32) -> Vec<u8> {
     bytes
 }
 
+/// The node of the first region, as a client sees it: what attackers in threads of their own need.
+#[derive(Clone)]
+pub(crate) struct Target {
+    pub(crate) address: SocketAddr,
+    pin: CertificatePin,
+    trust: Arc<TrustHandle>,
+    clock: Arc<dyn Clock>,
+    institutions: Arc<[NodeIdentity]>,
+}
+
+impl Target {
+    /// The node of the first region of `network`.
+    pub(crate) fn of(network: &Network) -> Self {
+        let at = At::Region(0);
+        let count = network.sample.regions[0].institutions.len();
+        Self {
+            address: network.address(at),
+            pin: network.node(at).pin,
+            trust: network.trust(),
+            clock: Arc::clone(&network.clock),
+            institutions: (0..count).map(|one| institution(network, one)).collect(),
+        }
+    }
+
+    /// The identity of an institution's system.
+    pub(crate) fn institution(&self, index: usize) -> &NodeIdentity {
+        &self.institutions[index % self.institutions.len()]
+    }
+
+    /// What a client with this identity connects with.
+    pub(crate) fn config(&self, identity: &NodeIdentity) -> Arc<ClientConfig> {
+        let expect = ServerExpectation {
+            name: "127.0.0.1".try_into().unwrap(),
+            pins: vec![self.pin],
+        };
+        let (trust, clock) = (Arc::clone(&self.trust), Arc::clone(&self.clock));
+        client_config(identity, trust, clock, expect).unwrap()
+    }
+
+    /// A TLS connection with this certificate, from an address of this machine; nothing is sent yet.
+    pub(crate) async fn connect(
+        &self,
+        identity: &NodeIdentity,
+        from: Option<[u8; 4]>,
+    ) -> io::Result<Raw> {
+        Raw::over(self.config(identity), tcp(self.address, from).await?).await
+    }
+
+    /// A connection of an institution on which a first call has been served.
+    pub(crate) async fn warm(&self, index: usize, from: Option<[u8; 4]>) -> io::Result<Raw> {
+        let mut raw = self.connect(self.institution(index), from).await?;
+        let asked = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &whole(HEALTH, 1)].concat();
+        raw.send(&asked).await?;
+        match raw.served(1).await {
+            true => Ok(raw),
+            false => Err(io::ErrorKind::ConnectionReset.into()),
+        }
+    }
+}
+
 /// The connection.
 pub(crate) struct Raw {
     pub(crate) tls: TlsStream<TcpStream>,
@@ -140,14 +203,10 @@ impl Raw {
         identity: &NodeIdentity,
         from: Option<[u8; 4]>,
     ) -> io::Result<Self> {
-        let at = At::Region(0);
-        let expect = ServerExpectation {
-            name: "127.0.0.1".try_into().unwrap(),
-            pins: vec![network.node(at).pin],
-        };
-        let trust = network.trust();
-        let config = client_config(identity, trust, Arc::clone(&network.clock), expect).unwrap();
-        let tcp = tcp(network.address(at), from).await?;
+        Target::of(network).connect(identity, from).await
+    }
+
+    async fn over(config: Arc<ClientConfig>, tcp: TcpStream) -> io::Result<Self> {
         let name = ServerName::try_from("127.0.0.1").unwrap();
         let tls = TlsConnector::from(config).connect(name, tcp).await?;
         Ok(Self { tls })

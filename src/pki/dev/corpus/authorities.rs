@@ -5,9 +5,9 @@ use std::net::Ipv4Addr;
 
 use jiff::Timestamp;
 
-use super::end_entities::{curve, policy_list, rsa};
+use super::changes::{asserts, curve, key_usage, lives, policy_list, rsa, unknown_extension, uses};
 use super::line::Line;
-use super::{Maker, at, id, policy, remove, set, usage_of};
+use super::{Maker, id, policy, remove, set, usage_of};
 use crate::pki::certificate::oid;
 use crate::pki::der::{self, tag};
 use crate::pki::dev::template::{Extension, Template, extension, name};
@@ -78,7 +78,6 @@ fn changed(maker: &Maker, kind: Kind, variant: &Variant) -> Result<Line, DevErro
 
 #[expect(clippy::too_many_lines, reason = "a table: one row a variant")]
 fn certificates() -> Vec<Variant> {
-    let usage = |bits: &'static [u8]| move |t: &mut Template| set(t, extension::key_usage(bits));
     let algorithm = |oid: &'static str| {
         move |t: &mut Template| {
             let identifier = der::sequence([der::oid(oid)]);
@@ -91,15 +90,6 @@ fn certificates() -> Vec<Variant> {
             let known = t.extensions.iter_mut().filter(|known| known.oid == oid);
             known.for_each(|known| known.critical = false);
         }
-    };
-    let unknown = |critical| {
-        move |t: &mut Template| {
-            let unknown = Extension::new("1.2.392.1", critical, vec![tag::NULL, 0]);
-            t.extensions.push(unknown);
-        }
-    };
-    let purposes = |list: &'static [&'static str]| {
-        move |t: &mut Template| set(t, extension::extended_key_usage(list.iter().copied()))
     };
     vec![
         kept("as-issued", |_| {}),
@@ -131,11 +121,11 @@ fn certificates() -> Vec<Variant> {
         broken("extension-twice", "duplicate-extension", |t| {
             t.extensions.push(extension::key_usage(&[5, 6]));
         }),
-        kept("unknown-extension", unknown(false)),
+        kept("unknown-extension", unknown_extension(false)),
         broken(
             "unknown-critical-extension",
             "unknown-critical-extension",
-            unknown(true),
+            unknown_extension(true),
         ),
         broken("no-basic-constraints", "not-authority", |t| {
             remove(t, id::BASIC_CONSTRAINTS);
@@ -159,18 +149,18 @@ fn certificates() -> Vec<Variant> {
         broken("no-key-usage", "key-cert-sign", |t| {
             remove(t, id::KEY_USAGE);
         }),
-        broken("no-key-cert-sign", "key-cert-sign", usage(&[6])),
-        kept("purpose-client", purposes(&["clientAuth"])),
-        kept("purpose-any", purposes(&["2.5.29.37.0"])),
+        broken("no-key-cert-sign", "key-cert-sign", key_usage(&[6])),
+        kept("purpose-client", uses(&["clientAuth"])),
+        kept("purpose-any", uses(&["2.5.29.37.0"])),
         broken(
             "purpose-e-mail",
             "extended-key-usage",
-            purposes(&["1.3.6.1.5.5.7.3.4"]),
+            uses(&["1.3.6.1.5.5.7.3.4"]),
         ),
         broken(
             "purpose-time-stamping",
             "extended-key-usage",
-            purposes(&["1.3.6.1.5.5.7.3.8"]),
+            uses(&["1.3.6.1.5.5.7.3.8"]),
         ),
     ]
 }
@@ -218,7 +208,6 @@ fn mappings(pairs: &[(&str, &str)]) -> Extension {
 }
 
 fn policies() -> Vec<Variant> {
-    let asserts = |list: &'static [&'static str]| move |t: &mut Template| set(t, policy_list(list));
     let maps = |pairs: &'static [(&'static str, &'static str)]| {
         move |t: &mut Template| set(t, mappings(pairs))
     };
@@ -288,13 +277,7 @@ fn policies() -> Vec<Variant> {
 }
 
 fn times(now: Timestamp) -> Result<Vec<Variant>, DevError> {
-    let lives = |from: i64, until: i64| -> Result<_, DevError> {
-        let (from, until) = (at(now, from)?, at(now, until)?);
-        Ok(move |t: &mut Template| {
-            t.not_before = from;
-            t.not_after = until;
-        })
-    };
+    let lives = |from, until| lives(now, from, until);
     Ok(vec![
         kept("starts-now", lives(0, 10)?),
         kept("ends-now", lives(-10, 0)?),

@@ -4,6 +4,7 @@
 //! Made afresh each time, with new keys: what is compared is verdicts, not bytes.
 
 mod authorities;
+mod changes;
 mod dump;
 mod end_entities;
 mod line;
@@ -97,9 +98,19 @@ impl Case {
     /// # Errors
     /// The rule.
     pub fn judged(&self) -> Result<Certified, &'static str> {
+        let judged = judge(&self.chain, &self.store()?, self.usage, self.at);
+        judged.map_err(|refusal| refusal.rule())
+    }
+
+    /// The trust that the chain is judged under.
+    ///
+    /// # Errors
+    /// The rule by which it cannot be made.
+    pub fn store(&self) -> Result<TrustStore, &'static str> {
         let profiles = Profiles::embedded(self.set).map_err(|_| "profiles")?;
         let options = TrustOptions {
             crl_grace: self.grace,
+            ..TrustOptions::default()
         };
         let trusted = &self.trusted;
         let store = TrustStore::from_der(
@@ -110,12 +121,10 @@ impl Case {
             options,
         );
         let store = store.map_err(|error| trust_rule(&error))?;
-        let store = match trusted.renewals.as_slice() {
-            [] => store,
-            renewals => store.with_crls(renewals).map_err(|error| error.rule())?,
-        };
-        let judged = judge(&self.chain, &store, self.usage, self.at);
-        judged.map_err(|refusal| refusal.rule())
+        match trusted.renewals.as_slice() {
+            [] => Ok(store),
+            renewals => store.with_crls(renewals).map_err(|error| error.rule()),
+        }
     }
 }
 

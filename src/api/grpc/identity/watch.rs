@@ -1,0 +1,214 @@
+//! Following changes of identifier sets: each is audited before it leaves (INV-2), and none is lost over a
+//! broken connection or a restart of either side.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::Sender;
+
+use crate::access::{Action, Call};
+use crate::audit::Outcome;
+use crate::config::Capability;
+use crate::error::{Error, Reason, Result};
+use crate::federation::Stream;
+use crate::gateway::Gateway;
+use crate::identity::Interest;
+use crate::store::Sequence;
+use crate::types::AssigningAuthority;
+use crate::wire::pb::identity as pb;
+
+/// Changes on their way to a caller: who does not read slows only itself down.
+const QUEUE: usize = 16;
+/// Domains of one interest.
+const MAX_DOMAINS: usize = 256;
+/// A sign of life, with the place to go on from, when nothing changed for so long.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+
+/// Where a follower is: behind the `index`-th set of the frame `sequence`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    sequence: Sequence,
+    /// Sets of the frame that were told already.
+    told: usize,
+}
+
+impl Place {
+    fn token(self) -> String {
+        format!("{:x}.{:x}", self.sequence.0, self.told)
+    }
+
+    fn parse(token: &str, last: Sequence) -> Result<Self> {
+        let unknown = || {
+            let message = "is not a token of this stream";
+            Error::field(Reason::InvalidToken, "resume_token", message)
+        };
+        let (sequence, told) = token.split_once('.').ok_or_else(unknown)?;
+        let place = Self {
+            sequence: Sequence(u64::from_str_radix(sequence, 16).map_err(|_| unknown())?),
+            told: usize::from_str_radix(told, 16).map_err(|_| unknown())?,
+        };
+        // A frame that is not there yet was not told by this node.
+        if place.sequence > last.next() || place.token() != token {
+            return Err(unknown());
+        }
+        Ok(place)
+    }
+}
+
+pub(super) async fn watch(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::WatchIdentifierChangesRequest,
+) -> Result<Stream<pb::WatchIdentifierChangesResponse>> {
+    gateway.serves(Capability::Identity)?;
+    let permit = gateway.guard.authorize(&call, Action::QueryIdentifiers)?;
+    permit.require(&[Action::QueryIdentifiers])?;
+    let interest = interest(&gateway, &call, &request)?;
+    let last = gateway.store.last_sequence();
+    let place = match request.resume_token.as_str() {
+        "" => Place {
+            sequence: last.next(),
+            told: 0,
+        },
+        token => Place::parse(token, last)?,
+    };
+    let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
+    let tasks = gateway.tasks.clone();
+    tasks.spawn(async move {
+        let stop = gateway.stop.clone();
+        let told = tokio::select! {
+            () = stop.cancelled() => {
+                Err(Error::new(Reason::ShuttingDown, "the node is stopping"))
+            }
+            told = tell(&gateway, &call, &interest, place, &sender) => told,
+        };
+        if let Err(error) = told {
+            // A receiver that is gone is a caller who hung up.
+            drop(sender.send(Err(error)).await);
+        }
+    });
+    Ok(Stream { receiver, asked: 0 })
+}
+
+fn interest(
+    gateway: &Gateway,
+    call: &Call,
+    request: &pb::WatchIdentifierChangesRequest,
+) -> Result<Interest> {
+    if request.domains.len() > MAX_DOMAINS {
+        let message = format!("has more than {MAX_DOMAINS} domains");
+        return Err(Error::field(Reason::InvalidField, "domains", message));
+    }
+    let directory = gateway.directory.snapshot();
+    let community = call.caller().participant.community.clone();
+    let mut domains = Vec::new();
+    let mut unknown = Vec::new();
+    for (index, domain) in request.domains.iter().enumerate() {
+        let field = format!("domains[{index}]");
+        let authority: AssigningAuthority =
+            domain.parse().map_err(|error: crate::types::InvalidId| {
+                Error::field(Reason::InvalidOid, field.clone(), error.to_string())
+            })?;
+        if directory.owner(&authority).is_none() {
+            unknown.push(field);
+        }
+        domains.push(authority);
+    }
+    if !unknown.is_empty() {
+        let message = "no community owns this domain";
+        return Err(Error::fields(Reason::UnknownTargetDomain, unknown, message));
+    }
+    Ok(Interest {
+        domains,
+        own: directory.authorities_of(&community).cloned().collect(),
+        community,
+    })
+}
+
+type Reply = Result<pb::WatchIdentifierChangesResponse>;
+
+/// Tells changes until the receiver is gone.
+async fn tell(
+    gateway: &Gateway,
+    call: &Call,
+    interest: &Interest,
+    mut place: Place,
+    sender: &Sender<Reply>,
+) -> Result<()> {
+    let sign = |place: Place| {
+        Ok(pb::WatchIdentifierChangesResponse {
+            resume_token: place.token(),
+            identifier_set: None,
+        })
+    };
+    // The place to go on from is known before anything changes.
+    if sender.send(sign(place)).await.is_err() {
+        return Ok(());
+    }
+    let mut frames = gateway.store.frames(place.sequence);
+    loop {
+        let frame = match tokio::time::timeout(SIGN_OF_LIFE, frames.next()).await {
+            Ok(frame) => frame?,
+            Err(_) if sender.send(sign(place)).await.is_err() => return Ok(()),
+            Err(_) => continue,
+        };
+        let sets = gateway.identity.changed_sets(&frame, interest).await?;
+        let skipped = if place.sequence == frame.sequence {
+            place.told
+        } else {
+            0
+        };
+        for (index, change) in sets.into_iter().enumerate().skip(skipped) {
+            place = Place {
+                sequence: frame.sequence,
+                told: index + 1,
+            };
+            let part = call.for_part();
+            part.note(|record| {
+                record.patient = Some(change.tag.to_vec());
+                record.items = super::count(change.set.identifiers.len());
+            });
+            super::super::door::audit(gateway, &part, Outcome::Success).await?;
+            let message = pb::WatchIdentifierChangesResponse {
+                resume_token: place.token(),
+                identifier_set: Some(change.set),
+            };
+            if sender.send(Ok(message)).await.is_err() {
+                return Ok(());
+            }
+        }
+        place = Place {
+            sequence: frame.sequence.next(),
+            told: 0,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_a_place_this_node_has_been_at() {
+        let place = Place {
+            sequence: Sequence(31),
+            told: 1,
+        };
+        let last = Sequence(31);
+        assert_eq!(Place::parse(&place.token(), last).unwrap(), place);
+        for bad in [
+            "",
+            "1f",
+            "21.0",
+            "1f.",
+            ".1",
+            "+1f.1",
+            "1F.1",
+            "1f.1.1",
+            "ffffffffffffffffff.0",
+        ] {
+            let error = Place::parse(bad, last).unwrap_err();
+            assert_eq!(error.reason(), Reason::InvalidToken, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The calls of `renkei.documents.v1.DocumentService` that change the registry without a document
+//! coming along: ITI-42, 57, 61, 62, 86, 92.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::access::{Action, Call};
+use crate::config::Capability;
+use crate::documents::Checked;
+use crate::error::{Error, Reason, Result};
+use crate::gateway::Gateway;
+use crate::identity::identifier_message;
+use crate::store::Write;
+use crate::types::{EntryUuid, PatientIdentifier};
+use crate::wire::pb::documents as pb;
+use crate::wire::pb::federation as fpb;
+
+use super::documents::known;
+
+/// The submission of a request.
+fn given(submission: Option<&pb::Submission>) -> Result<pb::Submission> {
+    submission
+        .cloned()
+        .ok_or_else(|| Error::missing("submission"))
+}
+
+/// The notice to the hub's locator that the patient has documents here.
+pub(super) fn notice(gateway: &Gateway, patient: &PatientIdentifier) -> Vec<Write> {
+    let notice = fpb::HoldingNotice {
+        patient_id: Some(identifier_message(patient)),
+        has_documents: true,
+        has_summary_items: true,
+        changed: Some(crate::wire::timestamp(gateway.clock.now())),
+        sequence: 0,
+    };
+    gateway.federation.outbox.holding(patient, notice)
+}
+
+/// One change by its metadata: who, what, may they, do it.
+async fn submit<Q: prost::Message>(
+    gateway: &Gateway,
+    call: &Call,
+    request: &Q,
+    key: &str,
+    check: impl FnOnce() -> Result<Checked>,
+    (validate_only, persist_snapshots): (bool, bool),
+) -> Result<pb::RegistrationResult> {
+    gateway.serves(Capability::Registry)?;
+    let permit = gateway.guard.authorize(call, Action::SubmitDocuments)?;
+    let checked = check()?;
+    known(gateway, call, checked.patient())?;
+    if validate_only {
+        return gateway.documents.judge(call, &checked);
+    }
+    let now = gateway.clock.now();
+    let idempotency = call.idempotency(&gateway.store, key, request, now)?;
+    let attach = notice(gateway, checked.patient());
+    let documents = &gateway.documents;
+    documents
+        .submit(
+            &permit,
+            call,
+            &checked,
+            persist_snapshots,
+            idempotency,
+            attach,
+        )
+        .await
+}
+
+/// ITI-42.
+pub(super) async fn register(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::RegisterDocumentsRequest,
+) -> Result<pb::RegisterDocumentsResponse> {
+    let check = || {
+        let submission = given(request.submission.as_ref())?;
+        gateway.documents.check_registration(submission)
+    };
+    let how = (request.validate_only, false);
+    let key = &request.idempotency_key;
+    let result = submit(&gateway, &call, &request, key, check, how).await;
+    Ok(pb::RegisterDocumentsResponse {
+        result: Some(result.map_err(Error::of_registry)?),
+    })
+}
+
+/// ITI-61.
+pub(super) async fn register_on_demand(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::RegisterOnDemandDocumentRequest,
+) -> Result<pb::RegisterOnDemandDocumentResponse> {
+    let check = || {
+        let submission = given(request.submission.as_ref())?;
+        gateway.documents.check_on_demand(submission)
+    };
+    let how = (false, request.persist_snapshots);
+    let key = &request.idempotency_key;
+    let result = submit(&gateway, &call, &request, key, check, how).await;
+    Ok(pb::RegisterOnDemandDocumentResponse {
+        result: Some(result.map_err(Error::of_registry)?),
+    })
+}
+
+/// ITI-57, ITI-92.
+pub(super) async fn update(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::UpdateMetadataRequest,
+) -> Result<pb::UpdateMetadataResponse> {
+    let check = || {
+        let submission = given(request.submission.as_ref())?;
+        gateway
+            .documents
+            .check_update(submission, request.restricted)
+    };
+    let key = &request.idempotency_key;
+    let result = submit(&gateway, &call, &request, key, check, (false, false)).await;
+    Ok(pb::UpdateMetadataResponse {
+        result: Some(result.map_err(Error::of_registry)?),
+    })
+}
+
+/// Characters of the reason of a removal.
+const MAX_REASON: usize = 1_000;
+
+/// The reason of a removal goes into the audit, and nowhere else.
+fn note_reason(call: &Call, reason: &str) -> Result<()> {
+    if reason.trim().is_empty() {
+        return Err(Error::missing("reason"));
+    }
+    if reason.chars().count() > MAX_REASON {
+        let message = format!("is longer than {MAX_REASON} characters");
+        return Err(Error::field(Reason::InvalidField, "reason", message));
+    }
+    let reason = crate::types::Redacted(reason.to_owned());
+    call.note(|record| record.reason = Some(reason));
+    Ok(())
+}
+
+async fn removed(
+    gateway: &Gateway,
+    call: &Call,
+    request: &pb::RemoveMetadataRequest,
+) -> Result<pb::RemoveMetadataResponse> {
+    gateway.serves(Capability::Registry)?;
+    let permit = gateway.guard.authorize(call, Action::SubmitDocuments)?;
+    note_reason(call, &request.reason)?;
+    let mut uuids: Vec<EntryUuid> = Vec::with_capacity(request.entry_uuids.len());
+    let mut seen = BTreeSet::new();
+    for (index, text) in request.entry_uuids.iter().enumerate() {
+        let field = || format!("entry_uuids[{index}]");
+        let uuid = text.parse().map_err(|error: crate::types::InvalidId| {
+            Error::field(Reason::InvalidField, field(), error.to_string())
+        })?;
+        if !seen.insert(uuid) {
+            return Err(Error::field(Reason::InvalidField, field(), "stands twice"));
+        }
+        uuids.push(uuid);
+    }
+    let now = gateway.clock.now();
+    let key = &request.idempotency_key;
+    let idempotency = call.idempotency(&gateway.store, key, request, now)?;
+    let documents = &gateway.documents;
+    documents
+        .remove_metadata(&permit, call, &uuids, idempotency)
+        .await
+}
+
+/// ITI-62.
+pub(super) async fn remove_metadata(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::RemoveMetadataRequest,
+) -> Result<pb::RemoveMetadataResponse> {
+    let removed = removed(&gateway, &call, &request).await;
+    removed.map_err(Error::of_registry)
+}
+
+async fn removed_documents(
+    gateway: &Gateway,
+    call: &Call,
+    request: &pb::RemoveDocumentsRequest,
+) -> Result<pb::RemoveDocumentsResponse> {
+    gateway.serves(Capability::Repository)?;
+    let permit = gateway.guard.authorize(call, Action::SubmitDocuments)?;
+    note_reason(call, &request.reason)?;
+    let now = gateway.clock.now();
+    let key = &request.idempotency_key;
+    let idempotency = call.idempotency(&gateway.store, key, request, now)?;
+    let documents = &gateway.documents;
+    documents
+        .remove_documents(&permit, call, &request.documents, idempotency)
+        .await
+}
+
+/// ITI-86.
+pub(super) async fn remove_documents(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::RemoveDocumentsRequest,
+) -> Result<pb::RemoveDocumentsResponse> {
+    let removed = removed_documents(&gateway, &call, &request).await;
+    removed.map_err(Error::of_registry)
+}

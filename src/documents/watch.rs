@@ -1,0 +1,319 @@
+//! Following the registry (DSUB, ITI-52 and ITI-53): what a frame of the ledger changed, for one
+//! subscriber. Each object is judged when it is delivered, by the wishes in force then.
+//!
+//! A place to go on from is the sequence of a frame, sealed: the ledger is never cut, so nothing is
+//! lost over a restart or however long the subscriber is away.
+
+use std::collections::{BTreeMap, HashSet};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use crate::access::{Action, Call};
+use crate::consent::Guard;
+use crate::error::{Error, Reason, Result};
+use crate::identity::identifier;
+use crate::store::{AppliedWrite, Frame, Row, Sequence, Versioned};
+use crate::types::PatientIdentifier;
+use crate::wire::pb::documents as pb;
+use pb::{DocumentChange as Change, WatchTopic as Topic};
+
+use super::Documents;
+use super::query::{EntryFilter, Found, FoundFolder, FoundSet, Item, Reader};
+use super::tables::{EntryRow, FolderRow, SubmissionRow};
+
+/// Patients one subscription names.
+const MAX_PATIENTS: usize = 500;
+/// Bytes of the keyed hash in a token.
+const SEAL: usize = 16;
+
+/// What a subscriber wants to know of.
+#[derive(Debug)]
+pub struct Subscription {
+    patients: Vec<PatientIdentifier>,
+    filter: EntryFilter,
+    recipients: Vec<String>,
+    sources: Vec<String>,
+    topics: Vec<Topic>,
+    as_refs: bool,
+}
+
+/// Something to deliver, and what its audit says.
+#[derive(Debug)]
+pub struct Notice {
+    /// What happened.
+    pub event: pb::DocumentEvent,
+    /// Keyed hash of the patient identifier.
+    pub patient: Vec<u8>,
+    /// entryUUIDs of the objects.
+    pub objects: Vec<String>,
+}
+
+impl Subscription {
+    /// Checks what is wanted. Without patients it must be about the caller's own institution: what is
+    /// meant for it, or what it wrote.
+    ///
+    /// # Errors
+    /// A field without its form; [`Reason::NotPermitted`].
+    pub fn new(guard: &Guard, call: &Call, request: &pb::WatchDocumentsRequest) -> Result<Self> {
+        if request.patient_ids.len() > MAX_PATIENTS {
+            let message = format!("names more than {MAX_PATIENTS} patients");
+            return Err(Error::field(Reason::InvalidField, "patient_ids", message));
+        }
+        let patients = request.patient_ids.iter();
+        let patients = patients.map(|id| identifier(Some(id), "patient_ids"));
+        let patients: Vec<PatientIdentifier> = patients.collect::<Result<_>>()?;
+        let filter = request.filter.clone().unwrap_or_default();
+        let subscription = Self {
+            filter: EntryFilter::of_changes(&filter)?,
+            recipients: request.recipient_institution_ids.clone(),
+            sources: request.source_ids.clone(),
+            topics: topics(request),
+            as_refs: request.object_refs_only,
+            patients,
+        };
+        // May the caller list documents at all? Each patient's wishes are asked at delivery.
+        let _permit = guard.authorize(call, Action::FindDocuments)?;
+        if subscription.patients.is_empty() {
+            let own = call.caller().participant.code.as_ref();
+            let own = own.map(|code| code.as_str().to_owned());
+            let only_own =
+                |ids: &[String]| !ids.is_empty() && ids.iter().all(|id| Some(id) == own.as_ref());
+            if !only_own(&subscription.recipients) && !only_own(&filter.author_institution_ids) {
+                return Err(Error::not_permitted());
+            }
+        }
+        Ok(subscription)
+    }
+
+    fn wants(&self, topic: Topic) -> bool {
+        self.topics.contains(&topic)
+    }
+}
+
+fn topics(request: &pb::WatchDocumentsRequest) -> Vec<Topic> {
+    let stated: Vec<Topic> = request
+        .topics()
+        .filter(|topic| *topic != Topic::Unspecified)
+        .collect();
+    match stated.is_empty() {
+        true => vec![Topic::DocumentEntry],
+        false => stated,
+    }
+}
+
+impl Documents {
+    /// The token of having seen every frame up to `sequence`.
+    pub fn watch_token(&self, sequence: Sequence) -> String {
+        let place = sequence.0.to_be_bytes();
+        let seal = self.store.keys().tag("watch-token", &place);
+        URL_SAFE_NO_PAD.encode([seal.as_bytes().as_slice(), &place].concat())
+    }
+
+    /// The frame to go on with after a token; without one, the next to come.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidToken`].
+    pub fn watch_from(&self, token: &str) -> Result<Sequence> {
+        if token.is_empty() {
+            return Ok(self.store.last_sequence().next());
+        }
+        let wrong = || {
+            let message = "is not a token of this node";
+            Error::field(Reason::InvalidToken, "resume_token", message)
+        };
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| wrong())?;
+        let place = bytes.get(SEAL..).and_then(|place| place.try_into().ok());
+        let sequence = Sequence(u64::from_be_bytes(place.ok_or_else(wrong)?));
+        if self.watch_token(sequence) != token {
+            return Err(wrong());
+        }
+        Ok(sequence.next())
+    }
+
+    /// Whether a frame changed anything that a subscriber may be told of.
+    pub fn is_of_interest(frame: &Frame) -> bool {
+        let tables = [EntryRow::TABLE, SubmissionRow::TABLE, FolderRow::TABLE];
+        let mut writes = frame.writes.iter();
+        writes.any(|write| write.value.is_some() && tables.contains(&write.table))
+    }
+
+    /// Whether reads see the rows of a frame.
+    pub fn has_applied(&self, frame: &Frame) -> bool {
+        self.store.applied() >= frame.sequence
+    }
+
+    /// What a frame, which reads see already, has to tell the subscriber who calls: one notice for
+    /// each patient and kind of change.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn notices(
+        &self,
+        guard: &Guard,
+        call: &Call,
+        subscription: &Subscription,
+        frame: &Frame,
+    ) -> Result<Vec<Notice>> {
+        let rows = Rows::of(frame)?;
+        let mut reader = Reader::new(self, guard, call);
+        let patients = self.tags(guard, subscription);
+        let about = |patient: &[u8]| patients.as_ref().is_none_or(|all| all.contains(patient));
+        let mut told: BTreeMap<(Vec<u8>, i32), Vec<Item>> = BTreeMap::new();
+        let mut tell = |patient: &[u8], change: Change, item: Item| {
+            let key = (patient.to_vec(), i32::from(change));
+            told.entry(key).or_default().push(item);
+        };
+        for row in rows.entries.iter().filter(|row| about(&row.patient)) {
+            let Some(change) = rows.change(row) else {
+                continue;
+            };
+            let found = Found::of(Versioned {
+                version: frame.sequence,
+                row: row.clone(),
+            });
+            if let Some(found) = found
+                && subscription.wants(Topic::DocumentEntry)
+                && subscription.filter.suits(&found)
+                && self.addressed(subscription, &rows, row)?
+                && reader.shows_entry(&found)?
+            {
+                tell(&row.patient, change, Item::Entry(Box::new(found)));
+            }
+        }
+        for row in rows.sets.iter().filter(|row| about(&row.patient)) {
+            if let Some(set) = FoundSet::of(row.clone())
+                && subscription.wants(Topic::SubmissionSet)
+                && is_for(subscription, &set.set)
+                && reader.shows_set(&set)?
+            {
+                tell(&row.patient, Change::Registered, Item::Set(Box::new(set)));
+            }
+        }
+        for row in rows.folders.iter().filter(|row| about(&row.patient)) {
+            let change = rows.folder_change(row);
+            if let Some(folder) = FoundFolder::of(row.clone())
+                && subscription.wants(Topic::Folder)
+                && reader.shows_folder(&folder)?
+            {
+                tell(&row.patient, change, Item::Folder(Box::new(folder)));
+            }
+        }
+        Ok(told
+            .into_iter()
+            .map(|((patient, change), items)| notice(subscription, frame, patient, change, items))
+            .collect())
+    }
+
+    /// The tags of the subscription's patients, as they are linked now; none for every patient.
+    fn tags(&self, guard: &Guard, subscription: &Subscription) -> Option<HashSet<Vec<u8>>> {
+        let keys = self.store.keys();
+        let all = subscription.patients.iter();
+        let all = all.flat_map(|patient| guard.identifiers_of(patient));
+        let all = all.map(|patient| keys.patient_tag(&patient).to_vec());
+        (!subscription.patients.is_empty()).then(|| all.collect())
+    }
+
+    /// Whether the submission set that brought an entry is from and for whom the subscription says.
+    fn addressed(&self, subscription: &Subscription, rows: &Rows, row: &EntryRow) -> Result<bool> {
+        if subscription.recipients.is_empty() && subscription.sources.is_empty() {
+            return Ok(true);
+        }
+        let here = rows.sets.iter().find(|set| set.uuid == row.submission);
+        let set = match here {
+            Some(set) => set.set.clone(),
+            None => {
+                let set = self.store.get::<SubmissionRow>(&row.submission)?;
+                set.and_then(|set| set.row.set)
+            }
+        };
+        Ok(set.is_some_and(|set| is_for(subscription, &set)))
+    }
+}
+
+fn is_for(subscription: &Subscription, set: &pb::SubmissionSet) -> bool {
+    let recipient = |id: &String| {
+        let recipients = set.intended_recipients.iter();
+        let mut organizations = recipients.filter_map(|recipient| recipient.organization.as_ref());
+        organizations.any(|organization| organization.id == *id)
+    };
+    let sources = &subscription.sources;
+    (subscription.recipients.is_empty() || subscription.recipients.iter().any(recipient))
+        && (sources.is_empty() || sources.contains(&set.source_id))
+}
+
+/// The objects that a frame put.
+struct Rows {
+    entries: Vec<EntryRow>,
+    sets: Vec<SubmissionRow>,
+    folders: Vec<FolderRow>,
+}
+
+impl Rows {
+    fn of(frame: &Frame) -> Result<Self> {
+        fn rows<R: Row>(writes: &[AppliedWrite]) -> Result<Vec<R>> {
+            let rows = writes
+                .iter()
+                .filter_map(|write| write.row::<R>().transpose());
+            Ok(rows.collect::<Result<_, _>>()?)
+        }
+        Ok(Self {
+            entries: rows(&frame.writes)?,
+            sets: rows(&frame.writes)?,
+            folders: rows(&frame.writes)?,
+        })
+    }
+
+    /// Whether the object came with this frame.
+    fn came(&self, submission: &[u8]) -> bool {
+        self.sets.iter().any(|set| set.uuid == submission)
+    }
+
+    /// What happened to an entry; nothing to tell of an old version, whose new one is told of.
+    fn change(&self, row: &EntryRow) -> Option<Change> {
+        let entry = row.entry.as_ref()?;
+        let deprecated = entry.availability_status() == pb::AvailabilityStatus::Deprecated;
+        match (row.superseded, deprecated) {
+            (true, _) => None,
+            (_, true) => Some(Change::Deprecated),
+            _ if entry.version <= 1 && self.came(&row.submission) => Some(Change::Registered),
+            _ => Some(Change::Updated),
+        }
+    }
+
+    fn folder_change(&self, row: &FolderRow) -> Change {
+        let folder = row.folder.as_ref();
+        let deprecated = folder.is_some_and(|folder| {
+            folder.availability_status() == pb::AvailabilityStatus::Deprecated
+        });
+        match deprecated {
+            true => Change::Deprecated,
+            false if self.came(&row.submission) => Change::Registered,
+            false => Change::Updated,
+        }
+    }
+}
+
+fn notice(
+    subscription: &Subscription,
+    frame: &Frame,
+    patient: Vec<u8>,
+    change: i32,
+    items: Vec<Item>,
+) -> Notice {
+    let mut objects = pb::RegistryObjects::default();
+    let mut named = Vec::with_capacity(items.len());
+    for item in items {
+        named.push(item.entry_uuid().to_owned());
+        item.put(&mut objects, subscription.as_refs);
+    }
+    Notice {
+        event: pb::DocumentEvent {
+            change,
+            objects: Some(objects),
+            recorded: Some(crate::wire::timestamp(frame.time)),
+        },
+        patient,
+        objects: named,
+    }
+}

@@ -1,0 +1,295 @@
+//! Which person a record is: the matcher's answer, within what stewards said.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::error::Result;
+use crate::store::Write;
+use crate::types::LinkageId;
+use crate::wire::pb::identity as pb;
+
+use super::compare::{Comparison, Proof, Traits, Verdict, compare};
+use super::evidence::evidence;
+use super::search::{Index, PatientTag, Search};
+use super::service::Identity;
+use super::tables::{PatientRow, ReviewRow, sixteen};
+
+/// A record matching can see before it is committed.
+pub(super) struct Reservation {
+    search: Arc<Search>,
+    tag: PatientTag,
+}
+
+impl Reservation {
+    pub(super) fn new(search: &Arc<Search>, tag: PatientTag) -> Self {
+        Self {
+            search: Arc::clone(search),
+            tag,
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.search.forget_pending(&self.tag);
+    }
+}
+
+/// Something a steward must look at.
+pub(super) struct Doubt {
+    /// The other record; the same one if it is about a chart.
+    pub(super) other: Option<PatientTag>,
+    /// Why.
+    pub(super) kind: pb::ReviewKind,
+    /// What agrees and what does not.
+    pub(super) evidence: pb::MatchEvidence,
+}
+
+/// What the matcher made of a record.
+pub(super) struct Placement {
+    pub(super) linkage: LinkageId,
+    pub(super) outcome: pb::FeedOutcome,
+    pub(super) evidence: Option<pb::MatchEvidence>,
+    pub(super) reviews: Vec<Doubt>,
+}
+
+impl Placement {
+    /// A known record stays where it is.
+    pub(super) fn staying(row: &PatientRow, unchanged: bool) -> Result<Self> {
+        Ok(Self {
+            linkage: row.record()?.linkage,
+            outcome: match unchanged {
+                true => pb::FeedOutcome::Unchanged,
+                false => pb::FeedOutcome::Withdrawn,
+            },
+            evidence: row.evidence.clone(),
+            reviews: Vec::new(),
+        })
+    }
+}
+
+impl Identity {
+    /// Decides which person a new or changed record is, and reserves the answer in the index, so
+    /// that two feeds of one person at the same moment meet.
+    pub(super) fn place(
+        &self,
+        tag: PatientTag,
+        traits: &Traits,
+        known: Option<&PatientRow>,
+    ) -> Result<Placement> {
+        let own = known.map(PatientRow::record).transpose()?;
+        let own_linkage = own.as_ref().map(|own| own.linkage);
+        let mut index = self.search.write();
+        let forbidden = match &own {
+            Some(own) => self.forbidden(&index, own.linkage),
+            None => BTreeSet::new(),
+        };
+        let mut found = candidates(&index, tag, traits, &forbidden);
+        // Never a person who holds a record that contradicts this one (INV-5: no chaining).
+        found.same.retain(|linkage, _| {
+            !index
+                .members(*linkage)
+                .any(|member| member.tag != tag && compare(traits, &member.traits).contradicts())
+        });
+        let alone = own_linkage.is_none_or(|own| index.members(own).all(|one| one.tag == tag));
+        let best = found
+            .same
+            .iter()
+            .max_by(|a, b| a.1.0.bits.total_cmp(&b.1.0.bits))
+            .map(|(linkage, (comparison, proof))| (*linkage, comparison.clone(), *proof));
+        // A link, once made, is not moved by a revision: only a record alone may join others.
+        let (linkage, chosen) = match (own_linkage, alone, best) {
+            (_, true, Some((linkage, comparison, proof))) => (linkage, Some((comparison, proof))),
+            (Some(own), ..) => (own, None),
+            (None, ..) => (LinkageId::random(&mut rand::rng()), None),
+        };
+        found.reviews.retain(|(_, other, _)| *other != linkage);
+        let outcome = if chosen.is_some() {
+            pb::FeedOutcome::Linked
+        } else if found.reviews.is_empty() {
+            pb::FeedOutcome::NewPerson
+        } else {
+            pb::FeedOutcome::Review
+        };
+        let mut reviews: Vec<Doubt> = found
+            .reviews
+            .into_iter()
+            .map(|(tag, _, comparison)| Doubt {
+                other: Some(tag),
+                kind: pb::ReviewKind::PossibleDuplicate,
+                evidence: evidence(&comparison, None),
+            })
+            .collect();
+        reviews.extend(contradicted(&index, tag, linkage, traits));
+        if known.is_none() {
+            // Two feeds of one person at the same moment meet here. A known record is not touched
+            // before its revision is committed.
+            index.put(tag, None, linkage, traits.clone(), Vec::new());
+        }
+        let chosen = chosen.map(|(comparison, proof)| evidence(&comparison, Some(proof)));
+        let evidence = chosen.or_else(|| known.and_then(|known| known.evidence.clone()));
+        Ok(Placement {
+            linkage,
+            outcome,
+            evidence,
+            reviews,
+        })
+    }
+
+    /// What feeding a record would lead to; nothing is reserved.
+    pub(super) fn foresee(
+        &self,
+        tag: Option<PatientTag>,
+        traits: &Traits,
+    ) -> (pb::FeedOutcome, BTreeSet<LinkageId>) {
+        let index = self.search.read();
+        let tag = tag.unwrap_or_default();
+        let mut found = candidates(&index, tag, traits, &BTreeSet::new());
+        found.same.retain(|linkage, _| {
+            let mut members = index.members(*linkage);
+            !members.any(|one| compare(traits, &one.traits).contradicts())
+        });
+        let outcome = if !found.same.is_empty() {
+            pb::FeedOutcome::Linked
+        } else if found.reviews.is_empty() {
+            pb::FeedOutcome::NewPerson
+        } else {
+            pb::FeedOutcome::Review
+        };
+        let doubtful = found.reviews.iter().map(|(_, linkage, _)| *linkage);
+        let persons = found.same.keys().copied().chain(doubtful);
+        (outcome, persons.collect())
+    }
+
+    /// The persons that stewards hold apart from this one: negative knowledge is of whole persons, and
+    /// survives the merging away of the record it was said of.
+    fn forbidden(&self, index: &Index, own: LinkageId) -> BTreeSet<LinkageId> {
+        let merged = self.merged.read();
+        let active = index.members(own).flat_map(|entry| entry.not_same.iter());
+        let gone = merged
+            .of(own)
+            .flat_map(|(_, record)| record.not_same.iter());
+        active
+            .chain(gone)
+            .filter_map(|tag| {
+                let active = index.get(tag).map(|entry| entry.linkage);
+                active.or_else(|| merged.get(tag).map(|record| record.linkage))
+            })
+            .collect()
+    }
+
+    /// A review task about a record, unless there is one already.
+    ///
+    /// # Errors
+    /// The store.
+    pub(super) fn review(
+        &self,
+        tag: &PatientTag,
+        doubt: &Doubt,
+        now: jiff::Timestamp,
+    ) -> Result<(Option<Write>, String)> {
+        let other = doubt.other.as_ref().unwrap_or(tag);
+        let (first, second) = ReviewRow::pair(tag, other);
+        let key = [first.as_slice(), second.as_slice()].concat();
+        let known = self.store.get::<ReviewRow>(&key)?;
+        let mut decisions = Vec::new();
+        if let Some(known) = known {
+            // A pair is asked about once; a chart each time it changes its person.
+            if doubt.kind == pb::ReviewKind::PossibleDuplicate || !known.row.is_closed() {
+                return Ok((None, super::text(&known.row.id)));
+            }
+            decisions = known.row.decisions;
+        }
+        let id = super::new_event().to_vec();
+        let task = super::text(&id);
+        let row = ReviewRow {
+            first,
+            second,
+            id,
+            evidence: Some(doubt.evidence.clone()),
+            state: pb::ReviewState::Open.into(),
+            created_ms: now.as_millisecond(),
+            decisions,
+            kind: doubt.kind.into(),
+            priority: priority(doubt),
+            ..ReviewRow::default()
+        };
+        Ok((Some(Write::put(&row)), task))
+    }
+}
+
+/// How urgent a doubt is, 0 to 100: a chart of two people and a contradicted link may harm now, a
+/// missed link shows less. Of pairs, the likelier first.
+fn priority(doubt: &Doubt) -> u32 {
+    match doubt.kind {
+        pb::ReviewKind::Overlay => 90,
+        pb::ReviewKind::Contradiction => 80,
+        pb::ReviewKind::Approval => 70,
+        pb::ReviewKind::SuspectChange => 60,
+        pb::ReviewKind::PossibleDuplicate | pb::ReviewKind::Unspecified => {
+            // Whole bits from 0 to 50.
+            (0..50u32)
+                .find(|bits| doubt.evidence.bits < f64::from(*bits))
+                .unwrap_or(50)
+        }
+    }
+}
+
+/// Who a record may be.
+#[derive(Default)]
+struct Candidates {
+    same: BTreeMap<LinkageId, (Comparison, Proof)>,
+    reviews: Vec<(PatientTag, LinkageId, Comparison)>,
+}
+
+fn candidates(
+    index: &Index,
+    tag: PatientTag,
+    traits: &Traits,
+    forbidden: &BTreeSet<LinkageId>,
+) -> Candidates {
+    let mut found = Candidates::default();
+    let entries = index.candidates(traits).into_iter();
+    for entry in entries.filter(|entry| entry.tag != tag) {
+        if forbidden.contains(&entry.linkage) {
+            continue;
+        }
+        let comparison = compare(traits, &entry.traits);
+        match comparison.verdict {
+            Verdict::Same(proof) => {
+                let best = found.same.get(&entry.linkage);
+                if best.is_none_or(|(best, _)| comparison.bits > best.bits) {
+                    let best = (comparison.clone(), proof);
+                    found.same.insert(entry.linkage, best);
+                }
+                found.reviews.push((entry.tag, entry.linkage, comparison));
+            }
+            Verdict::Review => found.reviews.push((entry.tag, entry.linkage, comparison)),
+            Verdict::Distinct => {}
+        }
+    }
+    found
+}
+
+/// A record of the same person that what is known now contradicts.
+fn contradicted(
+    index: &Index,
+    tag: PatientTag,
+    linkage: LinkageId,
+    traits: &Traits,
+) -> Option<Doubt> {
+    let mut members = index.members(linkage).filter(|one| one.tag != tag);
+    members.find_map(|member| {
+        let comparison = compare(traits, &member.traits);
+        comparison.contradicts().then(|| Doubt {
+            other: Some(member.tag),
+            kind: pb::ReviewKind::Contradiction,
+            evidence: evidence(&comparison, None),
+        })
+    })
+}
+
+/// The tags of a task that is about records.
+pub(super) fn pair_of(row: &ReviewRow) -> Result<(PatientTag, PatientTag)> {
+    Ok((sixteen(&row.first)?, sixteen(&row.second)?))
+}

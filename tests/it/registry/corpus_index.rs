@@ -1,0 +1,140 @@
+//! The index of the message corpus: which message is sent when, with what in its placeholders, and
+//! what must come of it.
+
+use std::path::{Path, PathBuf};
+
+/// A use of a message.
+#[derive(Clone, Debug)]
+pub(super) struct Row {
+    /// The file to send.
+    pub(super) file: PathBuf,
+    pub(super) transaction: String,
+    pub(super) scenario: String,
+    pub(super) step: String,
+    pub(super) expected: String,
+    pub(super) error: String,
+    /// Whether the source itself demands the code.
+    pub(super) stated: bool,
+    pub(super) bindings: Vec<Binding>,
+    pub(super) patient_is_literal: bool,
+    pub(super) unique_ids_are_literal: bool,
+    pub(super) attachments: Vec<(String, PathBuf)>,
+}
+
+/// What stands in for a placeholder.
+#[derive(Clone, Debug)]
+pub(super) struct Binding {
+    pub(super) symbol: String,
+    pub(super) value: Value,
+}
+
+/// Where the value of a placeholder comes from.
+#[derive(Clone, Debug)]
+pub(super) enum Value {
+    /// A patient, by the name of the step that made it known.
+    Patient(String),
+    /// What the registry or the sender assigned in an earlier step.
+    Assigned {
+        scenario: String,
+        step: String,
+        what: Assigned,
+    },
+}
+
+/// What was assigned, of the object with this id; of the first document if it is empty.
+#[derive(Clone, Debug)]
+pub(super) enum Assigned {
+    Uuid(String),
+    UniqueId(String),
+    Repository,
+}
+
+/// Reads the index of `corpus`.
+pub(super) fn read(corpus: &Path) -> Vec<Row> {
+    let text = std::fs::read_to_string(corpus.join("index.tsv")).unwrap();
+    text.lines()
+        .skip(1)
+        .filter_map(|line| {
+            let column: Vec<&str> = line.split('\t').collect();
+            let transaction = column[4].to_owned();
+            let of_writing = [
+                "ITI-41", "ITI-42", "ITI-57", "ITI-61", "ITI-62", "ITI-86", "ITI-92",
+            ];
+            let sent = of_writing.iter().any(|name| transaction.starts_with(name));
+            if !sent || transaction.ends_with("response") {
+                return None;
+            }
+            let file = if column[1].is_empty() {
+                column[0]
+            } else {
+                column[1]
+            };
+            let root = corpus.join("toolkit2/testkit");
+            let attachments = column[16].split("; ").filter(|part| !part.is_empty());
+            Some(Row {
+                file: corpus.join(file),
+                transaction,
+                scenario: column[7].to_owned(),
+                step: column[8].to_owned(),
+                expected: column[10].to_owned(),
+                error: column[11].to_owned(),
+                stated: column[12] == "stated",
+                bindings: column[14].split("; ").filter_map(binding).collect(),
+                patient_is_literal: column[15].contains("patientId-literal"),
+                unique_ids_are_literal: column[15].contains("uniqueIds-literal"),
+                attachments: attachments
+                    .map(|part| {
+                        let (id, path) = part.split_once('=').unwrap();
+                        let path = path.split("(size").next().unwrap();
+                        (id.to_owned(), root.join(path))
+                    })
+                    .collect(),
+            })
+        })
+        .collect()
+}
+
+/// `$symbol$<-scenario step section/object`, or `$symbol$<-scenario report`.
+fn binding(text: &str) -> Option<Binding> {
+    let (symbol, source) = text.split_once("<-")?;
+    let (before, last) = source.rsplit_once(' ')?;
+    let value = if last.starts_with('$') {
+        Value::Patient(before.to_owned())
+    } else if let Some((section, object)) = last.split_once('/') {
+        let (scenario, step) = before.rsplit_once(' ')?;
+        let object = object.to_owned();
+        let what = match section {
+            "AssignedUids" => Assigned::UniqueId(object),
+            "AssignedPatientId" | "AssignedSourceId" => {
+                return Some(Binding {
+                    symbol: symbol.to_owned(),
+                    value: Value::Patient("any".to_owned()),
+                });
+            }
+            _ => Assigned::Uuid(object),
+        };
+        Value::Assigned {
+            scenario: scenario.to_owned(),
+            step: step.to_owned(),
+            what,
+        }
+    } else {
+        let what = if last == "repuid" {
+            Assigned::Repository
+        } else if let Some(object) = last.strip_suffix("_uid") {
+            Assigned::UniqueId(object.to_owned())
+        } else {
+            let object = last.strip_suffix("_uuid").unwrap_or_default();
+            Assigned::Uuid(object.to_owned())
+        };
+        Value::Assigned {
+            scenario: before.to_owned(),
+            step: String::new(),
+            what,
+        }
+    };
+    Some(Binding {
+        symbol: symbol.to_owned(),
+        value,
+    })
+}
