@@ -326,14 +326,15 @@ proptest! {
         let straight: Vec<usize> = (0..people.len()).collect();
         for order in [straight, order] {
             let (persons, doubts) = fed(&people, &order);
-            for (b, y) in people.iter().enumerate() {
-                for (a, x) in people.iter().enumerate().take(b) {
-                    let (p, q) = (x.traits(), y.traits());
-                    let found = compare(&p, &q);
-                    let linked = persons[a] == persons[b];
+            for (second, one) in people.iter().enumerate() {
+                for (first, other) in people.iter().enumerate().take(second) {
+                    let (one, other) = (one.traits(), other.traits());
+                    let found = compare(&one, &other);
+                    let linked = persons[first] == persons[second];
                     prop_assert!(!(linked && found.contradicts()), "a contradiction in one person");
-                    if matches!(found.verdict, Verdict::Same(_)) && meet(&p, &q) {
-                        prop_assert!(linked || doubts.contains(&(a, b)), "neither linked nor asked");
+                    if matches!(found.verdict, Verdict::Same(_)) && meet(&one, &other) {
+                        let asked = doubts.contains(&(first, second));
+                        prop_assert!(linked || asked, "neither linked nor asked");
                     }
                 }
             }

@@ -7,6 +7,7 @@
 //! by it. Household members, twins and doubles are too few to be learned: their columns are kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use super::keys::{self, Route};
 use super::model::{
@@ -278,7 +279,7 @@ fn frequencies(sets: &[Vec<Traits>]) -> String {
             .into_iter()
             .chain(names.iter().map(|(name, count)| (*name, bits(*count))))
         {
-            text.push_str(&format!("{kind} {name} {bits:.1}\n"));
+            let _infallible = writeln!(text, "{kind} {name} {bits:.1}");
         }
     }
     text
@@ -296,7 +297,7 @@ fn write_weights(start: &Model, weights: &[Vec<Weight>; FIELDS], version: &str) 
         start.link_bits, start.review_bits
     );
     for bits in start.prior {
-        text.push_str(&format!(" {}", share(bits)));
+        let _infallible = write!(text, " {}", share(bits));
     }
     text.push_str(
         "\n# field level match(to 1 year/to 4/more/unknown) stranger household twin double\n\
@@ -306,10 +307,8 @@ fn write_weights(start: &Model, weights: &[Vec<Weight>; FIELDS], version: &str) 
         for (level, weight) in names.iter().zip(table) {
             let ages = weight.matching.map(share).join("/");
             let others = weight.other.map(share).join(" ");
-            text.push_str(&format!(
-                "{field} {level} {ages} {others} {}\n",
-                share(weight.namesake)
-            ));
+            let namesake = share(weight.namesake);
+            let _infallible = writeln!(text, "{field} {level} {ages} {others} {namesake}");
         }
     }
     text

@@ -309,10 +309,13 @@ fn kanji_parts(a: &str, b: &str) -> Script {
     if kanji::agree(a, b) {
         return Script::Close;
     }
-    let (m, n) = (a.chars().count(), b.chars().count());
-    if m == n && m >= 2 && a.chars().zip(b.chars()).filter(|(x, y)| x != y).count() == 1
-        || m.min(n) >= 2 && m != n && one_edit(a, b)
-    {
+    let (ours, theirs) = (a.chars().count(), b.chars().count());
+    let unlike = || a.chars().zip(b.chars()).filter(|(x, y)| x != y).count();
+    let near = match ours == theirs {
+        true => ours >= 2 && unlike() == 1,
+        false => ours.min(theirs) >= 2 && one_edit(a, b),
+    };
+    if near {
         return Script::Near;
     }
     if a.chars().any(|c| c != MASK && b.contains(c)) || a.contains(MASK) && b.contains(MASK) {

@@ -342,32 +342,25 @@ pub fn compare(a: &Place, b: &Place) -> Nearness {
 }
 
 fn numbers(a: &Place, b: &Place) -> Nearness {
-    let count = |place: &Place| {
-        place
-            .numbers
-            .iter()
-            .take_while(|number| **number != 0)
-            .count()
-    };
-    let (m, n) = (count(a), count(b));
-    let common = m.min(n);
-    if common == 0 {
+    let count = |place: &Place| place.numbers.iter().take_while(|one| **one != 0).count();
+    let (ours, theirs) = (count(a), count(b));
+    // The fourth is a room, if anything.
+    let compared = ours.min(theirs).min(3);
+    if compared == 0 {
         return Nearness::Town;
     }
-    let pairs = || a.numbers.iter().zip(&b.numbers).take(common.min(3));
-    let equal = pairs().filter(|(x, y)| x == y).count();
-    let compared = common.min(3);
-    if equal == compared && (compared >= 2 || m == n) {
-        return Nearness::Street;
+    let pairs = || a.numbers.iter().zip(&b.numbers).take(compared);
+    let unlike = pairs().filter(|(x, y)| x != y).count();
+    match (compared, unlike) {
+        (1, 0) if ours == theirs => Nearness::Street,
+        // 84番地11 against 84番地.
+        (1, 0) => Nearness::StreetNear,
+        (_, 0) => Nearness::Street,
+        (2.., 1) if pairs().all(|(x, y)| matches!(x.abs_diff(*y), 0 | 1 | 10)) => {
+            Nearness::StreetNear
+        }
+        _ => Nearness::Town,
     }
-    // 84番地11 against 84番地, or one number of several wrong.
-    let near_number = |(x, y): (&u16, &u16)| x == y || matches!(x.abs_diff(*y), 1 | 10);
-    if equal == compared && compared == 1
-        || equal + 1 == compared && compared >= 2 && pairs().all(near_number)
-    {
-        return Nearness::StreetNear;
-    }
-    Nearness::Town
 }
 
 /// The key a house is looked up by: town and the first two numbers.
