@@ -68,5 +68,4 @@ impl Documents {
     ) -> Result<ValidSubmission> {
         validate(submission, &self.rules, transaction)
     }
-
 }

@@ -506,7 +506,7 @@ fn left_behind(judged: &Judged, survivor: PatientTag) -> Doubt {
         kind: pb::ReviewKind::Contradiction,
         evidence: pb::MatchEvidence {
             rule: "merged-by-source".to_owned(),
-            model_version: super::evidence::MODEL.to_owned(),
+            model_version: super::evidence::model_version(),
             ..pb::MatchEvidence::default()
         },
     }

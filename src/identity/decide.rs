@@ -492,7 +492,7 @@ impl Identity {
             kind: pb::ReviewKind::Contradiction,
             evidence: pb::MatchEvidence {
                 rule: "linked-by-source".to_owned(),
-                model_version: super::evidence::MODEL.to_owned(),
+                model_version: super::evidence::model_version(),
                 ..pb::MatchEvidence::default()
             },
         };

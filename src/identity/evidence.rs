@@ -24,10 +24,15 @@ pub(super) fn evidence(comparison: &Comparison, proof: Option<Proof>) -> pb::Mat
         rule: rule.to_owned(),
         bits: comparison.posterior_bits(),
         fields: fields.collect(),
-        model_version: Model::shipped().version.clone(),
+        model_version: model_version(),
         rival: rival.to_owned(),
         rival_margin_bits: margin,
     }
+}
+
+/// The version of the weights that comparisons are made with.
+pub(super) fn model_version() -> String {
+    Model::shipped().version.clone()
 }
 
 fn agreement(level: Level) -> pb::AgreementLevel {

@@ -9,7 +9,6 @@ use crate::access::{Action, Call};
 use crate::config::Capability;
 use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
-use crate::identity::identifier_message;
 use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 use crate::wire::pb::documents::document_service_server::DocumentService;

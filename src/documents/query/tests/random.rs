@@ -372,6 +372,7 @@ impl Registry {
             entry: holders[0].to_vec(),
             kind: kind.number(),
             more: holders[1..].iter().map(|uuid| uuid.to_vec()).collect(),
+            patient: Vec::new(),
         };
         let mut writes = Vec::new();
         let mut holders: std::collections::BTreeMap<&str, Vec<&[u8]>> =
