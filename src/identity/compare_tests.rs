@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use crate::identity::matching::cluster::Matcher;
 use crate::identity::matching::keys::{Key, keys};
+use crate::identity::matching::learn::learn;
+use crate::identity::matching::rarity::NameKind;
 use crate::identity::matching::record::Script;
 
 /// A person, built of what is known of her.
@@ -236,6 +238,31 @@ fn the_waterfall_adds_up() {
     let (margin, rival) = found.rival();
     assert!((f64::from(sum) - margin).abs() < 0.01 && !rival.is_empty());
     assert!(found.posterior_bits() <= margin);
+}
+
+#[test]
+fn what_is_learned_can_be_read_and_knows_common_names() {
+    let other = Given {
+        kanji: ("鈴木", "一郎"),
+        kana: ("スズキ", "イチロウ"),
+        birth: "1988-11-30",
+        phone: "",
+        address: "",
+        policy: "",
+        ..PERSON
+    };
+    let set: Vec<Traits> = [&PERSON, &PERSON, &PERSON, &BARE, &other]
+        .iter()
+        .map(|one| one.traits())
+        .collect();
+    let learned = learn(&[set], Model::shipped(), "test-1");
+    let model = Model::parse(&learned.weights, &learned.frequencies).unwrap();
+    assert_eq!(model.version, "test-1");
+    let share = |name: &str| model.frequencies.of(NameKind::FamilyKanji, name);
+    assert!(share("山田") > share("鈴木") && share("鈴木") > share("田中"));
+    assert!(model.is_family("山田") && !model.is_family("田中"));
+    assert!(Model::parse("given both x 1 1 1 1", "").is_err());
+    assert!(Model::parse("", "nothing 山田 1").is_err());
 }
 
 fn any_person() -> impl Strategy<Value = Given> {

@@ -211,7 +211,8 @@ pub struct Model {
     /// log2 of the number of such persons there are for one person: match 0.
     pub(super) prior: [f32; KINDS],
     pub(super) weights: [Vec<Weight>; FIELDS],
-    pub(super) frequencies: Frequencies,
+    /// How rare names are.
+    pub frequencies: Frequencies,
 }
 
 static DEFAULT: LazyLock<Model> = LazyLock::new(|| {
