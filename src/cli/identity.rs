@@ -23,7 +23,7 @@ pub(super) enum Identity {
 #[command(
     after_help = "Pairs are sought within each file. The two files replace those in \
                   src/identity/matching/data.\n\n\
-                  Example:\n  renkei identity learn a/records.jsonl b/records.jsonl --out learned --version renkei-2"
+                  Example:\n  renkei identity learn a/records.jsonl b/records.jsonl --out learned --model renkei-2"
 )]
 pub(super) struct Learn {
     /// Records as JSON Lines, plain or gzip
@@ -32,9 +32,9 @@ pub(super) struct Learn {
     /// Folder for weights.txt and frequencies.txt
     #[arg(long)]
     out: PathBuf,
-    /// Version kept with every link the model will make
+    /// Name of the model, kept with every link it will make
     #[arg(long)]
-    version: String,
+    model: String,
 }
 
 impl Identity {
@@ -52,14 +52,14 @@ impl Learn {
         let sets = sets.collect::<Result<Vec<_>>>()?;
         let records: usize = sets.iter().map(Vec::len).sum();
         note(&format!("learning from {records} records"));
-        let learned = learn(&sets, Model::shipped(), &self.version);
+        let learned = learn(&sets, Model::shipped(), &self.model);
         // What cannot be read back must not replace what can.
         Model::parse(&learned.weights, &learned.frequencies)
             .context("the learned model is not one")?;
         std::fs::create_dir_all(&self.out)?;
         write(&self.out.join("weights.txt"), &learned.weights)?;
         write(&self.out.join("frequencies.txt"), &learned.frequencies)?;
-        out.object(&serde_json::json!({ "version": self.version, "records": records }))?;
+        out.object(&serde_json::json!({ "model": self.model, "records": records }))?;
         Ok(Done::All)
     }
 }

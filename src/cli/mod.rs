@@ -96,7 +96,10 @@ enum Command {
     Directory(directory::Directory),
     Node(node::Node),
     Token(token::Token),
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "Example:\n  renkei identity learn records.jsonl.gz --out learned --model renkei-2"
+    )]
     Identity(identity::Identity),
     Store(store::StoreArgs),
     #[command(subcommand, after_help = "Example:\n  renkei bench rpc --json")]

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 
 use crate::identity::matching::cluster::Matcher;
 use crate::identity::matching::keys::{Key, keys};
+use crate::identity::matching::learn::learn;
+use crate::identity::matching::rarity::NameKind;
 use crate::identity::matching::record::Script;
 
 /// A person, built of what is known of her.
@@ -238,6 +240,31 @@ fn the_waterfall_adds_up() {
     assert!(found.posterior_bits() <= margin);
 }
 
+#[test]
+fn what_is_learned_can_be_read_and_knows_common_names() {
+    let other = Given {
+        kanji: ("鈴木", "一郎"),
+        kana: ("スズキ", "イチロウ"),
+        birth: "1988-11-30",
+        phone: "",
+        address: "",
+        policy: "",
+        ..PERSON
+    };
+    let set: Vec<Traits> = [&PERSON, &PERSON, &PERSON, &BARE, &other]
+        .iter()
+        .map(|one| one.traits())
+        .collect();
+    let learned = learn(&[set], Model::shipped(), "test-1");
+    let model = Model::parse(&learned.weights, &learned.frequencies).unwrap();
+    assert_eq!(model.version, "test-1");
+    let share = |name: &str| model.frequencies.of(NameKind::FamilyKanji, name);
+    assert!(share("山田") > share("鈴木") && share("鈴木") > share("田中"));
+    assert!(model.is_family("山田") && !model.is_family("田中"));
+    assert!(Model::parse("given both x 1 1 1 1", "").is_err());
+    assert!(Model::parse("", "nothing 山田 1").is_err());
+}
+
 fn any_person() -> impl Strategy<Value = Given> {
     let names = prop::sample::select(vec![
         (("山田", "花子"), ("ヤマダ", "ハナコ")),
@@ -326,14 +353,15 @@ proptest! {
         let straight: Vec<usize> = (0..people.len()).collect();
         for order in [straight, order] {
             let (persons, doubts) = fed(&people, &order);
-            for (b, y) in people.iter().enumerate() {
-                for (a, x) in people.iter().enumerate().take(b) {
-                    let (p, q) = (x.traits(), y.traits());
-                    let found = compare(&p, &q);
-                    let linked = persons[a] == persons[b];
+            for (second, one) in people.iter().enumerate() {
+                for (first, other) in people.iter().enumerate().take(second) {
+                    let (one, other) = (one.traits(), other.traits());
+                    let found = compare(&one, &other);
+                    let linked = persons[first] == persons[second];
                     prop_assert!(!(linked && found.contradicts()), "a contradiction in one person");
-                    if matches!(found.verdict, Verdict::Same(_)) && meet(&p, &q) {
-                        prop_assert!(linked || doubts.contains(&(a, b)), "neither linked nor asked");
+                    if matches!(found.verdict, Verdict::Same(_)) && meet(&one, &other) {
+                        let asked = doubts.contains(&(first, second));
+                        prop_assert!(linked || asked, "neither linked nor asked");
                     }
                 }
             }

@@ -10,6 +10,7 @@ use crate::wire::pb::identity as pb;
 
 use super::compare::{Comparison, Proof, Traits, Verdict, compare};
 use super::evidence::evidence;
+use super::matching::cluster::join;
 use super::search::{Index, PatientTag, Search};
 use super::service::Identity;
 use super::tables::{PatientRow, ReviewRow, sixteen};
@@ -51,6 +52,16 @@ pub(super) struct Placement {
     pub(super) outcome: pb::FeedOutcome,
     pub(super) evidence: Option<pb::MatchEvidence>,
     pub(super) reviews: Vec<Doubt>,
+    /// Other persons that a new record shows to be this one.
+    pub(super) absorbed: Vec<Absorbed>,
+}
+
+/// A person that goes into another, because a new record is of both.
+pub(super) struct Absorbed {
+    /// The record that the new one agrees with.
+    pub(super) tag: PatientTag,
+    /// Why.
+    pub(super) evidence: pb::MatchEvidence,
 }
 
 impl Placement {
@@ -64,6 +75,7 @@ impl Placement {
             },
             evidence: row.evidence.clone(),
             reviews: Vec::new(),
+            absorbed: Vec::new(),
         })
     }
 }
@@ -85,25 +97,29 @@ impl Identity {
             None => BTreeSet::new(),
         };
         let mut found = candidates(&index, tag, traits, &forbidden);
-        // Never a person who holds a record that contradicts this one (INV-5: no chaining).
-        found.same.retain(|linkage, _| {
-            !index
-                .members(*linkage)
-                .any(|member| member.tag != tag && compare(traits, &member.traits).contradicts())
-        });
         let alone = own_linkage.is_none_or(|own| index.members(own).all(|one| one.tag == tag));
-        let best = found
-            .same
-            .iter()
-            .max_by(|a, b| a.1.0.bits.total_cmp(&b.1.0.bits))
-            .map(|(linkage, (comparison, proof))| (*linkage, comparison.clone(), *proof));
-        // A link, once made, is not moved by a revision: only a record alone may join others.
-        let (linkage, chosen) = match (own_linkage, alone, best) {
-            (_, true, Some((linkage, comparison, proof))) => (linkage, Some((comparison, proof))),
-            (Some(own), ..) => (own, None),
-            (None, ..) => (LinkageId::random(&mut rand::rng()), None),
+        // A link, once made, is not moved by a revision: only a record alone may join others, and
+        // only a new one brings others together.
+        let mut joined = match alone {
+            true => joined(&index, tag, traits, &mut found.same),
+            false => Vec::new(),
         };
-        found.reviews.retain(|(_, other, _)| *other != linkage);
+        let absorbed = joined.split_off(joined.len().min(1));
+        let absorbed: Vec<_> = if known.is_none() {
+            absorbed
+        } else {
+            Vec::new()
+        };
+        let chosen = joined.pop();
+        let linkage = match (&chosen, own_linkage) {
+            (Some(link), _) => link.linkage,
+            (None, Some(own)) => own,
+            (None, None) => LinkageId::random(&mut rand::rng()),
+        };
+        let gone = |other: &LinkageId| absorbed.iter().any(|link| link.linkage == *other);
+        found
+            .reviews
+            .retain(|(_, other, _)| *other != linkage && !gone(other));
         let outcome = if chosen.is_some() {
             pb::FeedOutcome::Linked
         } else if found.reviews.is_empty() {
@@ -126,13 +142,17 @@ impl Identity {
             // before its revision is committed.
             index.put(tag, None, linkage, traits.clone(), Vec::new());
         }
-        let chosen = chosen.map(|(comparison, proof)| evidence(&comparison, Some(proof)));
-        let evidence = chosen.or_else(|| known.and_then(|known| known.evidence.clone()));
+        let chosen = chosen.map(|link| link.evidence());
+        let absorbed = absorbed.into_iter().map(|link| Absorbed {
+            tag: link.tag,
+            evidence: link.evidence(),
+        });
         Ok(Placement {
             linkage,
             outcome,
-            evidence,
+            evidence: chosen.or_else(|| known.and_then(|known| known.evidence.clone())),
             reviews,
+            absorbed: absorbed.collect(),
         })
     }
 
@@ -238,8 +258,50 @@ fn priority(doubt: &Doubt) -> u32 {
 /// Who a record may be.
 #[derive(Default)]
 struct Candidates {
-    same: BTreeMap<LinkageId, (Comparison, Proof)>,
+    same: BTreeMap<LinkageId, Link>,
     reviews: Vec<(PatientTag, LinkageId, Comparison)>,
+}
+
+/// A person that a record may be linked to, by the record that agrees best.
+struct Link {
+    linkage: LinkageId,
+    tag: PatientTag,
+    comparison: Comparison,
+    proof: Proof,
+}
+
+impl Link {
+    fn evidence(&self) -> pb::MatchEvidence {
+        evidence(&self.comparison, Some(self.proof))
+    }
+}
+
+/// The persons a record joins, best first: none that contradicts it or one before (INV-5: no
+/// chaining).
+fn joined(
+    index: &Index,
+    tag: PatientTag,
+    traits: &Traits,
+    same: &mut BTreeMap<LinkageId, Link>,
+) -> Vec<Link> {
+    let mut best: Vec<(LinkageId, f64)> = same
+        .iter()
+        .map(|(linkage, link)| (*linkage, link.comparison.bits))
+        .collect();
+    best.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
+    let members = |linkage: LinkageId| {
+        let members = index.members(linkage).filter(|one| one.tag != tag);
+        members.map(|one| &one.traits).collect::<Vec<_>>()
+    };
+    let persons = join(
+        traits,
+        best.into_iter().map(|(linkage, _)| linkage),
+        members,
+    );
+    persons
+        .into_iter()
+        .filter_map(|linkage| same.remove(&linkage))
+        .collect()
 }
 
 fn candidates(
@@ -258,9 +320,14 @@ fn candidates(
         match comparison.verdict {
             Verdict::Same(proof) => {
                 let best = found.same.get(&entry.linkage);
-                if best.is_none_or(|(best, _)| comparison.bits > best.bits) {
-                    let best = (comparison.clone(), proof);
-                    found.same.insert(entry.linkage, best);
+                if best.is_none_or(|best| comparison.bits > best.comparison.bits) {
+                    let link = Link {
+                        linkage: entry.linkage,
+                        tag: entry.tag,
+                        comparison: comparison.clone(),
+                        proof,
+                    };
+                    found.same.insert(entry.linkage, link);
                 }
                 found.reviews.push((entry.tag, entry.linkage, comparison));
             }

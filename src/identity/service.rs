@@ -194,7 +194,7 @@ impl Identity {
         if !unchanged {
             let own = known.as_ref().map(|known| known.row.record()).transpose()?;
             let joins = own.as_ref().is_some_and(|own| own.linkage != linkage);
-            if joins && !alone {
+            if (joins || !placement.absorbed.is_empty()) && !alone {
                 return Ok(Fed::NeedsGate);
             }
             let mut stored = patient.clone();
@@ -272,6 +272,7 @@ impl Identity {
             let mut event = LinkEventRow::new(&event, pb::PersonEventKind::Added, now);
             event.evidence.clone_from(&placement.evidence);
             writes.push(Write::put(&event));
+            self.absorb(writes, placement, now)?;
             return Ok(linkage);
         };
         let own = known.row.record()?;
@@ -299,6 +300,39 @@ impl Identity {
         writes.push(Write::put(&row).expecting(Expect::Version(known.version)));
         writes.push(Write::put(&LinkEventRow::of_record(id, &row, kind, now)));
         Ok(own.linkage)
+    }
+}
+
+impl Identity {
+    /// The rows of the persons that a new record shows to be one with its own: each goes into that
+    /// one, by an event of its own.
+    fn absorb(
+        &self,
+        writes: &mut Vec<Write>,
+        placement: &Placement,
+        now: jiff::Timestamp,
+    ) -> Result<()> {
+        if placement.absorbed.is_empty() {
+            return Ok(());
+        }
+        let to = placement.linkage;
+        let tags: Vec<_> = placement.absorbed.iter().map(|one| one.tag).collect();
+        let mut view = View::load(&self.store, &[to], &tags)?;
+        for absorbed in &placement.absorbed {
+            let join = Operation::Join {
+                tag: absorbed.tag,
+                to,
+            };
+            // What a steward marked holds: then the two stay two persons.
+            let planned = plan(&view.state, &join, super::new_event(), &mut || to);
+            if let Ok(event) = planned {
+                writes.extend(view.apply(&event)?);
+                let mut event = LinkEventRow::new(&event, pb::PersonEventKind::Linked, now);
+                event.evidence = Some(absorbed.evidence.clone());
+                writes.push(Write::put(&event));
+            }
+        }
+        Ok(())
     }
 }
 

@@ -99,83 +99,74 @@ pub(crate) struct Threshold {
 impl Report {
     /// The figures for people: a label and a text each.
     pub fn lines(&self) -> Vec<(String, String)> {
-        let percent = |part: f64| format!("{:.2} %", 100.0 * part);
-        let kinds = |kinds: &BTreeMap<&'static str, u64>| {
-            let each: Vec<String> = kinds
-                .iter()
-                .map(|(kind, count)| format!("{count} {kind}"))
-                .collect();
-            if each.is_empty() {
-                "none".to_owned()
-            } else {
-                each.join(", ")
-            }
-        };
+        let mut lines = self.summary();
+        for (tag, (recall, pairs)) in &self.recall_by_tag {
+            let text = format!("{} of {pairs}", percent(*recall));
+            lines.push((format!("recall {tag}"), text));
+        }
+        for (route, [keys, fullest, over]) in &self.skew {
+            let text = format!("{keys}, the fullest has {fullest}, {over} over the cap");
+            lines.push((format!("keys {route}"), text));
+        }
+        lines
+    }
+
+    fn summary(&self) -> Vec<(String, String)> {
         let Self {
             automatic,
             review,
             threshold,
             ..
         } = self;
-        let mut lines = vec![
-            ("model".to_owned(), self.model.clone()),
-            (
-                "records".to_owned(),
-                format!(
-                    "{} of {} people, order {}",
-                    self.records, self.people, self.seed
-                ),
-            ),
-            (
-                "automatic".to_owned(),
-                format!(
-                    "recall {}, false links {}",
-                    percent(automatic.recall),
-                    automatic.wrong
-                ),
-            ),
-            ("false links".to_owned(), kinds(&self.false_links)),
-            (
-                "review".to_owned(),
-                format!(
-                    "{:.1} pairs of persons for each 1,000 records, {} right",
-                    review.per_thousand,
-                    percent(review.right)
-                ),
-            ),
-            ("wrong in review".to_owned(), kinds(&review.wrong)),
-            (
-                "with review".to_owned(),
-                format!("recall {}", percent(review.recall)),
-            ),
-            (
-                "best threshold".to_owned(),
-                format!(
-                    "{} bits: clusters F1 {:.4}, pairs F1 {:.4}",
-                    threshold.bits, threshold.clusters.f1, threshold.pairs.f1
-                ),
-            ),
-            (
-                "speed".to_owned(),
-                format!(
-                    "{:.0} records/s on one thread, {:.2} pairs compared for each",
-                    self.records_per_second, self.candidates_per_record
-                ),
-            ),
-        ];
-        for (tag, (recall, pairs)) in &self.recall_by_tag {
-            lines.push((
-                format!("recall {tag}"),
-                format!("{} of {pairs}", percent(*recall)),
-            ));
-        }
-        for (route, [keys, fullest, over]) in &self.skew {
-            lines.push((
-                format!("keys {route}"),
-                format!("{keys}, the fullest has {fullest}, {over} over the cap"),
-            ));
-        }
+        let mut lines = Vec::new();
+        let mut add = |label: &str, text: String| lines.push((label.to_owned(), text));
+        let (records, people) = (self.records, self.people);
+        add("model", self.model.clone());
+        add(
+            "records",
+            format!("{records} of {people} people, order {}", self.seed),
+        );
+        let recall = percent(automatic.recall);
+        add(
+            "automatic",
+            format!("recall {recall}, false links {}", automatic.wrong),
+        );
+        add("false links", kinds(&self.false_links));
+        let (pairs, right) = (review.per_thousand, percent(review.right));
+        add(
+            "review",
+            format!("{pairs:.1} pairs of persons for each 1,000 records, {right} right"),
+        );
+        add("wrong in review", kinds(&review.wrong));
+        add("with review", format!("recall {}", percent(review.recall)));
+        let (clusters, pairs) = (threshold.clusters.f1, threshold.pairs.f1);
+        let bits = threshold.bits;
+        add(
+            "best threshold",
+            format!("{bits} bits: clusters F1 {clusters:.4}, pairs F1 {pairs:.4}"),
+        );
+        let (speed, compared) = (self.records_per_second, self.candidates_per_record);
+        add(
+            "speed",
+            format!("{speed:.0} records/s on one thread, {compared:.2} pairs compared for each"),
+        );
         lines
+    }
+}
+
+fn percent(part: f64) -> String {
+    format!("{:.2} %", 100.0 * part)
+}
+
+fn kinds(kinds: &BTreeMap<&'static str, u64>) -> String {
+    let each: Vec<String> = kinds
+        .iter()
+        .map(|(kind, count)| format!("{count} {kind}"))
+        .collect();
+    if each.is_empty() {
+        "none".to_owned()
+    } else {
+        each.join(", ")
     }
 }
 

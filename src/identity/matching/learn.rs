@@ -7,14 +7,15 @@
 //! by it. Household members, twins and doubles are too few to be learned: their columns are kept.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write as _;
 
 use super::keys::{self, Route};
 use super::model::{
-    AGES, FIELDS, Field, KINDS, Model, NAME_KINDS, SHARED_LINE_BITS, TABLES, Weight, age, levels,
-    shared_house,
+    AGES, FIELDS, Field, KINDS, Model, SHARED_LINE_BITS, TABLES, Weight, age, levels, shared_house,
 };
+use super::rarity::NAME_KINDS;
 use super::record::{NameKey, Traits};
-use super::relate::relate;
+use super::relate::{NameLevel, relate};
 
 /// Rounds of expectation maximisation; the weights stand still after about ten.
 const ROUNDS: usize = 12;
@@ -125,7 +126,7 @@ fn found(set: &[Traits], model: &Model) -> Vec<Pair> {
 
 fn pair(a: &Traits, b: &Traits, model: &Model, unlearned: &'static [Field]) -> Pair {
     let relation = relate(a, b);
-    let names = model.coincidences(a, b, &relation);
+    let names = model.frequencies.coincidences(a, b, &relation);
     Pair {
         levels: levels(&relation),
         age: age(relation.days),
@@ -214,7 +215,7 @@ impl Pair {
 }
 
 /// How strangers agree, over pairs at a fixed distance in each set: random, since sets are not in
-/// the order of people. Never below the shares before: care homes, switchboards and typing errors
+/// the order of people, and neither of one family nor of one given name: such may be one person. Never below the shares before: care homes, switchboards and typing errors
 /// make rare coincidences commoner than a sample shows.
 fn strangers(sets: &[Vec<Traits>], weights: &mut [Vec<Weight>; FIELDS]) {
     let mut counts: Vec<Vec<f32>> = weights.iter().map(|table| vec![0.0; table.len()]).collect();
@@ -222,7 +223,11 @@ fn strangers(sets: &[Vec<Traits>], weights: &mut [Vec<Weight>; FIELDS]) {
         for step in 1..=RANDOM_PAIRS {
             let distance = set.len() * step / (RANDOM_PAIRS + 2);
             for (a, b) in set.iter().zip(set.iter().skip(distance.max(1))) {
-                for (table, level) in counts.iter_mut().zip(levels(&relate(a, b))) {
+                let relation = relate(a, b);
+                if relation.namesake() || relation.given <= NameLevel::Masked {
+                    continue;
+                }
+                for (table, level) in counts.iter_mut().zip(levels(&relation)) {
                     if let Some(count) = level.and_then(|level| table.get_mut(level)) {
                         *count += 1.0;
                     }
@@ -274,7 +279,7 @@ fn frequencies(sets: &[Vec<Traits>]) -> String {
             .into_iter()
             .chain(names.iter().map(|(name, count)| (*name, bits(*count))))
         {
-            text.push_str(&format!("{kind} {name} {bits:.1}\n"));
+            let _infallible = writeln!(text, "{kind} {name} {bits:.1}");
         }
     }
     text
@@ -292,7 +297,7 @@ fn write_weights(start: &Model, weights: &[Vec<Weight>; FIELDS], version: &str) 
         start.link_bits, start.review_bits
     );
     for bits in start.prior {
-        text.push_str(&format!(" {}", share(bits)));
+        let _infallible = write!(text, " {}", share(bits));
     }
     text.push_str(
         "\n# field level match(to 1 year/to 4/more/unknown) stranger household twin double\n\
@@ -302,10 +307,8 @@ fn write_weights(start: &Model, weights: &[Vec<Weight>; FIELDS], version: &str) 
         for (level, weight) in names.iter().zip(table) {
             let ages = weight.matching.map(share).join("/");
             let others = weight.other.map(share).join(" ");
-            text.push_str(&format!(
-                "{field} {level} {ages} {others} {}\n",
-                share(weight.namesake)
-            ));
+            let namesake = share(weight.namesake);
+            let _infallible = writeln!(text, "{field} {level} {ages} {others} {namesake}");
         }
     }
     text

@@ -10,5 +10,6 @@ pub mod keys;
 pub mod learn;
 pub mod model;
 pub mod normalize;
+pub mod rarity;
 pub mod record;
 pub mod relate;

@@ -6,12 +6,12 @@
 //! person, so thresholds mean the same on a test file and in production. The score is a pure
 //! function of two records and the model: it does not depend on what else is known, or when.
 
-use std::collections::HashMap;
 use std::sync::LazyLock;
 
 use super::normalize::address::Nearness;
-use super::record::{NameKey, Traits};
-use super::relate::{NameLevel, PhoneLevel, Relation};
+use super::rarity::Frequencies;
+use super::record::Traits;
+use super::relate::{PhoneLevel, Relation};
 
 /// The kinds of pair. All but the first are of two persons.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -211,8 +211,8 @@ pub struct Model {
     /// log2 of the number of such persons there are for one person: match 0.
     pub(super) prior: [f32; KINDS],
     pub(super) weights: [Vec<Weight>; FIELDS],
-    frequencies: HashMap<u64, f32>,
-    floors: [f32; 4],
+    /// How rare names are.
+    pub frequencies: Frequencies,
 }
 
 static DEFAULT: LazyLock<Model> = LazyLock::new(|| {
@@ -226,48 +226,12 @@ static DEFAULT: LazyLock<Model> = LazyLock::new(|| {
     })
 });
 
-/// What a name's frequency is of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub enum NameKind {
-    /// Family name in kanji.
-    FamilyKanji,
-    /// Family name in kana.
-    FamilyKana,
-    /// Given name in kanji.
-    GivenKanji,
-    /// Given name in kana.
-    GivenKana,
-}
-
-pub(super) const NAME_KINDS: [(NameKind, &str); 4] = [
-    (NameKind::FamilyKanji, "family-kanji"),
-    (NameKind::FamilyKana, "family-kana"),
-    (NameKind::GivenKanji, "given-kanji"),
-    (NameKind::GivenKana, "given-kana"),
-];
-
 /// log2 of the chance that strangers in one house share its fixed line: in a care home they do.
 pub(super) const SHARED_LINE_BITS: f32 = -3.0;
 
 /// Whether house and fixed line agree: one coincidence, not two.
 pub(super) fn shared_house(relation: &Relation) -> bool {
     relation.place == Nearness::Street && relation.phone == PhoneLevel::Fixed
-}
-
-/// log2 of the share of a name of which only part is known.
-const MIDDLING_BITS: f32 = -9.0;
-
-/// How much likelier two people of one age share a given name than two of any age, in bits: names
-/// go by decades.
-const FASHION_BITS: f32 = 2.0;
-
-fn frequency_key(kind: NameKind, name: &str) -> u64 {
-    let mut hash = 0xCBF2_9CE4_8422_2325 ^ (kind as u64);
-    for byte in name.bytes() {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01B3);
-    }
-    hash
 }
 
 /// Why a model file is not one.
@@ -295,8 +259,7 @@ impl Model {
             review_bits: 0.0,
             prior: [0.0; KINDS],
             weights: TABLES.map(|(_, _, names)| vec![Weight::default(); names.len()]),
-            frequencies: HashMap::new(),
-            floors: [-16.0; 4],
+            frequencies: Frequencies::default(),
         };
         for (line, text) in meaningful(weights) {
             let words: Vec<&str> = text.split_whitespace().collect();
@@ -307,7 +270,8 @@ impl Model {
         for (line, text) in meaningful(frequencies) {
             let words: Vec<&str> = text.split_whitespace().collect();
             model
-                .take_frequency(&words)
+                .frequencies
+                .take(&words)
                 .map_err(|problem| BadModel { line, problem })?;
         }
         Ok(model)
@@ -355,34 +319,6 @@ impl Model {
         Ok(())
     }
 
-    fn take_frequency(&mut self, words: &[&str]) -> Result<(), &'static str> {
-        let [kind, name, bits] = words else {
-            return Err("not a kind, a name and bits");
-        };
-        let (at, (kind, _)) = (0..)
-            .zip(NAME_KINDS)
-            .find(|(_, (_, word))| word == kind)
-            .ok_or("no such kind of name")?;
-        let bits = -bits.parse::<f32>().map_err(|_| "not a number")?;
-        if *name == "*" {
-            let floor: Option<&mut f32> = self.floors.get_mut::<usize>(at);
-            *floor.ok_or("no such kind of name")? = bits;
-        } else {
-            self.frequencies.insert(frequency_key(kind, name), bits);
-        }
-        Ok(())
-    }
-
-    /// log2 of the part of all people that has this name; what is not listed is as rare as the
-    /// rarest that is.
-    pub fn frequency(&self, kind: NameKind, name: &str) -> f32 {
-        let floor = || self.floors.get(kind as usize).copied().unwrap_or(-16.0);
-        self.frequencies
-            .get(&frequency_key(kind, name))
-            .copied()
-            .unwrap_or_else(floor)
-    }
-
     /// How much evidence it takes to single one person out of all, in bits.
     pub fn people_bits(&self) -> f32 {
         self.prior.get(1).copied().unwrap_or_default()
@@ -390,8 +326,7 @@ impl Model {
 
     /// Whether a family name is listed: an unsplit name is split behind it.
     pub fn is_family(&self, name: &str) -> bool {
-        let listed = |kind| self.frequencies.contains_key(&frequency_key(kind, name));
-        listed(NameKind::FamilyKanji) || listed(NameKind::FamilyKana)
+        self.frequencies.is_family(name)
     }
 
     /// What a relation is worth.
@@ -399,7 +334,7 @@ impl Model {
         let levels = levels(relation);
         let age = age(relation.days);
         let namesake = relation.namesake();
-        let names = self.coincidences(a, b, relation);
+        let names = self.frequencies.coincidences(a, b, relation);
         let mut score = Score {
             kinds: self.prior,
             fields: [0.0; FIELDS],
@@ -439,91 +374,6 @@ impl Model {
                 - part.get(rival).copied().unwrap_or_default();
         }
         score
-    }
-
-    /// What the names that a relation shares cost a stranger, in bits: family, given.
-    pub fn coincidences(&self, a: &Traits, b: &Traits, relation: &Relation) -> (f32, f32) {
-        let (family, given) = match relation.swapped {
-            true => ((Part::Family, Part::Given), (Part::Given, Part::Family)),
-            false => ((Part::Family, Part::Family), (Part::Given, Part::Given)),
-        };
-        (
-            self.coincidence(a, b, relation.family, family),
-            self.coincidence(a, b, relation.given, given),
-        )
-    }
-
-    /// log2 of the chance that two strangers agree so, beyond the level's own share: the frequency of
-    /// the name they share.
-    fn coincidence(&self, a: &Traits, b: &Traits, level: NameLevel, parts: (Part, Part)) -> f32 {
-        let (of_a, of_b) = parts;
-        let shared = |names: &[NameKey], others: &[NameKey], script: usize| {
-            let names = names.iter().map(|name| of_a.of(name));
-            let shared = names.filter(|name| others.iter().any(|other| of_b.of(other) == *name));
-            shared
-                .map(|name| self.rarity(parts, script, name))
-                .reduce(f32::max)
-        };
-        let any = |names: &[NameKey], part: Part| {
-            let names = names.iter().map(|name| part.of(name));
-            names
-                .map(|name| self.rarity(parts, 1, name))
-                .reduce(f32::max)
-        };
-        let of_both = |x: Option<f32>, y: Option<f32>, pick: fn(f32, f32) -> f32| match (x, y) {
-            (Some(x), Some(y)) => Some(pick(x, y)),
-            (x, y) => x.or(y),
-        };
-        let in_kanji = || shared(&a.kanji, &b.kanji, 0);
-        let in_kana = || shared(&a.kana, &b.kana, 1);
-        let found = match level {
-            NameLevel::Both => of_both(in_kanji(), in_kana(), f32::min),
-            NameLevel::Kanji | NameLevel::KanjiNear | NameLevel::KanjiOnly => in_kanji(),
-            NameLevel::Kana | NameLevel::KanaPart | NameLevel::KanaOther => in_kana(),
-            NameLevel::Weak | NameLevel::Near | NameLevel::Romaji => {
-                of_both(any(&a.kana, of_a), any(&b.kana, of_b), f32::max)
-            }
-            NameLevel::Masked => Some(MIDDLING_BITS),
-            _ => return 0.0,
-        };
-        let fashion = if parts == (Part::Given, Part::Given) {
-            FASHION_BITS
-        } else {
-            0.0
-        };
-        // A name that only agrees in one piece is taken to be as rare as most.
-        (found.unwrap_or(MIDDLING_BITS) + fashion).min(-1.0)
-    }
-
-    /// log2 of a name's share: of the family or given names, whichever is more, if the parts changed
-    /// places. Script 0 is kanji, 1 kana.
-    fn rarity(&self, parts: (Part, Part), script: usize, name: &str) -> f32 {
-        let kind = |part: Part| match (part, script) {
-            (Part::Family, 0) => NameKind::FamilyKanji,
-            (Part::Family, _) => NameKind::FamilyKana,
-            (Part::Given, 0) => NameKind::GivenKanji,
-            (Part::Given, _) => NameKind::GivenKana,
-        };
-        let (x, y) = (
-            self.frequency(kind(parts.0), name),
-            self.frequency(kind(parts.1), name),
-        );
-        x.max(y)
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Family,
-    Given,
-}
-
-impl Part {
-    fn of(self, name: &NameKey) -> &str {
-        match self {
-            Self::Family => &name.family,
-            Self::Given => &name.given,
-        }
     }
 }
 

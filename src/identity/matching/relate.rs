@@ -236,7 +236,8 @@ fn names(a: &Traits, b: &Traits) -> (NameLevel, NameLevel, bool) {
     }
     let swapped = (part(a, b, family, given), part(a, b, given, family));
     if swapped.0 <= NameLevel::Romaji && swapped.1 <= NameLevel::Romaji {
-        return (swapped.0, swapped.1, true);
+        // In an order of their own: the same whichever of the two is said to have changed them.
+        return (swapped.0.min(swapped.1), swapped.0.max(swapped.1), true);
     }
     (straight.0, straight.1, false)
 }
@@ -308,10 +309,13 @@ fn kanji_parts(a: &str, b: &str) -> Script {
     if kanji::agree(a, b) {
         return Script::Close;
     }
-    let (m, n) = (a.chars().count(), b.chars().count());
-    if m == n && m >= 2 && a.chars().zip(b.chars()).filter(|(x, y)| x != y).count() == 1
-        || m.min(n) >= 2 && m != n && one_edit(a, b)
-    {
+    let (ours, theirs) = (a.chars().count(), b.chars().count());
+    let unlike = || a.chars().zip(b.chars()).filter(|(x, y)| x != y).count();
+    let near = match ours == theirs {
+        true => ours >= 2 && unlike() == 1,
+        false => ours.min(theirs) >= 2 && one_edit(a, b),
+    };
+    if near {
         return Script::Near;
     }
     if a.chars().any(|c| c != MASK && b.contains(c)) || a.contains(MASK) && b.contains(MASK) {

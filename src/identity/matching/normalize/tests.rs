@@ -249,6 +249,8 @@ fn addresses_near_and_far() {
         place("横浜市西区上の宮1-1", ""),
     );
     assert_ne!(address::compare(&in_city, &other_ward), Nearness::Street);
+    let (typed, without) = (place("青葉県みなと市芝1-2", ""), place("みなと市芝1-2", ""));
+    assert_eq!(address::compare(&typed, &without), Nearness::Street);
     let (ga, ke) = (
         place("神戸市西区富士見が丘5-15-23", ""),
         place("神戸市西区富士見ヶ丘5-15-23", ""),
