@@ -101,8 +101,11 @@ pub(crate) struct UniqueRow {
     /// The object that had it first.
     #[prost(bytes = "vec", tag = "2")]
     pub(crate) entry: Vec<u8>,
+    /// Keyed hash of the patient identifier; empty in rows of before it was noted.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) patient: Vec<u8>,
     /// What kind of object has it ([`Kind`]).
-    #[prost(uint32, tag = "3")]
+    #[prost(uint32, tag = "5")]
     pub(crate) kind: u32,
     /// Further entries that have it, in order of registration.
     #[prost(bytes = "vec", repeated, tag = "4")]
@@ -149,6 +152,10 @@ impl Row for UniqueRow {
 
     fn key(&self) -> Vec<u8> {
         self.tag.clone()
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
     }
 }
 

@@ -138,6 +138,7 @@ impl Change<'_> {
         self.state.put_unique(UniqueRow {
             tag,
             entry: uuid.as_bytes().to_vec(),
+            patient: self.origin.patient.to_vec(),
             kind: kind.number(),
             more: Vec::new(),
         })
@@ -153,6 +154,7 @@ impl Change<'_> {
             return self.state.put_unique(UniqueRow {
                 tag,
                 entry: uuid,
+                patient: self.origin.patient.to_vec(),
                 kind: Kind::Entry.number(),
                 more: Vec::new(),
             });

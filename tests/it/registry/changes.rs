@@ -369,3 +369,32 @@ async fn documents_elsewhere_are_registered() {
     assert_eq!(entries[0].object_type(), pb::ObjectType::OnDemand);
     known.network.stop().await;
 }
+
+/// What a change rests on is not changed by another meanwhile: a document is replaced once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_changes_at_once_each_sees_the_one_before() {
+    let known = Known::new().await;
+    let mut target = known.provided(1, |_| {}).await.entry_uuid;
+    for round in 0..5 {
+        let replace = |submission: &mut pb::Submission| {
+            let kind = pb::AssociationType::Rplc;
+            submission.associations.push(relation(kind, &target));
+        };
+        let (one, other) = tokio::join!(
+            provide(&known.system, known.parts(10 + 2 * round, replace)),
+            provide(&known.system, known.parts(11 + 2 * round, replace)),
+        );
+        let (replaced, late) = if one.is_ok() {
+            (one, other)
+        } else {
+            (other, one)
+        };
+        refused(late, Reason::DeprecatedObject);
+        let result = replaced.unwrap().into_inner().result.unwrap();
+        target.clone_from(&result.entries[0].entry_uuid);
+        let seen = known.seen().await;
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen[0].entry_uuid, target);
+    }
+    known.network.stop().await;
+}
