@@ -472,7 +472,7 @@ async fn every_message_of_the_corpus_has_its_outcome() {
             }
             (false, Some((_, _, why))) => {
                 used.push((row.scenario.clone(), row.step.clone()));
-                why
+                *why
             }
             (false, None) => {
                 wrong.push(format!(
