@@ -101,15 +101,15 @@ pub(crate) struct UniqueRow {
     /// The object that had it first.
     #[prost(bytes = "vec", tag = "2")]
     pub(crate) entry: Vec<u8>,
-    /// Keyed hash of the patient identifier; empty in rows of before it was noted.
-    #[prost(bytes = "vec", tag = "3")]
-    pub(crate) patient: Vec<u8>,
     /// What kind of object has it ([`Kind`]).
-    #[prost(uint32, tag = "5")]
+    #[prost(uint32, tag = "3")]
     pub(crate) kind: u32,
     /// Further entries that have it, in order of registration.
     #[prost(bytes = "vec", repeated, tag = "4")]
     pub(crate) more: Vec<Vec<u8>>,
+    /// Keyed hash of the patient identifier; empty in rows of before it was noted.
+    #[prost(bytes = "vec", tag = "5")]
+    pub(crate) patient: Vec<u8>,
 }
 
 /// The kinds of objects of a registry.

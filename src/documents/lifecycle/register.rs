@@ -138,9 +138,9 @@ impl Change<'_> {
         self.state.put_unique(UniqueRow {
             tag,
             entry: uuid.as_bytes().to_vec(),
-            patient: self.origin.patient.to_vec(),
             kind: kind.number(),
             more: Vec::new(),
+            patient: self.origin.patient.to_vec(),
         })
     }
 
@@ -154,9 +154,9 @@ impl Change<'_> {
             return self.state.put_unique(UniqueRow {
                 tag,
                 entry: uuid,
-                patient: self.origin.patient.to_vec(),
                 kind: Kind::Entry.number(),
                 more: Vec::new(),
+                patient: self.origin.patient.to_vec(),
             });
         };
         if unique.kind != Kind::Entry.number() {
