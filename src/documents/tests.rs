@@ -239,6 +239,15 @@ fn every_broken_rule_names_its_field() {
             "entries[1].unique_id",
         ),
         (
+            |s| {
+                let uuid = "urn:uuid:7edca82f-054d-47f2-a032-9b2a5b5186c1";
+                s.entries[0].entry_uuid = uuid.into();
+                s.folders[0].entry_uuid = uuid.to_uppercase().replace("URN:UUID", "urn:uuid");
+            },
+            Reason::InvalidField,
+            "folders[0].entry_uuid",
+        ),
+        (
             |s| s.entries[0].source_patient_id = None,
             Reason::MissingField,
             "entries[0].source_patient_id",

@@ -103,7 +103,7 @@ impl FromStr for MimeType {
 
 /// A language (RFC 5646): subtags of 1 to 8 letters or digits, the first of letters. Compared without
 /// case.
-#[derive(Clone, Debug, Hash)]
+#[derive(Clone, Debug)]
 pub struct LanguageTag(Box<str>);
 
 impl LanguageTag {

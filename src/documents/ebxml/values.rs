@@ -1,7 +1,7 @@
 //! HL7 v2 values in metadata (ITI TF-3 §4.2.3.1.7): CX, `CXi`, XCN, XON, XTN and coded strings, with
 //! the escapes of HL7 v2.
 
-use crate::types::{Oid, PatientIdentifier};
+use crate::types::Oid;
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 
@@ -89,10 +89,17 @@ pub(super) fn cx(text: &str) -> Result<cpb::Identifier, &'static str> {
     if !parts.only(&[1, 4]) || !parts.raw(4).starts_with('&') {
         return Err(wrong);
     }
-    let patient: PatientIdentifier = text.trim_end_matches('^').parse().map_err(|_| wrong)?;
+    // Whether the authority is an OID is the model's question, as of every identifier.
+    let sub: Vec<&str> = parts.raw(4).split('&').collect();
+    let (value, [_, authority, "ISO"]) = (parts.get(1), sub.as_slice()) else {
+        return Err(wrong);
+    };
+    if value.is_empty() || authority.is_empty() {
+        return Err(wrong);
+    }
     Ok(cpb::Identifier {
-        assigning_authority: patient.authority.to_string(),
-        value: patient.id.as_str().to_owned(),
+        assigning_authority: (*authority).to_owned(),
+        value,
         ..cpb::Identifier::default()
     })
 }
@@ -354,7 +361,7 @@ mod tests {
             "0001^^^name&1.2.3&ISO",
             "0001^^^&1.2.3&UUID",
             "^^^&1.2.3&ISO",
-            "0001^^^&1.02&ISO",
+            "0001^^^&&ISO",
             "0001^^^&1.2.3&ISO^PI",
             "0001^x^^&1.2.3&ISO",
         ] {

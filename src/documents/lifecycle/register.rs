@@ -165,9 +165,9 @@ impl Change<'_> {
             return Ok(());
         }
         let Some(known) = self.state.entry(&unique.entry)? else {
-            return Ok(self
-                .faults
-                .add(Reason::DuplicateUniqueId, field, "is registered already"));
+            let message = "is registered already";
+            self.faults.add(Reason::DuplicateUniqueId, field, message);
+            return Ok(());
         };
         self.same_document(&known, valid);
         if unique.more.len() >= MAX_HOLDERS {

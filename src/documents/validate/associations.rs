@@ -125,17 +125,13 @@ impl Check<'_> {
 
     fn id(&mut self, ids: &mut Ids, given: &str, end: End, uuid: EntryUuid) {
         // The UUID is a name of the object too, whether it was given or made.
-        ids.insert(uuid.to_string(), (end, uuid));
-        if given.is_empty() || given.starts_with("urn:uuid:") {
-            if ids.values().filter(|(_, other)| *other == uuid).count() > 1 {
-                self.faults
-                    .invalid("entry_uuid", "stands twice in the submission");
-            }
-            return;
+        let mut twice = ids.insert(uuid.to_string(), (end, uuid)).is_some();
+        if !given.is_empty() && !given.starts_with("urn:uuid:") {
+            twice |= ids.insert(form(given), (end, uuid)).is_some();
         }
-        if ids.insert(form(given), (end, uuid)).is_some() {
-            self.faults
-                .invalid("entry_uuid", "stands twice in the submission");
+        if twice {
+            let message = "stands twice in the submission";
+            self.faults.invalid("entry_uuid", message);
         }
     }
 

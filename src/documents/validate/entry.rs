@@ -36,6 +36,9 @@ impl Check<'_> {
         self.references(&entry);
         self.uri(&entry.uri);
         let (sha1, size) = self.integrity(&entry, on_demand);
+        if let Some(sha1) = sha1 {
+            entry.hash = sha1.to_string();
+        }
         self.common(
             &entry.home_community_id,
             entry.limited_metadata,

@@ -11,14 +11,28 @@ pub(super) struct Row {
     pub(super) transaction: String,
     pub(super) scenario: String,
     pub(super) step: String,
+    /// Whether the authors run the step themselves: if not, its outcome is not confirmed.
+    pub(super) confirmed: bool,
     pub(super) expected: String,
     pub(super) error: String,
     /// Whether the source itself demands the code.
     pub(super) stated: bool,
     pub(super) bindings: Vec<Binding>,
-    pub(super) patient_is_literal: bool,
-    pub(super) unique_ids_are_literal: bool,
+    /// What the sender leaves as it is written.
+    literal: String,
     pub(super) attachments: Vec<(String, PathBuf)>,
+}
+
+impl Row {
+    /// Whether the patient is the one that is written.
+    pub(super) fn patient_is_literal(&self) -> bool {
+        self.literal.contains("patientId-literal")
+    }
+
+    /// Whether the uniqueIds are those that are written.
+    pub(super) fn unique_ids_are_literal(&self) -> bool {
+        self.literal.contains("uniqueIds-literal")
+    }
 }
 
 /// What stands in for a placeholder.
@@ -76,12 +90,12 @@ pub(super) fn read(corpus: &Path) -> Vec<Row> {
                 transaction,
                 scenario: column[7].to_owned(),
                 step: column[8].to_owned(),
+                confirmed: column[9] != "no",
                 expected: column[10].to_owned(),
                 error: column[11].to_owned(),
                 stated: column[12] == "stated",
                 bindings: column[14].split("; ").filter_map(binding).collect(),
-                patient_is_literal: column[15].contains("patientId-literal"),
-                unique_ids_are_literal: column[15].contains("uniqueIds-literal"),
+                literal: column[15].to_owned(),
                 attachments: attachments
                     .map(|part| {
                         let (id, path) = part.split_once('=').unwrap();
