@@ -86,7 +86,6 @@ enum Command {
         renkei pki init\n  \
         renkei pki check card.pem --usage person --trust certs-dev")]
     Pki(pki::PkiArgs),
-    #[command(visible_alias = "identity")]
     Patient(patient::Patient),
     Load(load::Load),
     Document(document::Document),

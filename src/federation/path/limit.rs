@@ -1,9 +1,10 @@
 //! How many calls to one region are under way at once: found from how long they take.
 //!
-//! After TCP Vegas: the best time seen is what a call takes when nothing waits; what calls take
-//! longer, they have waited, and from that follows how many wait at the region. A few may wait, so
-//! that the region is never idle; more are of no use to anybody. Calls of one kind differ among
-//! themselves, so medians are compared; kinds differ more, so each is compared with itself.
+//! From time to time only half as many are let out for a moment: what they take then, nothing has
+//! waited at the region. If calls take about as long at other times, more are let out, and fewer if
+//! they take clearly longer, for then they wait there. By Little's law the mean grows with the number
+//! under way as soon as some wait, however they are served. Kinds of calls are compared with
+//! themselves.
 
 use std::time::Duration;
 
@@ -14,29 +15,38 @@ const START: f64 = 8.0;
 /// The least and the most.
 const LEAST: f64 = 1.0;
 const MOST: f64 = 32.0;
-/// With fewer waiting at the region the limit grows, with more it shrinks; the second is also a
-/// share of the limit, for medians vary by themselves.
-const FEW: f64 = 1.0;
-const MANY: f64 = 2.5;
-const MANY_SHARE: f64 = 0.25;
+/// Up to this many times what calls take unhindered, more are let out; from the second on, fewer.
+const AS_EVER: f64 = 1.15;
+const LONGER: f64 = 1.3;
 /// After a call that found the region overloaded.
 const BACK_OFF: f64 = 0.7;
-/// Answers that a median is taken of, at least.
-const SAMPLE: usize = 8;
-/// How long the best time is believed. Then the limit gives way once, so that what waits at the
-/// region drains and the best time can be seen anew.
+/// Answers that a mean is taken of.
+const SAMPLE: u32 = 32;
+/// How long what calls take unhindered is believed, and how long finding it out may last.
 const BELIEVED: Duration = Duration::from_secs(10);
-const GIVE_WAY: f64 = 0.75;
+const PROBE: Duration = Duration::from_secs(2);
+/// How much a new mean counts against those before.
+const NEW: f64 = 0.5;
 
-/// What is known of one kind of calls.
+/// What is known of one kind of calls, in seconds.
 #[derive(Debug, Default)]
 struct Track {
-    best: Option<Duration>,
-    /// The best time since `since`, which takes the place of `best`.
-    fresh: Option<Duration>,
-    since: Duration,
-    /// Good answers since the last median.
-    seen: Vec<Duration>,
+    unhindered: Option<f64>,
+    usual: Option<f64>,
+    /// When `unhindered` was last measured.
+    measured: Duration,
+    /// Good answers since the last mean, and what they took together.
+    seen: u32,
+    sum: Duration,
+    /// So many answers are of calls that were sent before the limit changed.
+    skip: u32,
+}
+
+/// A time in which half of the calls are let out.
+#[derive(Clone, Copy, Debug)]
+struct Probe {
+    kind: Kind,
+    until: Duration,
 }
 
 /// The limit of one region.
@@ -44,6 +54,7 @@ struct Track {
 pub(super) struct Limit {
     limit: f64,
     tracks: [Track; Kind::COUNT],
+    probe: Option<Probe>,
     /// Not reduced again before this moment: one cause, one reduction.
     reduced_until: Duration,
 }
@@ -53,6 +64,7 @@ impl Default for Limit {
         Self {
             limit: START,
             tracks: Default::default(),
+            probe: None,
             reduced_until: Duration::ZERO,
         }
     }
@@ -61,39 +73,55 @@ impl Default for Limit {
 impl Limit {
     /// Calls that may be under way at once, 1 to 32.
     pub(super) fn calls(&self) -> u32 {
+        let limit = match self.probe {
+            Some(_) => (self.limit / 2.0).max(LEAST),
+            None => self.limit,
+        };
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "between 1 and 32"
         )]
-        let calls = self.limit as u32;
+        let calls = limit as u32;
         calls
     }
 
     /// Notes a good answer that took `took`, with so many calls under way.
     pub(super) fn answered(&mut self, kind: Kind, now: Duration, took: Duration, in_flight: u32) {
-        let enough = SAMPLE.max(self.calls() as usize);
+        let probing = self.probe.filter(|probe| now < probe.until);
+        self.probe = probing;
+        let calls = self.calls();
         let Some(track) = self.tracks.get_mut(kind as usize) else {
             return;
         };
-        track.seen.push(took.max(Duration::from_micros(1)));
-        if track.seen.len() < enough {
-            return;
-        }
-        let Some(median) = track.median() else {
+        let Some(mean) = track.mean(took) else {
             return;
         };
-        let gives_way = track.believe(now, median);
-        let best = track.best.unwrap_or(median);
-        if gives_way {
-            self.limit = (self.limit * GIVE_WAY).max(LEAST);
-            return;
+        match probing {
+            Some(probe) if probe.kind == kind => {
+                track.unhindered = Some(blend(track.unhindered, mean));
+                track.measured = now;
+                track.usual = None;
+                track.skip = calls;
+                self.probe = None;
+                return;
+            }
+            // What is seen while another kind is measured is not usual.
+            Some(_) => return,
+            None => {}
         }
-        let waiting = self.limit * (1.0 - best.as_secs_f64() / median.as_secs_f64());
-        if waiting < FEW && f64::from(in_flight) * 2.0 > self.limit {
+        let usual = blend(track.usual, mean);
+        let longer = usual / *track.unhindered.get_or_insert(mean);
+        track.usual = Some(usual);
+        if now.saturating_sub(track.measured) >= BELIEVED {
+            track.skip = calls;
+            let until = now + PROBE;
+            self.probe = Some(Probe { kind, until });
+        }
+        if longer < AS_EVER && f64::from(in_flight) * 2.0 > self.limit {
             // Grows only when it is used.
             self.limit = (self.limit + 1.0).min(MOST);
-        } else if waiting > MANY.max(self.limit * MANY_SHARE) {
+        } else if longer > LONGER {
             self.limit = (self.limit - 1.0).max(LEAST);
         }
     }
@@ -104,35 +132,32 @@ impl Limit {
             return;
         }
         self.limit = (self.limit * BACK_OFF).max(LEAST);
-        let best = self.tracks.get(kind as usize).and_then(|track| track.best);
-        self.reduced_until = now + best.unwrap_or_default();
+        let usual = self.tracks.get(kind as usize);
+        let usual = usual.and_then(|track| track.unhindered).unwrap_or_default();
+        self.reduced_until = now + Duration::from_secs_f64(usual);
     }
 }
 
 impl Track {
-    /// The median of the answers seen, which are then forgotten.
-    fn median(&mut self) -> Option<Duration> {
-        let middle = self.seen.len() / 2;
-        if self.seen.is_empty() {
+    /// Takes an answer; gives the mean when there are enough.
+    fn mean(&mut self, took: Duration) -> Option<f64> {
+        if self.skip > 0 {
+            self.skip -= 1;
             return None;
         }
-        let (_, median, _) = self.seen.select_nth_unstable(middle);
-        let median = *median;
-        self.seen.clear();
-        Some(median)
-    }
-
-    /// Takes a median into the best time. `true` if the old best time is not believed any more.
-    fn believe(&mut self, now: Duration, median: Duration) -> bool {
-        self.fresh = Some(self.fresh.map_or(median, |fresh| fresh.min(median)));
-        self.best = Some(self.best.map_or(median, |best| best.min(median)));
-        if now.saturating_sub(self.since) < BELIEVED {
-            return false;
+        self.seen += 1;
+        self.sum += took.max(Duration::from_micros(1));
+        if self.seen < SAMPLE {
+            return None;
         }
-        self.best = self.fresh.take();
-        self.since = now;
-        true
+        let mean = self.sum / self.seen;
+        (self.seen, self.sum) = (0, Duration::ZERO);
+        Some(mean.as_secs_f64())
     }
+}
+
+fn blend(before: Option<f64>, new: f64) -> f64 {
+    before.map_or(new, |before| before * (1.0 - NEW) + new * NEW)
 }
 
 #[cfg(test)]
