@@ -218,12 +218,13 @@ reasons! {
 pub struct Error {
     reason: Reason,
     field: Option<Cow<'static, str>>,
-    /// Further fields that are wrong for the same reason.
-    more_fields: Vec<String>,
+    /// Further fields that are wrong for the same reason. Slices, so that a failure stays below the
+    /// 128 bytes from which on every result would be boxed.
+    more_fields: Box<[String]>,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
-    others: Vec<Error>,
+    others: Box<[Error]>,
     registry: bool,
 }
 
@@ -234,11 +235,11 @@ impl Error {
         Self {
             reason,
             field: None,
-            more_fields: Vec::new(),
+            more_fields: Box::default(),
             message: message.into(),
             retry_after: None,
             source: None,
-            others: Vec::new(),
+            others: Box::default(),
             registry: false,
         }
     }

@@ -12,6 +12,7 @@ mod architecture;
 mod audit;
 mod demo;
 mod deploy;
+mod documents_corpus;
 mod documents_read;
 mod durability;
 mod edge;

@@ -133,7 +133,8 @@ async fn query(
     request: pb::QueryRegistryRequest,
 ) -> Result<pb::QueryRegistryResponse> {
     gateway.serves(Capability::Registry)?;
-    gateway.documents.query(&gateway.guard, &call, &request)
+    let answer = gateway.documents.query(&gateway.guard, &call, &request);
+    answer.map_err(Error::of_registry)
 }
 
 #[tonic::async_trait]

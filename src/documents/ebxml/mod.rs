@@ -9,6 +9,7 @@ mod element;
 mod names;
 mod objects;
 mod print;
+mod query;
 mod requests;
 mod values;
 
@@ -17,6 +18,7 @@ mod tests;
 
 pub use element::{Element, NotXml, parse};
 pub use print::submit_objects_request;
+pub use query::read_query;
 pub use requests::{Content, Provided, Request, read};
 
 /// `rim:`, the registry information model.

@@ -302,7 +302,7 @@ pub(super) fn request(rng: &mut StdRng, query: Query) -> pb::QueryRegistryReques
         return_type: rng.random_range(1..=2),
         sort_key: rng.random_range(0..=4),
         ascending: rng.random_bool(0.5),
-        page_size: rng.random_range(1..=9),
+        page_size: [1, 7, 60][rng.random_range(0..3)],
         page_token: String::new(),
     }
 }
