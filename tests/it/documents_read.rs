@@ -292,7 +292,10 @@ async fn retrieve(
                 got[at].header = Some(header);
             }
             Part::Chunk(bytes) => got[at].bytes.extend_from_slice(&bytes),
-            Part::Trailer(trailer) => got[trailer.request_index as usize].trailer = Some(trailer),
+            Part::Trailer(trailer) => {
+                let index = trailer.request_index as usize;
+                got[index].trailer = Some(trailer);
+            }
             Part::Failure(failure) => {
                 got[failure.request_index as usize].failure = failure.error;
             }

@@ -211,7 +211,7 @@ async fn a_document_is_replaced_updated_and_removed() {
     refused(call(&known.system, "").await, Reason::MissingField);
     refused(call(&known.other, "誤登録").await, Reason::UnknownDocument);
     let removed = call(&known.system, "誤登録").await.unwrap().into_inner();
-    assert_eq!(removed.removed, [document]);
+    assert_eq!(removed.removed, [document.clone()]);
     assert_eq!(removed.errors[0].code, "XDSDocumentUniqueIdError");
     let again = call(&known.system, "誤登録").await.unwrap().into_inner();
     assert_eq!(again, removed, "a repeat gives the first answer");
