@@ -192,6 +192,7 @@ const KEPT: [(&str, &[&str]); 7] = [
             "cli/client.rs",
             "server",
             "bench/handshake.rs",
+            "bench/retrieve.rs",
         ],
     ),
     ("SystemTime::now", &["clock.rs"]),

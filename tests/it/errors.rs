@@ -256,7 +256,7 @@ async fn identities() {
     let mut client = IdentityServiceClient::new(known.system.channel.clone());
     let request = known.system.request(ipb::MergePatientsRequest::default());
     let got = client.merge_patients(request).await;
-    table.case("not implemented", Reason::NotImplemented, "-", got);
+    table.case("merge", Reason::MissingField, "survivor", got);
     table.check();
     network.stop().await;
 }
