@@ -123,12 +123,6 @@ impl Faults {
         self.found.is_empty()
     }
 
-    /// The faults in the order they were found.
-    #[cfg(test)]
-    pub(crate) fn found(&self) -> &[Error] {
-        &self.found
-    }
-
     /// All faults as one failure.
     ///
     /// # Errors

@@ -118,7 +118,7 @@ impl Identity {
             let gate = self.gate(alone).await;
             let now = self.clock.now();
             if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
-                return Ok(first);
+                return self.with_version(&tag, first);
             }
             let known = self.store.get::<PatientRow>(&tag)?;
             let prepared = match self.prepare(tag, patient, known, alone, now)? {
@@ -142,17 +142,24 @@ impl Identity {
             match committed {
                 Err(error) if error.reason() == Reason::ConcurrentChange => {}
                 Err(error) => return Err(error),
-                Ok(mut response) => {
-                    let stored = self.store.get::<PatientRow>(&tag)?;
-                    response.version = stored.map_or(0, |stored| stored.version.0);
-                    return Ok(response);
-                }
+                Ok(response) => return self.with_version(&tag, response),
             }
         }
         Err(Error::new(
             Reason::ConcurrentChange,
             "the record keeps changing; repeat the feed",
         ))
+    }
+
+    /// The response with the record's version now: a frame cannot hold its own sequence.
+    fn with_version(
+        &self,
+        tag: &[u8],
+        mut response: pb::FeedPatientResponse,
+    ) -> Result<pb::FeedPatientResponse> {
+        let stored = self.store.get::<PatientRow>(tag)?;
+        response.version = stored.map_or(0, |stored| stored.version.0);
+        Ok(response)
     }
 
     /// What feeding the record would write.

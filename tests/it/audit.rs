@@ -100,8 +100,9 @@ async fn calls(
     documents.query_registry(request).await.unwrap_err();
     let request = with_id(&doctor, "listed", query);
     documents.query_registry(request).await.unwrap();
-    let request = with_id(&system, "not-yet", ipb::MergePatientsRequest::default());
-    identity.merge_patients(request).await.unwrap_err();
+    let mut audits = AuditServiceClient::new(system.channel.clone());
+    let request = with_id(&system, "not-yet", pb::GetCheckpointRequest::default());
+    audits.get_checkpoint(request).await.unwrap_err();
     let parts = tokio_stream::iter(Vec::<docs::ProvideDocumentsRequest>::new());
     let request = with_id(&system, "empty", parts);
     documents.provide_documents(request).await.unwrap_err();
@@ -119,7 +120,7 @@ async fn calls(
         ("malformed", "QueryIdentifiers", pb::Outcome::Invalid),
         ("denied", "QueryRegistry", pb::Outcome::Denied),
         ("listed", "QueryRegistry", pb::Outcome::Success),
-        ("not-yet", "MergePatients", pb::Outcome::Error),
+        ("not-yet", "GetCheckpoint", pb::Outcome::Error),
         ("empty", "ProvideDocuments", pb::Outcome::Invalid),
         ("nothing", "RetrieveDocuments", pb::Outcome::Invalid),
     ]

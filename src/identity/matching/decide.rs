@@ -32,6 +32,9 @@ pub enum Guard {
     NamesakeWarning,
     /// No birth date of one, and nothing that is one person's.
     NoBirthDate,
+    /// Family names differ in every script known of both, and nothing agrees exactly that a person
+    /// who took another name would keep: people of one firm, ward or home look like that.
+    FamilyDiffers,
     /// Given names are not equal in kanji, and all that agrees would agree of twins too.
     PerhapsTwins,
 }
@@ -47,6 +50,7 @@ impl Guard {
             Self::NoGivenName => "no-given-name",
             Self::NamesakeWarning => "namesake-warning",
             Self::NoBirthDate => "no-birth-date",
+            Self::FamilyDiffers => "family-name-differs",
             Self::PerhapsTwins => "perhaps-twins",
         }
     }
@@ -104,8 +108,8 @@ pub fn contradict(a: &Traits, b: &Traits) -> bool {
     contradiction(&relate(a, b)).is_some()
 }
 
-/// Whether given names differ in every script known of both.
-fn given_differs(level: NameLevel) -> bool {
+/// Whether names differ in every script known of both.
+fn differs(level: NameLevel) -> bool {
     matches!(
         level,
         NameLevel::OtherNear | NameLevel::PartDiffer | NameLevel::Shares | NameLevel::Differ
@@ -115,7 +119,7 @@ fn given_differs(level: NameLevel) -> bool {
 /// What can only be two persons.
 fn contradiction(relation: &Relation) -> Option<Guard> {
     let equal_name = relation.given <= NameLevel::KanaPart;
-    if given_differs(relation.given) {
+    if differs(relation.given) {
         Some(Guard::GivenDiffers)
     } else if relation.policy == PolicyLevel::BranchDiffers {
         Some(Guard::BranchDiffers)
@@ -143,6 +147,9 @@ fn guard(a: &Traits, b: &Traits, relation: &Relation) -> Option<Guard> {
     }
     if relation.personal() {
         return None;
+    }
+    if differs(relation.family) && !relation.swapped && !relation.corroborated() {
+        return Some(Guard::FamilyDiffers);
     }
     let other_characters = matches!(
         relation.given,

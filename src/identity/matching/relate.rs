@@ -159,6 +159,14 @@ impl Relation {
         self.phone == PhoneLevel::Mobile
             || matches!(self.policy, PolicyLevel::Personal | PolicyLevel::Branch)
     }
+
+    /// Whether a telephone number, the house or the policy is the same: what a household shares.
+    pub fn corroborated(&self) -> bool {
+        self.personal()
+            || self.phone == PhoneLevel::Fixed
+            || self.place == Nearness::Street
+            || self.policy == PolicyLevel::Policy
+    }
 }
 
 /// Compares two records. Symmetric.
