@@ -218,14 +218,21 @@ reasons! {
 pub struct Error {
     reason: Reason,
     field: Option<Cow<'static, str>>,
-    /// Further fields that are wrong for the same reason. Slices, so that a failure stays below the
-    /// 128 bytes from which on every result would be boxed.
-    more_fields: Box<[String]>,
     message: Cow<'static, str>,
     retry_after: Option<Duration>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
-    others: Box<[Error]>,
+    /// What few failures have. In a box, so that a failure, with what authentication adds to it, stays
+    /// below the 128 bytes from which on every result would be boxed.
+    more: Option<Box<More>>,
     registry: bool,
+}
+
+#[derive(Debug, Default)]
+struct More {
+    /// Further fields that are wrong for the same reason.
+    fields: Vec<String>,
+    /// What else is wrong.
+    others: Vec<Error>,
 }
 
 impl Error {
@@ -235,11 +242,10 @@ impl Error {
         Self {
             reason,
             field: None,
-            more_fields: Box::default(),
             message: message.into(),
             retry_after: None,
             source: None,
-            others: Box::default(),
+            more: None,
             registry: false,
         }
     }
@@ -249,8 +255,10 @@ impl Error {
     pub fn all(found: Vec<Self>) -> Option<Self> {
         let mut found = found.into_iter();
         let first = found.next()?;
+        let mut more = first.more.unwrap_or_default();
+        more.others = found.collect();
         Some(Self {
-            others: found.collect(),
+            more: Some(more),
             registry: true,
             ..first
         })
@@ -277,7 +285,10 @@ impl Error {
         let mut fields = fields.into_iter();
         Self {
             field: fields.next().map(Into::into),
-            more_fields: fields.collect(),
+            more: Some(Box::new(More {
+                fields: fields.collect(),
+                others: Vec::new(),
+            })),
             ..Self::new(reason, message)
         }
     }
@@ -341,7 +352,7 @@ impl Error {
 
     /// The other request fields that were wrong for the same reason.
     pub fn more_wrong_fields(&self) -> &[String] {
-        &self.more_fields
+        self.more.as_ref().map_or(&[], |more| &more.fields)
     }
 
     /// Says that a registry or repository request failed: its IHE errors go along
@@ -358,7 +369,7 @@ impl Error {
 
     /// What else was found wrong with the request, in order of its parts.
     pub fn others(&self) -> &[Self] {
-        &self.others
+        self.more.as_ref().map_or(&[], |more| &more.others)
     }
 
     /// The text for the caller, without the field.

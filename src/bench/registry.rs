@@ -1,4 +1,4 @@
-//! `bench registry`: FindDocuments for a patient with 50 documents in registries of growing size,
+//! `bench registry`: `FindDocuments` for a patient with 50 documents in registries of growing size,
 //! against a constant answer of the same size; registering a document, durable and audited, against
 //! appends of the same size by as many writers.
 
@@ -197,7 +197,7 @@ impl Filler {
         })
     }
 
-    /// FindDocuments of one of `patients`, another each time.
+    /// `FindDocuments` of one of `patients`, another each time.
     fn find(&self, patients: u64) -> Result<Target> {
         ensure!(patients > 0, "no patient");
         let authority = self.authority.clone();

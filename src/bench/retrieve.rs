@@ -130,7 +130,7 @@ async fn read(
 ) -> Result<u64> {
     let end = Instant::now() + time;
     let mut readers = JoinSet::new();
-    for caller in callers.to_vec() {
+    for caller in callers.iter().cloned() {
         let request = pb::RetrieveDocumentsRequest {
             documents: vec![pb::DocumentRequest {
                 document: Some(document.clone()),

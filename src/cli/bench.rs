@@ -24,7 +24,7 @@ pub(super) enum Bench {
     Ledger(Ledger),
     /// Patient matching against the truth: false links, recall, review, thresholds, speed
     Matching(Matching),
-    /// FindDocuments in registries of growing size, and registering, against constant answers and
+    /// Finding documents in registries of growing size, and registering, against constant answers and
     /// plain commits
     Registry(Registry),
     /// Reading documents, against the same octets through rustls alone
@@ -39,7 +39,7 @@ pub(super) enum Bench {
 pub(super) struct Matching {
     /// Records as JSON Lines, plain or gzip
     file: PathBuf,
-    /// The truth as CSV with record_id and person_id, plain or gzip
+    /// The truth as CSV with `record_id` and `person_id`, plain or gzip
     #[arg(long)]
     truth: PathBuf,
     /// Seed of the random order in which records are fed

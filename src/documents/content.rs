@@ -208,14 +208,22 @@ fn fhir(content: &[u8], declared: &str, entry: &pb::DocumentEntry, found: &mut V
         found.push("the JSON cannot be read".to_owned());
         return;
     };
-    let is = |resource: &serde_json::Value, kind| resource["resourceType"] == kind;
+    let is = |resource: &serde_json::Value, kind| {
+        resource
+            .get("resourceType")
+            .is_some_and(|said| said == kind)
+    };
     if !is(&resource, "Bundle") {
-        if declared == "application/fhir+json" && !resource["resourceType"].is_string() {
+        if declared == "application/fhir+json"
+            && !resource
+                .get("resourceType")
+                .is_some_and(serde_json::Value::is_string)
+        {
             found.push("the JSON is no FHIR resource".to_owned());
         }
         return;
     }
-    let entries = resource["entry"].as_array();
+    let entries = resource.get("entry").and_then(serde_json::Value::as_array);
     let resources = || {
         entries
             .into_iter()
@@ -224,10 +232,11 @@ fn fhir(content: &[u8], declared: &str, entry: &pb::DocumentEntry, found: &mut V
     };
     let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
     let mut said = Said::default();
-    if resource["type"] == "document" {
+    if resource.get("type").is_some_and(|kind| kind == "document") {
         match resources().next().filter(|first| is(first, "Composition")) {
             Some(composition) => {
-                let codings = composition["type"]["coding"].as_array();
+                let codings = composition.pointer("/type/coding");
+                let codings = codings.and_then(serde_json::Value::as_array);
                 said.types = codings
                     .into_iter()
                     .flatten()

@@ -100,6 +100,10 @@ pub(crate) enum Unknown {
 }
 
 /// Coded attributes.
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the attributes' names in the standard"
+)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Attribute {

@@ -220,12 +220,11 @@ impl Documents {
             return Ok(true);
         }
         let here = rows.sets.iter().find(|set| set.uuid == row.submission);
-        let set = match here {
-            Some(set) => set.set.clone(),
-            None => {
-                let set = self.store.get::<SubmissionRow>(&row.submission)?;
-                set.and_then(|set| set.row.set)
-            }
+        let set = if let Some(set) = here {
+            set.set.clone()
+        } else {
+            let set = self.store.get::<SubmissionRow>(&row.submission)?;
+            set.and_then(|set| set.row.set)
         };
         Ok(set.is_some_and(|set| is_for(subscription, &set)))
     }

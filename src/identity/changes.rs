@@ -466,6 +466,7 @@ fn linkages_of(row: &LinkEventRow) -> Result<Vec<LinkageId>> {
 }
 
 /// Who acts, for the history.
+#[expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
 pub(super) fn actor(call: &Call) -> Option<cpb::PersonRef> {
     let caller = call.caller();
     let subject = caller.person.as_ref().map(|person| person.subject.clone());

@@ -256,18 +256,17 @@ impl Identity {
         let view = View::load(&self.store, &[], &tags)?;
         let leaves = view.state.root(leaves).ok_or_else(unfit)?;
         let linkage = leaves.linkage;
-        let groups = match groups.is_empty() {
-            false => self.tags_of_groups(groups),
-            true => {
-                let members = view.state.members(linkage);
-                let roots = members.filter(|one| one.merged.is_none() && one.tag != leaves.tag);
-                let stay: Vec<PatientTag> = roots.map(|one| one.tag).collect();
-                if stay.is_empty() {
-                    let message = "the record is alone; ask the institution for a new identifier";
-                    return Err(Error::field(Reason::WrongState, "decision", message));
-                }
-                vec![stay, vec![leaves.tag]]
+        let groups = if groups.is_empty() {
+            let members = view.state.members(linkage);
+            let roots = members.filter(|one| one.merged.is_none() && one.tag != leaves.tag);
+            let stay: Vec<PatientTag> = roots.map(|one| one.tag).collect();
+            if stay.is_empty() {
+                let message = "the record is alone; ask the institution for a new identifier";
+                return Err(Error::field(Reason::WrongState, "decision", message));
             }
+            vec![stay, vec![leaves.tag]]
+        } else {
+            self.tags_of_groups(groups)
         };
         propose(ask, &view, linkage, &groups)
     }

@@ -158,7 +158,7 @@ impl Identity {
                 break;
             }
             let known = self.store.get::<PatientRow>(&tag)?;
-            let prepared = match self.prepare(tag, &item.patient, known, alone, now) {
+            let prepared = match self.prepare(tag, &item.patient, known.as_ref(), alone, now) {
                 Ok(Fed::Ready(prepared)) => prepared,
                 Ok(Fed::NeedsGate) => break,
                 // Merged away: refused like what is malformed, told by the caller of this.

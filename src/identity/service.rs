@@ -121,7 +121,7 @@ impl Identity {
                 return self.with_version(&tag, first);
             }
             let known = self.store.get::<PatientRow>(&tag)?;
-            let prepared = match self.prepare(tag, patient, known, alone, now)? {
+            let prepared = match self.prepare(tag, patient, known.as_ref(), alone, now)? {
                 Fed::Ready(prepared) => prepared,
                 Fed::NeedsGate => {
                     alone = true;
@@ -170,36 +170,34 @@ impl Identity {
         &self,
         tag: PatientTag,
         patient: &pb::Patient,
-        known: Option<Versioned<PatientRow>>,
+        known: Option<&Versioned<PatientRow>>,
         alone: bool,
         now: jiff::Timestamp,
     ) -> Result<Fed> {
-        let before = known.as_ref().and_then(|known| known.row.patient.as_ref());
+        let before = known.and_then(|known| known.row.patient.as_ref());
         let unchanged = before.is_some_and(|before| {
             before.demographics == patient.demographics
                 && (before.inactive == patient.inactive || before.replaced_by.is_some())
         });
-        let merged = known
-            .as_ref()
-            .is_some_and(|known| !known.row.merged_into.is_empty());
+        let merged = known.is_some_and(|known| !known.row.merged_into.is_empty());
         if merged && !unchanged {
             return Err(merged_away());
         }
         let demographics = patient.demographics.as_ref();
         let traits = demographics.map(traits::traits).unwrap_or_default();
-        let placement = match &known {
+        let placement = match known {
             // A withdrawn record is not matched again.
             Some(known) if unchanged || patient.inactive => {
                 Placement::staying(&known.row, unchanged)?
             }
-            _ => self.place(tag, &traits, known.as_ref().map(|known| &known.row))?,
+            _ => self.place(tag, &traits, known.map(|known| &known.row))?,
         };
         let reservation = Reservation::new(&self.search, tag);
         let mut writes = Vec::new();
         let mut review_task_ids = Vec::new();
         let mut linkage = placement.linkage;
         if !unchanged {
-            let own = known.as_ref().map(|known| known.row.record()).transpose()?;
+            let own = known.map(|known| known.row.record()).transpose()?;
             let joins = own.as_ref().is_some_and(|own| own.linkage != linkage);
             if (joins || !placement.absorbed.is_empty()) && !alone {
                 return Ok(Fed::NeedsGate);
@@ -210,12 +208,10 @@ impl Identity {
                 tag: tag.to_vec(),
                 patient: Some(stored),
                 evidence: placement.evidence.clone(),
-                ..known
-                    .as_ref()
-                    .map_or_else(PatientRow::default, |known| known.row.clone())
+                ..known.map_or_else(PatientRow::default, |known| known.row.clone())
             };
-            linkage = self.write_feed(&mut writes, row, known.as_ref(), &placement, now)?;
-            let doubts = overlay::doubts(known.as_ref().map(|known| &known.row), &traits);
+            linkage = self.write_feed(&mut writes, row, known, &placement, now)?;
+            let doubts = overlay::doubts(known.map(|known| &known.row), &traits);
             let doubts = placement.reviews.iter().chain(doubts.as_ref());
             review_task_ids = self.doubts(&mut writes, &tag, doubts, now)?;
         }

@@ -112,7 +112,6 @@ async fn search(
 }
 
 /// "Who saw my record": every event about a patient of this community, at this node.
-#[expect(clippy::too_many_lines, reason = "what is refused, then one scan")]
 async fn report(
     gateway: Arc<Gateway>,
     call: Arc<Call>,

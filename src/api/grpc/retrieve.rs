@@ -46,7 +46,7 @@ enum Judged {
 /// With `patient`, they must be that person's.
 ///
 /// What cannot be had of several documents is told in its place, and the others are sent (ITI-43
-/// PartialSuccess); if there is nothing to send at all, the call fails.
+/// `PartialSuccess`); if there is nothing to send at all, the call fails.
 ///
 /// # Errors
 /// What is wrong with the first document, if none can be sent.

@@ -191,7 +191,8 @@ struct Parts {
 
 #[derive(Debug, Deserialize)]
 struct Postal {
-    postal_code: Option<String>,
+    #[serde(rename = "postal_code")]
+    code: Option<String>,
     prefecture: Option<String>,
     city: Option<String>,
     line: Option<String>,
@@ -229,7 +230,7 @@ impl Generated {
             roman_given,
             birth: self.birth_date,
             sex: Some(self.sex),
-            postal_code: address.as_ref().and_then(|one| one.postal_code.clone()),
+            postal_code: address.as_ref().and_then(|one| one.code.clone()),
             state: split.and_then(|one| one.prefecture.clone()),
             city: split.and_then(|one| one.city.clone()),
             address: whole.or_else(|| split.and_then(|one| one.line.clone())),

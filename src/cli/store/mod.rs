@@ -214,16 +214,7 @@ impl StoreArgs {
                 store.close().await.map_err(told)?;
                 Ok(shown)
             }
-            Command::Codes { place, profile } => {
-                let named = match (&profile, &place.config) {
-                    (None, Some(config)) => load(config)?.documents.profile,
-                    _ => profile,
-                };
-                let store = place.open()?;
-                let codes = codes_in_use(&store, named.as_deref());
-                store.close().await.map_err(told)?;
-                show::codes(out, &codes?)
-            }
+            Command::Codes { place, profile } => codes(&place, profile, out).await,
             Command::Scrub { place, rate, anew } => {
                 let store = place.open()?;
                 let options = ScrubOptions {
@@ -272,6 +263,17 @@ impl StoreArgs {
             }
         }
     }
+}
+
+async fn codes(place: &Place, profile: Option<PathBuf>, out: Output) -> Result<Done> {
+    let named = match (&profile, &place.config) {
+        (None, Some(config)) => load(config)?.documents.profile,
+        _ => profile,
+    };
+    let store = place.open()?;
+    let codes = codes_in_use(&store, named.as_deref());
+    store.close().await.map_err(told)?;
+    show::codes(out, &codes?)
 }
 
 async fn rebuild(place: &Place, bar: &show::Bar, out: Output) -> Result<Done> {

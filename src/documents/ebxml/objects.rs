@@ -32,7 +32,7 @@ pub(super) struct Object<'e> {
 
 struct Slot {
     name: String,
-    slot_type: String,
+    kind: String,
     values: Vec<String>,
 }
 
@@ -124,7 +124,7 @@ impl<'e> Object<'e> {
             .map(|slot| pb::ExtensionSlot {
                 name: slot.name.clone(),
                 values: slot.values.clone(),
-                slot_type: slot.slot_type.clone(),
+                slot_type: slot.kind.clone(),
             })
             .collect()
     }
@@ -258,13 +258,10 @@ fn number(text: &str, field: &str, faults: &mut Faults) -> u32 {
     if text.is_empty() {
         return 0;
     }
-    match text.parse() {
-        Ok(number) => number,
-        Err(_) => {
-            faults.invalid(field, "is not a number");
-            0
-        }
-    }
+    text.parse().unwrap_or_else(|_| {
+        faults.invalid(field, "is not a number");
+        0
+    })
 }
 
 /// The slots of an element: names once, values not empty and of limited length.
@@ -302,7 +299,7 @@ fn slots(element: &Element, faults: &mut Faults) -> Vec<Slot> {
         }
         slots.push(Slot {
             name,
-            slot_type: slot.attribute("slotType").unwrap_or_default().to_owned(),
+            kind: slot.attribute("slotType").unwrap_or_default().to_owned(),
             values,
         });
     }

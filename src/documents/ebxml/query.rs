@@ -294,7 +294,7 @@ impl Slots {
         }
     }
 
-    fn code(&self, parameter: &str, text: &str) -> Result<cpb::CodedValue> {
+    fn code(parameter: &str, text: &str) -> Result<cpb::CodedValue> {
         let parts: Vec<&str> = text.split('^').collect();
         match parts.as_slice() {
             [code, "", system] if !code.is_empty() && !system.is_empty() => Ok(cpb::CodedValue {
@@ -310,13 +310,13 @@ impl Slots {
         let texts = self.many(parameter)?;
         texts
             .iter()
-            .map(|text| self.code(parameter, text))
+            .map(|text| Self::code(parameter, text))
             .collect()
     }
 
     fn code_lists(&self, parameter: &str) -> Result<Vec<pb::CodeList>> {
         let list = |texts: Vec<String>| -> Result<pb::CodeList> {
-            let codes = texts.iter().map(|text| self.code(parameter, text));
+            let codes = texts.iter().map(|text| Self::code(parameter, text));
             Ok(pb::CodeList {
                 any_of: codes.collect::<Result<_>>()?,
             })
@@ -491,10 +491,11 @@ mod tests {
 
     fn request(id: &str, slots: &[(&str, &[&str])]) -> String {
         let slot = |(name, values): &(&str, &[&str])| {
-            let values: String = values
+            let values: Vec<String> = values
                 .iter()
                 .map(|value| format!("<Value>{}</Value>", value.replace('&', "&amp;")))
                 .collect();
+            let values = values.concat();
             format!("<Slot name=\"{name}\"><ValueList>{values}</ValueList></Slot>")
         };
         let slots: String = slots.iter().map(slot).collect();

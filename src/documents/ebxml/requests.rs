@@ -56,7 +56,7 @@ pub fn read(bytes: &[u8]) -> Result<Request> {
         (LCM, "SubmitObjectsRequest") => submission(element).map(Request::Submit),
         (XDS, "ProvideAndRegisterDocumentSetRequest") => provided(element).map(Request::Provide),
         (LCM, "RemoveObjectsRequest") => removed(element).map(Request::RemoveObjects),
-        (RMD, "RemoveDocumentsRequest") => documents(element).map(Request::RemoveDocuments),
+        (RMD, "RemoveDocumentsRequest") => Ok(Request::RemoveDocuments(documents(element))),
         _ => Err(unknown("is no request that changes a registry")),
     }
 }
@@ -238,7 +238,7 @@ fn removed(request: &Element) -> Result<Vec<String>> {
     Ok(ids.map(str::to_owned).collect())
 }
 
-fn documents(request: &Element) -> Result<Vec<cpb::DocumentRef>> {
+fn documents(request: &Element) -> Vec<cpb::DocumentRef> {
     let text = |one: &Element, name: &str| {
         let child = one.child(name).map(Element::trimmed);
         child.unwrap_or_default().to_owned()
@@ -248,5 +248,5 @@ fn documents(request: &Element) -> Result<Vec<cpb::DocumentRef>> {
         repository_unique_id: text(one, "RepositoryUniqueId"),
         document_unique_id: text(one, "DocumentUniqueId"),
     });
-    Ok(documents.collect())
+    documents.collect()
 }

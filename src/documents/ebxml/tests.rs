@@ -29,6 +29,7 @@ fn code(value: &str) -> cpb::CodedValue {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
 fn text(value: &str) -> Option<cpb::InternationalString> {
     let one = |value: &str, language: &str| cpb::LocalizedString {
         value: value.into(),
@@ -75,6 +76,7 @@ fn bare(code: cpb::CodedValue) -> cpb::CodedValue {
 }
 
 /// Every attribute of every object.
+#[expect(clippy::too_many_lines, reason = "a list of attributes")]
 fn everything(extension: &[String], title: &str) -> pb::Submission {
     let slots = vec![pb::ExtensionSlot {
         name: "urn:acme:flag".into(),

@@ -182,10 +182,10 @@ impl Change<'_> {
             Some(Kind::Folder) => {
                 let folder = self.state.folder(key)?.and_then(|row| row.folder);
                 self.state.delete_folder(key)?;
-                if let Some(folder) = folder {
-                    if let Ok(logical) = folder.logical_id.parse() {
-                        self.latest_folder(&logical, &tag(&folder.unique_id))?;
-                    }
+                if let Some(folder) = folder
+                    && let Ok(logical) = folder.logical_id.parse()
+                {
+                    self.latest_folder(&logical, &tag(&folder.unique_id))?;
                 }
             }
             Some(Kind::Set) => {

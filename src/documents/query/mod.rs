@@ -130,9 +130,9 @@ impl Documents {
         })?;
         let (items, next, _) = results.finish();
         let mut objects = pb::RegistryObjects::default();
-        items
-            .into_iter()
-            .for_each(|item| item.put(&mut objects, false));
+        for item in items {
+            item.put(&mut objects, false);
+        }
         Ok(Page {
             entries: objects.entries,
             next: next.map(|place| tokens.token(&place)).unwrap_or_default(),

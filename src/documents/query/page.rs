@@ -49,7 +49,9 @@ impl Order {
         }
         key.extend_from_slice(&[0, 0]);
         if !self.ascending {
-            key.iter_mut().for_each(|byte| *byte = !*byte);
+            for byte in &mut key {
+                *byte = !*byte;
+            }
         }
         position.extend_from_slice(&key);
         position.extend_from_slice(item.uuid());

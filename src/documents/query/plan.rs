@@ -368,6 +368,7 @@ mod tests {
         Plan::new(&query, &"urn:oid:1.2.3".parse().unwrap())
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
     fn selector(uuids: &[&str], uniques: &[&str]) -> Option<pb::ObjectSelector> {
         let strings = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
         Some(pb::ObjectSelector {

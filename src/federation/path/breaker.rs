@@ -14,7 +14,7 @@ const ENOUGH: u32 = 20;
 const PERCENT: u32 = 80;
 /// How long it stays open the first time; doubled each time a probe fails.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+const LONGEST_PAUSE: Duration = Duration::from_mins(1);
 
 /// What a breaker says to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,12 +89,11 @@ impl Breaker {
     /// as long again.
     pub(super) fn record(&mut self, now: Duration, good: bool, probe: bool, jitter: f64) {
         if probe {
-            match good {
-                true => *self = Self::default(),
-                false => {
-                    self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                    self.open(now, jitter);
-                }
+            if good {
+                *self = Self::default();
+            } else {
+                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+                self.open(now, jitter);
             }
             return;
         }
@@ -219,10 +218,7 @@ mod tests {
         let mut breaker = opened();
         let (mut now, mut pause) = (Duration::ZERO, SECOND);
         for _ in 0..9 {
-            assert_eq!(
-                breaker.admit(now + pause - SECOND / 1000),
-                Admission::Refused
-            );
+            assert_eq!(breaker.admit(now + pause * 999 / 1000), Admission::Refused);
             now += pause;
             assert_eq!(breaker.admit(now), Admission::Probe);
             assert_eq!(breaker.admit(now), Admission::Refused, "only one probe");

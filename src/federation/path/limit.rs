@@ -52,7 +52,7 @@ struct Probe {
 /// The limit of one region.
 #[derive(Debug)]
 pub(super) struct Limit {
-    limit: f64,
+    allowed: f64,
     tracks: [Track; Kind::COUNT],
     probe: Option<Probe>,
     /// Not reduced again before this moment: one cause, one reduction.
@@ -62,7 +62,7 @@ pub(super) struct Limit {
 impl Default for Limit {
     fn default() -> Self {
         Self {
-            limit: START,
+            allowed: START,
             tracks: Default::default(),
             probe: None,
             reduced_until: Duration::ZERO,
@@ -74,8 +74,8 @@ impl Limit {
     /// Calls that may be under way at once, 1 to 32.
     pub(super) fn calls(&self) -> u32 {
         let limit = match self.probe {
-            Some(_) => (self.limit / 2.0).max(LEAST),
-            None => self.limit,
+            Some(_) => (self.allowed / 2.0).max(LEAST),
+            None => self.allowed,
         };
         #[expect(
             clippy::cast_possible_truncation,
@@ -118,11 +118,11 @@ impl Limit {
             let until = now + PROBE;
             self.probe = Some(Probe { kind, until });
         }
-        if longer < AS_EVER && f64::from(in_flight) * 2.0 > self.limit {
+        if longer < AS_EVER && f64::from(in_flight) * 2.0 > self.allowed {
             // Grows only when it is used.
-            self.limit = (self.limit + 1.0).min(MOST);
+            self.allowed = (self.allowed + 1.0).min(MOST);
         } else if longer > LONGER {
-            self.limit = (self.limit - 1.0).max(LEAST);
+            self.allowed = (self.allowed - 1.0).max(LEAST);
         }
     }
 
@@ -131,7 +131,7 @@ impl Limit {
         if now < self.reduced_until {
             return;
         }
-        self.limit = (self.limit * BACK_OFF).max(LEAST);
+        self.allowed = (self.allowed * BACK_OFF).max(LEAST);
         let usual = self.tracks.get(kind as usize);
         let usual = usual.and_then(|track| track.unhindered).unwrap_or_default();
         self.reduced_until = now + Duration::from_secs_f64(usual);
@@ -176,7 +176,7 @@ mod tests {
     ) -> Vec<u32> {
         let mut free = vec![*now; capacity as usize];
         let mut under_way: Vec<(Duration, Duration)> = Vec::new();
-        let (end, mut limits) = (*now + Duration::from_secs(60), Vec::new());
+        let (end, mut limits) = (*now + Duration::from_mins(1), Vec::new());
         let mut next = now.as_secs() + 1;
         while *now < end {
             while u32::try_from(under_way.len()).unwrap() < limit.calls() {
@@ -189,7 +189,7 @@ mod tests {
             let (done, sent) = under_way.remove(0);
             *now = done;
             let in_flight = u32::try_from(under_way.len()).unwrap() + 1;
-            limit.answered(KIND, *now, done - sent, in_flight);
+            limit.answered(KIND, *now, done.saturating_sub(sent), in_flight);
             while now.as_secs() >= next {
                 limits.push(limit.calls());
                 next += 1;

@@ -57,15 +57,17 @@ async fn everything_at_once_is_survived() {
         assert!(*turns > 0, "{kind:?}");
     }
     let counts = network.status(HERE).await.counts;
-    for name in [
-        "reset_floods",
+    let limits = [
         "frame_floods",
         "handshake_timeouts",
-        "evicted_half_open",
         "reader_timeouts",
         "refused_certificate",
         "shed_quota",
-    ] {
+    ];
+    // These want more than a busy machine sends in the short time of the quick tier.
+    let longer = ["reset_floods", "evicted_half_open"];
+    let longer = longer.iter().take(tier::count(0, 2, 2));
+    for name in limits.iter().chain(longer) {
         println!("  {name}: {}", count(&counts, name));
         assert!(count(&counts, name) > 0, "{name} did not act: {counts:?}");
     }

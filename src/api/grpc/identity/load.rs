@@ -102,15 +102,13 @@ impl Loader<'_> {
         self.tell(Told::Accepted(pb::LoadAccepted { durable_position }))
             .await?;
         loop {
-            let next = match self.items.is_empty() {
-                true => incoming.next().await,
-                false => match tokio::time::timeout(PATIENCE, incoming.next()).await {
-                    Ok(next) => next,
-                    Err(_) => {
-                        self.flush().await?;
-                        continue;
-                    }
-                },
+            let next = if self.items.is_empty() {
+                incoming.next().await
+            } else if let Ok(next) = tokio::time::timeout(PATIENCE, incoming.next()).await {
+                next
+            } else {
+                self.flush().await?;
+                continue;
             };
             match next
                 .transpose()

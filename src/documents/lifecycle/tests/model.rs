@@ -43,6 +43,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "a model says it plainly")]
 struct Document {
     uuid: String,
     logical: usize,

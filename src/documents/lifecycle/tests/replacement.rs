@@ -18,7 +18,7 @@ fn a_replacement_takes_everything_over() {
     assert!(!registry.is_approved(&appendix));
     assert!(!registry.is_approved(&transformed));
     assert!(registry.is_approved(&signed) && registry.is_approved(&new));
-    assert_eq!(registry.folders_of(&new), [folder.clone()]);
+    assert_eq!(registry.folders_of(&new), std::slice::from_ref(&folder));
     let uuid: EntryUuid = folder.parse().unwrap();
     let row = registry.store.get::<FolderRow>(uuid.as_bytes()).unwrap();
     let touched = row.unwrap().row.folder.unwrap().last_update_time;

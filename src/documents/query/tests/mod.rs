@@ -89,11 +89,11 @@ impl World {
             guard,
             registry,
         };
-        world.commit(world.registry.writes(store.keys()));
+        world.commit(&world.registry.writes(store.keys()));
         world
     }
 
-    fn commit(&self, writes: Vec<crate::store::Write>) {
+    fn commit(&self, writes: &[crate::store::Write]) {
         for frame in writes.chunks(FRAME) {
             let commit = Commit {
                 writes: frame.to_vec(),
@@ -181,7 +181,7 @@ fn call() -> Call {
         relay: None,
         assertion: None,
     };
-    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(60);
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
     Call::new(caller, "test", "test".into(), deadline)
 }
 
@@ -292,7 +292,8 @@ fn tokens_survive_inserts_and_restarts() {
         new[0].entry.as_ref().unwrap().entry_uuid.clone(),
         new[1].entry.as_ref().unwrap().entry_uuid.clone(),
     );
-    world.commit(new.iter().map(crate::store::Write::put).collect());
+    let writes: Vec<_> = new.iter().map(crate::store::Write::put).collect();
+    world.commit(&writes);
     let world = world.restart();
     request.page_token = first.next_page_token;
     let rest = world.pages(&request).unwrap().0;
@@ -339,11 +340,13 @@ fn flipped(token: &str) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
+type KeyOf = fn(&pb::DocumentEntry) -> String;
+
 /// Every order is that of the key, and turned round it is the same backwards (but for equal keys).
 #[test]
 fn results_come_in_the_order_asked_for() {
     let world = World::new(5, 400);
-    let keys: [(pb::SortKey, fn(&pb::DocumentEntry) -> String); 3] = [
+    let keys: [(pb::SortKey, KeyOf); 3] = [
         (pb::SortKey::Unspecified, |entry| {
             padded(&entry.creation_time)
         }),
@@ -415,6 +418,6 @@ fn changed_since_the_last_answer() {
     let mut row = row
         .filter(|row| row.entry.as_ref().unwrap().entry_uuid == *uuid)
         .cloned();
-    world.commit(vec![crate::store::Write::put(&row.next().unwrap())]);
-    assert_eq!(changed(&request), [uuid.clone()]);
+    world.commit(&[crate::store::Write::put(&row.next().unwrap())]);
+    assert_eq!(changed(&request), std::slice::from_ref(uuid));
 }

@@ -119,6 +119,7 @@ fn exclude(rng: &mut StdRng, filter: &pb::DocumentFilter) -> Option<pb::Document
 }
 
 /// One object of these, by one kind of id; `several` may name more.
+#[expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
 fn selector(
     rng: &mut StdRng,
     objects: &[(String, String, String)],

@@ -109,7 +109,7 @@ pub fn clean(text: &str) -> Cleaned {
         match c {
             '(' | '[' | '<' | '【' | '《' | '〈' | '「' | '『' | '〔' | '{' => depth += 1,
             ')' | ']' | '>' | '】' | '》' | '〉' | '」' | '』' | '〕' | '}' => {
-                depth = depth.saturating_sub(1)
+                depth = depth.saturating_sub(1);
             }
             '*' | '※' | '★' | '☆' | '#' | '!' | '/' if depth == 0 => {}
             c if depth > 0 => inside.push(c),
