@@ -403,7 +403,10 @@ async fn a_damaged_document_is_told_and_audited() {
         .collect();
     assert_eq!(failed.len(), 1);
     assert_eq!(failed[0].reason, "INTEGRITY_FAILURE");
-    assert_eq!(failed[0].object_tags, [damaged.entry_uuid.clone()]);
+    assert_eq!(
+        failed[0].object_tags,
+        std::slice::from_ref(&damaged.entry_uuid)
+    );
     let alone = retrieve(&doctor, "alone", vec![wanted(&damaged, None)]).await;
     refused(alone, Reason::IntegrityFailure);
     network.stop().await;
@@ -654,8 +657,11 @@ async fn a_referral_is_sent_fetched_and_taken_back() {
     let sent = send(&sender, request.clone()).await.unwrap();
     assert_eq!(send(&sender, request).await.unwrap(), sent, "exactly once");
     assert_eq!(sent.state(), pb::ReferralState::Delivered);
-    assert_eq!(list(&addressee, Received).await, [sent.clone()]);
-    assert_eq!(list(&sender, Sent).await, [sent.clone()]);
+    assert_eq!(
+        list(&addressee, Received).await,
+        std::slice::from_ref(&sent)
+    );
+    assert_eq!(list(&sender, Sent).await, std::slice::from_ref(&sent));
     for direction in [Received, Sent] {
         assert!(list(&stranger, direction).await.is_empty());
     }

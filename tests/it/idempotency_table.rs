@@ -293,7 +293,8 @@ fn review_access(case: &Case, other: bool) -> Pending<'_> {
 fn apply_directory(case: &Case, other: bool) -> Pending<'_> {
     Box::pin(async move {
         let mut member = case.member.clone();
-        member.prefecture = if other { "13" } else { "27" }.to_owned();
+        let prefecture = if other { "13" } else { "27" };
+        prefecture.clone_into(&mut member.prefecture);
         let operator = case.network.operator(HERE);
         let request = operator.request(rpb::ApplyDirectoryRequest {
             institutions: vec![member],

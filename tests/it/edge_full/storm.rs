@@ -65,8 +65,10 @@ async fn everything_at_once_is_survived() {
         "shed_quota",
     ];
     // These want more than a busy machine sends in the short time of the quick tier.
-    let longer = ["reset_floods", "evicted_half_open"];
-    let longer = longer.iter().take(tier::count(0, 2, 2));
+    let longer: &[&str] = match tier::count(0, 1, 1) {
+        0 => &[],
+        _ => &["reset_floods", "evicted_half_open"],
+    };
     for name in limits.iter().chain(longer) {
         println!("  {name}: {}", count(&counts, name));
         assert!(count(&counts, name) > 0, "{name} did not act: {counts:?}");

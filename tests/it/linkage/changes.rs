@@ -32,7 +32,10 @@ async fn a_merge_and_its_way_back() {
     let told = call!(system, merge_patients, preview).unwrap();
     assert!(told.merge_id.is_empty(), "a preview makes nothing");
     let effects = told.effects.unwrap();
-    assert_eq!(effects.retired_linkage_ids, [second.linkage_id.clone()]);
+    assert_eq!(
+        effects.retired_linkage_ids,
+        std::slice::from_ref(&second.linkage_id)
+    );
     assert!(desk.pix("m-2").await.unwrap().superseded_by.is_none());
 
     let request = desk.merge("m-1", "m-2");

@@ -51,7 +51,7 @@ async fn a_doubt_is_decided_and_undone() {
     let [listed] = open.as_slice() else {
         panic!("one task: {open:#?}");
     };
-    assert_eq!([listed.task_id.clone()], *fed.review_task_ids);
+    assert_eq!(std::slice::from_ref(&listed.task_id), fed.review_task_ids);
     let shown = task(&steward, &listed.task_id).await;
     assert_eq!(shown.persons.len(), 2, "side by side");
     let level = |field: &str| {

@@ -154,7 +154,7 @@ async fn a_document_is_replaced_updated_and_removed() {
     };
     let first = known
         .provided(1, |submission| {
-            submission.entries[0].extension_slots.push(slot.clone())
+            submission.entries[0].extension_slots.push(slot.clone());
         })
         .await;
     assert_eq!(known.seen().await, std::slice::from_ref(&first));
@@ -211,7 +211,7 @@ async fn a_document_is_replaced_updated_and_removed() {
     refused(call(&known.system, "").await, Reason::MissingField);
     refused(call(&known.other, "誤登録").await, Reason::UnknownDocument);
     let removed = call(&known.system, "誤登録").await.unwrap().into_inner();
-    assert_eq!(removed.removed, [document.clone()]);
+    assert_eq!(removed.removed, std::slice::from_ref(&document));
     assert_eq!(removed.errors[0].code, "XDSDocumentUniqueIdError");
     let again = call(&known.system, "誤登録").await.unwrap().into_inner();
     assert_eq!(again, removed, "a repeat gives the first answer");
@@ -222,6 +222,7 @@ async fn a_document_is_replaced_updated_and_removed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story, told in its order")]
 async fn folders_and_members_are_registered_and_removed() {
     let known = Known::new().await;
     let folder = |id: &str| pb::Folder {

@@ -12,7 +12,7 @@ use super::worker::{options, schema};
 use super::{count, summary, variable};
 
 /// How long after a cut the space may still be taken.
-const FREED_WITHIN: Duration = Duration::from_secs(60);
+const FREED_WITHIN: Duration = Duration::from_mins(1);
 
 fn open(dir: &Path) -> (Arc<Store>, u64) {
     let (store, report) = Store::open(dir, schema(), options(IndexKind::Memory)).unwrap();
