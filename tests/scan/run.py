@@ -206,6 +206,17 @@ def judge(name: str, found) -> int:
     return refused
 
 
+def attempt(scan, port: int, folder: Path):
+    """Scans; once more if the scanner broke off, as they do on a busy machine."""
+    try:
+        return scan(port, folder)
+    except SystemExit as broken:
+        print(f"{broken}\nonce more", file=sys.stderr)
+        for report in folder.glob("*.json"):
+            report.unlink()
+        return scan(port, folder)
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--renkei", default="target/release/renkei")
@@ -219,7 +230,12 @@ def main() -> int:
         for name, scan in [("sslscan", sslscan), ("nmap", nmap),
                            ("sslyze", lambda p, f: sslyze(p, f, args.sslyze)), ("testssl", testssl)]:
             began = time.monotonic()
-            found = scan(port, folder)
+            try:
+                found = attempt(scan, port, folder)
+            except SystemExit as broken:
+                # A scanner that could not scan has found nothing, good or bad: it does not count.
+                print(f"!!! {broken}\n!!! {name} could not scan: SKIPPED", file=sys.stderr)
+                continue
             if found is None:
                 print(f"!!! {name} is not there: SKIPPED", file=sys.stderr)
                 continue
