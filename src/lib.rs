@@ -26,3 +26,4 @@ pub mod server;
 pub mod store;
 pub mod types;
 pub mod wire;
+pub mod xml;

@@ -47,22 +47,12 @@ pub struct HandshakeSettings {
 /// If a server cannot be set up, or a handshake fails.
 pub async fn handshake(settings: &HandshakeSettings) -> Result<()> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let mut pki = DevPki::in_memory(Arc::clone(&clock))?;
-    let server = IssueRequest::new(Kind::Gateway, "node", "node.example.jp").dns("localhost");
-    let server = pki.issue(&server)?.identity()?;
-    let client = IssueRequest::new(Kind::Institution, "client", "Hospital").institution(
-        "1319999999",
-        "Hospital",
-        "病院",
-    );
-    let client = pki.issue(&client)?.identity()?;
-    let trust = TrustHandle::new(pki.trust_store(TrustOptions::default())?);
-    let expect = ServerExpectation {
-        name: "localhost".try_into()?,
-        pins: vec![server.pin()],
-    };
-    let config = client_config(&client, Arc::clone(&trust), Arc::clone(&clock), expect)?;
-    let connector = TlsConnector::from(config);
+    let Pair {
+        server,
+        client,
+        trust,
+        connector,
+    } = pair(&clock)?;
 
     let stop = CancellationToken::new();
     let edge = edge(&server, &trust, &clock, &stop).await?;
@@ -80,6 +70,43 @@ pub async fn handshake(settings: &HandshakeSettings) -> Result<()> {
     }
     stop.cancel();
     Ok(())
+}
+
+/// Two sides that accept each other.
+pub(super) struct Pair {
+    pub(super) server: NodeIdentity,
+    pub(super) client: NodeIdentity,
+    trust: Arc<TrustHandle>,
+    /// As the client, to the server at `localhost`.
+    pub(super) connector: TlsConnector,
+}
+
+/// A server and a client with certificates of their own.
+///
+/// # Errors
+/// If they cannot be made.
+pub(super) fn pair(clock: &Arc<dyn Clock>) -> Result<Pair> {
+    let mut pki = DevPki::in_memory(Arc::clone(clock))?;
+    let server = IssueRequest::new(Kind::Gateway, "node", "node.example.jp").dns("localhost");
+    let server = pki.issue(&server)?.identity()?;
+    let client = IssueRequest::new(Kind::Institution, "client", "Hospital").institution(
+        "1319999999",
+        "Hospital",
+        "病院",
+    );
+    let client = pki.issue(&client)?.identity()?;
+    let trust = TrustHandle::new(pki.trust_store(TrustOptions::default())?);
+    let expect = ServerExpectation {
+        name: "localhost".try_into()?,
+        pins: vec![server.pin()],
+    };
+    let config = client_config(&client, Arc::clone(&trust), Arc::clone(clock), expect)?;
+    Ok(Pair {
+        server,
+        client,
+        trust,
+        connector: TlsConnector::from(config),
+    })
 }
 
 fn print(in_flight: usize, real: u64, floor: u64, settings: &HandshakeSettings) {

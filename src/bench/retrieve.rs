@@ -17,15 +17,12 @@ use crate::clock::{Clock, SystemClock};
 use crate::demo::actor::Caller;
 use crate::demo::messages;
 use crate::demo::sample::SampleDocument;
-use crate::pki::dev::{DevPki, IssueRequest, Kind};
-use crate::pki::tls::{ServerExpectation, client_config};
-use crate::pki::{TrustHandle, TrustOptions};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 use crate::wire::pb::documents::document_service_client::DocumentServiceClient;
 
 use super::Figure;
-use super::handshake::bare_acceptor;
+use super::handshake::{bare_acceptor, pair};
 use super::rpc::{Bench, CONNECTIONS, RpcSettings};
 
 /// Octets in one write of the floor, and in one read.
@@ -178,22 +175,8 @@ struct Raw {
 impl Raw {
     async fn start() -> Result<Self> {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let mut pki = DevPki::in_memory(Arc::clone(&clock))?;
-        let server = IssueRequest::new(Kind::Gateway, "node", "node.example.jp").dns("localhost");
-        let server = pki.issue(&server)?.identity()?;
-        let client = IssueRequest::new(Kind::Institution, "client", "Hospital").institution(
-            "1319999999",
-            "Hospital",
-            "病院",
-        );
-        let client = pki.issue(&client)?.identity()?;
-        let trust = TrustHandle::new(pki.trust_store(TrustOptions::default())?);
-        let expect = ServerExpectation {
-            name: "localhost".try_into()?,
-            pins: vec![server.pin()],
-        };
-        let config = client_config(&client, trust, clock, expect)?;
-        let acceptor = bare_acceptor(&server, &client)?;
+        let pair = pair(&clock)?;
+        let acceptor = bare_acceptor(&pair.server, &pair.client)?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let mut tasks = JoinSet::new();
@@ -209,7 +192,7 @@ impl Raw {
         });
         Ok(Self {
             address,
-            connector: TlsConnector::from(config),
+            connector: pair.connector,
             _server: tasks,
         })
     }

@@ -7,8 +7,7 @@
 use crate::types::{Dtm, MimeType};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
-
-use super::ebxml;
+use crate::xml::{Element, NotXml, parse};
 
 /// Octets of a document that are looked at.
 pub(super) const MAX_HEAD: usize = 1 << 20;
@@ -257,16 +256,15 @@ fn fhir(content: &[u8], declared: &str, entry: &pb::DocumentEntry, found: &mut V
 }
 
 fn xml(content: &[u8], entry: &pb::DocumentEntry, found: &mut Vec<String>) {
-    let root = match ebxml::parse(content) {
+    let root = match parse(content) {
         Ok(root) => root,
         // Another encoding or a deep document is no fault of it.
-        Err(ebxml::NotXml::TooLarge) => return,
-        Err(_) if std::str::from_utf8(content).is_err() => return,
-        Err(ebxml::NotXml::Doctype) => {
+        Err(NotXml::TooLarge | NotXml::NotUtf8) => return,
+        Err(NotXml::Doctype) => {
             found.push("the XML has a document type".to_owned());
             return;
         }
-        Err(ebxml::NotXml::Malformed) => {
+        Err(NotXml::Malformed) => {
             found.push("the XML cannot be read".to_owned());
             return;
         }
@@ -274,7 +272,7 @@ fn xml(content: &[u8], entry: &pb::DocumentEntry, found: &mut Vec<String>) {
     if !root.is("urn:hl7-org:v3", "ClinicalDocument") {
         return;
     }
-    let value = |element: Option<&ebxml::Element>, name: &str| {
+    let value = |element: Option<&Element>, name: &str| {
         element
             .and_then(|element| element.attribute(name))
             .map(str::to_owned)

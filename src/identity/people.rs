@@ -154,30 +154,6 @@ impl Identity {
         all
     }
 
-    /// An identifier with those that were merged into it, or into what it was merged into; the one
-    /// asked for first.
-    pub fn chain(&self, identifier: &PatientIdentifier) -> Vec<PatientIdentifier> {
-        let tag = self.store.keys().patient_tag(identifier);
-        let index = self.search.read();
-        let merged = self.merged.read();
-        let root = merged.root(tag);
-        let mut chain = vec![identifier.clone()];
-        let Some(entry) = index.get(&root) else {
-            return chain;
-        };
-        let survivor = entry.shown.iter().map(|(one, _)| one);
-        let gone = merged.of(entry.linkage);
-        let gone = gone.filter(|(tag, _)| merged.root(**tag) == root);
-        let gone = gone.map(|(_, one)| &one.identifier.0);
-        chain.extend(
-            survivor
-                .chain(gone)
-                .filter(|one| *one != identifier)
-                .cloned(),
-        );
-        chain
-    }
-
     /// A person's active records (ITI-9 reads their identifiers).
     ///
     /// # Errors

@@ -3,14 +3,15 @@
 use std::path::{Path, PathBuf};
 
 /// For anyone.
-const ANYONE: [&str; 5] = ["types", "error", "clock", "wire", "planted"];
+const ANYONE: [&str; 6] = ["types", "error", "clock", "wire", "xml", "planted"];
 
 /// Module and what it may use besides [`ANYONE`], lowest first.
-const LAYERS: [(&str, &[&str]); 24] = [
+const LAYERS: [(&str, &[&str]); 25] = [
     ("planted", &[]),
     ("types", &[]),
     ("clock", &[]),
     ("wire", &[]),
+    ("xml", &[]),
     // Turns the store's failures into its own; the store does not know it.
     ("error", &["store"]),
     ("pki", &[]),

@@ -1,11 +1,9 @@
 //! The ebXML form of registry messages (ebRIM 3.0 and ebRS 3.0, ITI TF-3 §4.2) and the model: what a
 //! SOAP door reads and writes.
 //!
-//! [`parse`] reads bounded XML without document type or external entities; [`read`] turns requests into
-//! messages of the model, collecting every fault with its place; [`submit_objects_request`] prints the
-//! model.
+//! [`read`] turns requests into messages of the model, collecting every fault with its place;
+//! [`submit_objects_request`] prints the model.
 
-mod element;
 mod names;
 mod objects;
 mod print;
@@ -16,7 +14,6 @@ mod values;
 #[cfg(test)]
 mod tests;
 
-pub use element::{Element, NotXml, parse};
 pub use print::submit_objects_request;
 pub use query::read_query;
 pub use requests::{Content, Provided, Request, read};

@@ -6,8 +6,8 @@ use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 
 use super::super::faults::Faults;
-use super::element::Element;
 use super::{names, values};
+use crate::xml::Element;
 
 /// Characters of a value (ebRIM `LongName`).
 const MAX_VALUE: usize = 256;

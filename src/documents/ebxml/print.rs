@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 
-use super::element::Element;
 use super::{LCM, RIM, names, values};
+use crate::xml::Element;
 
 /// A `lcm:SubmitObjectsRequest` with the objects of a submission.
 pub fn submit_objects_request(submission: &pb::Submission) -> String {

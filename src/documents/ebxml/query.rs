@@ -8,8 +8,8 @@ use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 use pb::stored_query::Query;
 
-use super::element::{Element, parse};
 use super::{QUERY, RIM, names, values};
+use crate::xml::{Element, parse};
 
 /// Reads an `AdhocQueryRequest`, with or without a SOAP envelope around.
 ///

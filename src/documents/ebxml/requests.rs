@@ -8,9 +8,9 @@ use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 
 use super::super::faults::Faults;
-use super::element::{Element, parse};
 use super::objects::{self, Object};
 use super::{LCM, RIM, RMD, XDS, names};
+use crate::xml::{Element, parse};
 
 /// A request that changes a registry.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ mod tests;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Reason, Result};
 use crate::store::{Store, Write};
 use crate::types::EntryUuid;
 use crate::wire::pb::documents as pb;
@@ -95,6 +95,14 @@ impl Change<'_> {
     /// first version holds says nothing.
     fn is_own(&self, submitter: &str) -> bool {
         submitter.is_empty() || submitter == self.origin.submitter
+    }
+
+    /// Only who submitted an object changes it.
+    fn judge_owner(&mut self, submitter: &str, field: &str) {
+        if !self.is_own(submitter) {
+            let message = "was submitted by another institution";
+            self.faults.add(Reason::NotPermitted, field, message);
+        }
     }
 
     /// Judges another part of the request than the one under check: faults are placed there.

@@ -119,10 +119,7 @@ impl Change<'_> {
             let message = "is not the latest version, or belongs to a submission set";
             self.faults.add(Reason::UpdateRefused, field, message);
         }
-        if !self.is_own(submitter) {
-            let message = "was submitted by another institution";
-            self.faults.add(Reason::NotPermitted, field, message);
-        }
+        self.judge_owner(submitter, field);
         if patient != self.origin.patient {
             let message = "is another patient's";
             self.faults
@@ -208,11 +205,8 @@ impl Change<'_> {
         self.judge_append(kind, &target)?;
         if matches!(kind, Type::Rplc | Type::XfrmRplc)
             && let Some(row) = self.state.entry(&target)?
-            && !self.is_own(&row.submitter)
         {
-            let message = "was submitted by another institution";
-            self.faults
-                .add(Reason::NotPermitted, "target_object", message);
+            self.judge_owner(&row.submitter, "target_object");
         }
         Ok(())
     }

@@ -122,11 +122,7 @@ impl Change<'_> {
         submission: &ValidSubmission,
         row: &EntryRow,
     ) {
-        if !self.is_own(&row.submitter) {
-            let message = "was submitted by another institution";
-            self.faults
-                .add(Reason::NotPermitted, "target_object", message);
-        }
+        self.judge_owner(&row.submitter, "target_object");
         let End::Entry(at) = made.source else { return };
         let source = submission
             .entries

@@ -101,10 +101,7 @@ impl Change<'_> {
             Kind::Folder => self.state.folder(key)?.map(|row| row.submitter),
             Kind::Association => self.state.association(key)?.map(|row| row.submitter),
         };
-        if !self.is_own(&submitter.unwrap_or_default()) {
-            let message = "was submitted by another institution";
-            self.faults.add(Reason::NotPermitted, field, message);
-        }
+        self.judge_owner(&submitter.unwrap_or_default(), field);
         let touching = [self.state.from(key)?, self.state.to(key)?].concat();
         if touching.iter().any(|row| !removed.contains(&row.uuid)) {
             let message = "is the end of an association that is not removed with it";

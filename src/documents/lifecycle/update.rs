@@ -265,20 +265,7 @@ impl Change<'_> {
         let was = old.entry.as_ref()?;
         let is = &valid.entry;
         let before = self.faults.count();
-        if !is_approved_entry(old) && !restricted {
-            self.faults.add(
-                Reason::UpdateRefused,
-                "",
-                "the latest version is deprecated",
-            );
-        }
-        if !self.is_own(&old.submitter) {
-            self.faults.add(
-                Reason::NotPermitted,
-                "",
-                "was submitted by another institution",
-            );
-        }
+        self.judge_old(is_approved_entry(old) || restricted, &old.submitter);
         if old.patient != self.origin.patient {
             let message = "is not the patient of the document, which an update cannot change";
             self.faults
@@ -439,6 +426,15 @@ impl Change<'_> {
         self.carry_over(made, &old_key, &valid.uuid, submission, updated)
     }
 
+    /// What holds of every version that another may follow.
+    fn judge_old(&mut self, in_force: bool, submitter: &str) {
+        if !in_force {
+            let message = "the latest version is deprecated";
+            self.faults.add(Reason::UpdateRefused, "", message);
+        }
+        self.judge_owner(submitter, "");
+    }
+
     /// Whether the new version of a folder may follow the old one.
     fn judge_folder_update(
         &mut self,
@@ -447,20 +443,7 @@ impl Change<'_> {
         was: &pb::Folder,
     ) -> Result<bool> {
         let before = self.faults.count();
-        if !is_approved_folder(old) {
-            self.faults.add(
-                Reason::UpdateRefused,
-                "",
-                "the latest version is deprecated",
-            );
-        }
-        if !self.is_own(&old.submitter) {
-            self.faults.add(
-                Reason::NotPermitted,
-                "",
-                "was submitted by another institution",
-            );
-        }
+        self.judge_old(is_approved_folder(old), &old.submitter);
         if old.patient != self.origin.patient {
             let message = "is another patient's";
             self.faults

@@ -15,8 +15,8 @@ use super::item::{
     registered_institution, restrict, wire_time,
 };
 use super::section::{Filing, filing};
-use super::xml::{Element, parse};
-use super::{Extracted, MAX_ITEMS, NotUnderstood, Source, codes, observation_kind, utf8};
+use super::{Extracted, MAX_ITEMS, NotUnderstood, Source, codes, observation_kind};
+use crate::xml::{Element, parse};
 
 /// Namespace of HL7 v3.
 const HL7: &str = "urn:hl7-org:v3";
@@ -43,8 +43,8 @@ struct Header {
 
 /// Reads a CDA document.
 pub(super) fn read(document: &Source<'_>) -> Result<Extracted, NotUnderstood> {
-    let root = parse(utf8(document)?)?;
-    if root.name != "ClinicalDocument" || !root.is_of(HL7) {
+    let root = parse(document.content)?;
+    if !root.is(HL7, "ClinicalDocument") {
         return Err(NotUnderstood::UnknownStructure);
     }
     let header = header(document, &root);
@@ -76,8 +76,8 @@ fn header(document: &Source<'_>, root: &Element) -> Header {
         ..stated
     });
     let level = root
-        .child("confidentialityCode")
-        .map_or("", |code| code.attribute("code"));
+        .own_child("confidentialityCode")
+        .map_or("", |code| code.value("code"));
     let mut flags = document.entry.national_flags.clone();
     flags.retain(|flag| *flag != i32::from(NationalFlag::Unspecified));
     Header {
@@ -85,7 +85,10 @@ fn header(document: &Source<'_>, root: &Element) -> Header {
             institution: Some(stated.unwrap_or(registered)),
             home_community_id: document.entry.home_community_id.clone(),
             document: Some(document_ref(document.entry)),
-            recorded: root.child("effectiveTime").map(time).unwrap_or_default(),
+            recorded: root
+                .own_child("effectiveTime")
+                .map(time)
+                .unwrap_or_default(),
             as_of: Some(wire_time(document.as_of)),
             ..ItemSource::default()
         },
@@ -96,12 +99,12 @@ fn header(document: &Source<'_>, root: &Element) -> Header {
 
 fn institution(organization: &Element) -> Option<InstitutionRef> {
     let id = organization
-        .all("id")
-        .find(|id| id.attribute("root") == INSTITUTIONS)?;
+        .own("id")
+        .find(|id| id.value("root") == INSTITUTIONS)?;
     Some(InstitutionRef {
-        institution_id: token(id.attribute("extension")),
+        institution_id: token(id.value("extension")),
         name: organization
-            .child("name")
+            .own_child("name")
             .map(|name| shown(&name.text))
             .unwrap_or_default(),
         ..InstitutionRef::default()
@@ -115,11 +118,11 @@ fn sections(header: &Header, outer: &Element, extracted: &mut Extracted, nesting
         return;
     }
     for section in outer
-        .all("component")
-        .filter_map(|part| part.child("section"))
+        .own("component")
+        .filter_map(|part| part.own_child("section"))
     {
-        let code = section.child("code");
-        let of = code.and_then(|code| filing(code.attribute("codeSystem"), code.attribute("code")));
+        let code = section.own_child("code");
+        let of = code.and_then(|code| filing(code.value("codeSystem"), code.value("code")));
         match of {
             Some(Filing::Section(of)) => section_entries(header, of, section, extracted),
             Some(Filing::FamilyHistory) | None => {}
@@ -132,7 +135,7 @@ fn sections(header: &Header, outer: &Element, extracted: &mut Extracted, nesting
 
 fn section_entries(header: &Header, of: SummarySection, section: &Element, to: &mut Extracted) {
     let mut any = false;
-    for entry in section.all("entry") {
+    for entry in section.own("entry") {
         any = true;
         let items = match of {
             SummarySection::Problem | SummarySection::PastProblem => diagnoses(header, of, entry),
@@ -146,7 +149,7 @@ fn section_entries(header: &Header, of: SummarySection, section: &Element, to: &
         }
     }
     // Narrative that nothing coded stands for.
-    if !any && section.child("text").is_some() {
+    if !any && section.own_child("text").is_some() {
         to.not_taken += 1;
     }
 }
@@ -154,12 +157,12 @@ fn section_entries(header: &Header, of: SummarySection, section: &Element, to: &
 /// Diagnoses of an entry: an observation, or the problem concern of C-CDA.
 fn diagnoses(header: &Header, section: SummarySection, entry: &Element) -> Vec<SummaryItem> {
     let concerns = entry
-        .all("act")
-        .flat_map(|act| act.all("entryRelationship"));
-    let inner = concerns.filter(|relation| relation.attribute("typeCode") == "SUBJ");
+        .own("act")
+        .flat_map(|act| act.own("entryRelationship"));
+    let inner = concerns.filter(|relation| relation.value("typeCode") == "SUBJ");
     let observations = entry
-        .all("observation")
-        .chain(inner.flat_map(|of| of.all("observation")));
+        .own("observation")
+        .chain(inner.flat_map(|of| of.own("observation")));
     observations
         .filter_map(|observation| diagnosis(header, section, observation))
         .collect()
@@ -171,13 +174,13 @@ fn diagnosis(
     observation: &Element,
 ) -> Option<SummaryItem> {
     let kind = observation
-        .child("code")
-        .map_or("", |code| code.attribute("code"));
+        .own_child("code")
+        .map_or("", |code| code.value("code"));
     if !is_stated(observation) || !DIAGNOSIS.contains(&kind) {
         return None;
     }
     let concept = Concept {
-        codes: vec![coded(observation.child("value")?)?],
+        codes: vec![coded(observation.own_child("value")?)?],
         text: String::new(),
     };
     let mut item = from_source(
@@ -188,7 +191,7 @@ fn diagnosis(
         header.confidentiality,
     );
     let (start, end) = observation
-        .child("effectiveTime")
+        .own_child("effectiveTime")
         .map(interval)
         .unwrap_or_default();
     if !end.is_empty() {
@@ -206,11 +209,11 @@ fn diagnosis(
 /// Results of an entry: an observation, or those of an organizer.
 fn results(header: &Header, entry: &Element) -> Vec<SummaryItem> {
     let batteries = entry
-        .all("organizer")
-        .flat_map(|organizer| organizer.all("component"));
+        .own("organizer")
+        .flat_map(|organizer| organizer.own("component"));
     let observations = entry
-        .all("observation")
-        .chain(batteries.flat_map(|of| of.all("observation")));
+        .own("observation")
+        .chain(batteries.flat_map(|of| of.own("observation")));
     observations
         .filter_map(|observation| result(header, observation))
         .collect()
@@ -221,7 +224,7 @@ fn result(header: &Header, observation: &Element) -> Option<SummaryItem> {
         return None;
     }
     let concept = Concept {
-        codes: vec![coded(observation.child("code")?)?],
+        codes: vec![coded(observation.own_child("code")?)?],
         text: String::new(),
     };
     let section = observation_kind::section(&concept, &[]).unwrap_or(SummarySection::Result);
@@ -232,16 +235,16 @@ fn result(header: &Header, observation: &Element) -> Option<SummaryItem> {
         header.flags.clone(),
         header.confidentiality,
     );
-    let interpretation = observation.child("interpretationCode");
+    let interpretation = observation.own_child("interpretationCode");
     item.value = Some(ItemValue {
-        value: Some(value(observation.child("value")?)?),
+        value: Some(value(observation.own_child("value")?)?),
         reference_range: String::new(),
         interpretation: interpretation
-            .map(|of| token(of.attribute("code")))
+            .map(|of| token(of.value("code")))
             .unwrap_or_default(),
     });
     (item.start, item.end) = observation
-        .child("effectiveTime")
+        .own_child("effectiveTime")
         .map(interval)
         .unwrap_or_default();
     if section == SummarySection::Infection {
@@ -253,24 +256,18 @@ fn result(header: &Header, observation: &Element) -> Option<SummaryItem> {
 /// Whether something is stated as having been, and not negated.
 fn is_stated(observation: &Element) -> bool {
     let status = observation
-        .child("statusCode")
-        .map_or("", |status| status.attribute("code"));
-    observation.attribute("moodCode") == "EVN"
-        && observation.attribute("classCode") == "OBS"
-        && observation.attribute("negationInd") != "true"
-        && observation.attribute("nullFlavor").is_empty()
+        .own_child("statusCode")
+        .map_or("", |status| status.value("code"));
+    observation.value("moodCode") == "EVN"
+        && observation.value("classCode") == "OBS"
+        && observation.value("negationInd") != "true"
+        && observation.value("nullFlavor").is_empty()
         && ["", "completed", "active"].contains(&status)
 }
 
 fn source(header: &Header, observation: &Element) -> ItemSource {
-    let id = observation.child("id");
-    let id = id.map(|id| {
-        token(&format!(
-            "{} {}",
-            id.attribute("root"),
-            id.attribute("extension")
-        ))
-    });
+    let id = observation.own_child("id");
+    let id = id.map(|id| token(&format!("{} {}", id.value("root"), id.value("extension"))));
     ItemSource {
         entry_id: id.unwrap_or_default(),
         ..header.source.clone()
@@ -279,23 +276,23 @@ fn source(header: &Header, observation: &Element) -> ItemSource {
 
 /// A code; none with a null flavor, or of another type than CD and CE.
 fn coded(element: &Element) -> Option<CodedValue> {
-    let type_name = element.attribute_local("type");
+    let type_name = element.value_local("type");
     let of_code = ["", "CD", "CE", "CV"].contains(&local(type_name));
-    let code = token(element.attribute("code"));
-    let known = of_code && element.attribute("nullFlavor").is_empty() && !code.is_empty();
+    let code = token(element.value("code"));
+    let known = of_code && element.value("nullFlavor").is_empty() && !code.is_empty();
     known.then(|| CodedValue {
         code,
-        system: token(element.attribute("codeSystem")),
-        display_name: shown(element.attribute("displayName")),
-        system_version: token(element.attribute("codeSystemVersion")),
+        system: token(element.value("codeSystem")),
+        display_name: shown(element.value("displayName")),
+        system_version: token(element.value("codeSystemVersion")),
     })
 }
 
 /// The value of a result: PQ, CD, CE or ST.
 fn value(element: &Element) -> Option<Value> {
-    match local(element.attribute_local("type")) {
+    match local(element.value_local("type")) {
         "PQ" => {
-            let number = token(element.attribute("value"));
+            let number = token(element.value("value"));
             let decimal = number.parse::<f64>().is_ok_and(f64::is_finite)
                 && number
                     .bytes()
@@ -303,7 +300,7 @@ fn value(element: &Element) -> Option<Value> {
             decimal.then(|| {
                 Value::Quantity(Quantity {
                     value: number,
-                    ucum: token(element.attribute("unit")),
+                    ucum: token(element.value("unit")),
                     ..Quantity::default()
                 })
             })
@@ -323,14 +320,14 @@ fn local(name: &str) -> &str {
 
 /// Begin and end of an IVL; a mere value is the begin.
 fn interval(element: &Element) -> (String, String) {
-    let of = |name| element.child(name).map(time).unwrap_or_default();
+    let of = |name| element.own_child(name).map(time).unwrap_or_default();
     let value = time(element);
     (if value.is_empty() { of("low") } else { value }, of("high"))
 }
 
 /// An HL7 v3 time stamp as a FHIR date: to the day, if it has a time without an offset.
 fn time(element: &Element) -> String {
-    let stamp = element.attribute("value");
+    let stamp = element.value("value");
     let (digits, offset) = match stamp.find(['+', '-']) {
         Some(at) => stamp.split_at_checked(at).unwrap_or((stamp, "")),
         None => (stamp, ""),

@@ -28,13 +28,13 @@ mod procedure;
 mod section;
 #[cfg(test)]
 mod tests;
-mod xml;
 
 use std::fmt;
 
 use crate::wire::pb;
 use crate::wire::pb::common::NationalFlag;
 use crate::wire::pb::emergency::{AbsenceStatement, SummaryItem};
+use crate::xml::NotXml;
 
 /// Octets of the largest document that is read. A Bundle with embedded PDF may have several MiB.
 pub const MAX_CONTENT: usize = 16 << 20;
@@ -98,6 +98,17 @@ pub enum NotUnderstood {
     UnknownStructure,
     /// XML with a document type definition, which is refused unread.
     Doctype,
+}
+
+impl From<NotXml> for NotUnderstood {
+    fn from(why: NotXml) -> Self {
+        match why {
+            NotXml::Malformed => Self::Malformed,
+            NotXml::NotUtf8 => Self::NotUtf8,
+            NotXml::Doctype => Self::Doctype,
+            NotXml::TooLarge => Self::TooLarge,
+        }
+    }
 }
 
 impl NotUnderstood {

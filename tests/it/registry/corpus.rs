@@ -133,7 +133,7 @@ fn profile(corpus: &Path) -> String {
         "author_institution = \"optional\"\nhash = \"computed\"\nconfidentiality = \"any\"\ncontent = \"off\"\n",
     );
     let codes = std::fs::read(corpus.join("toolkit2/environment/codes.xml")).unwrap();
-    let codes = ebxml::parse(&codes).unwrap();
+    let codes = renkei::xml::parse(&codes).unwrap();
     for kind in codes.all("CodeType") {
         let attribute = match kind.attribute("name").unwrap() {
             "classCode" => "class_code",

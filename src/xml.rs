@@ -1,26 +1,30 @@
-//! XML as a small tree: bounded, with namespaces, without document type or external entities.
+//! XML as a small tree: bounded, with namespaces, without document type or external entities. Every
+//! XML that comes from outside is read here.
 
 use quick_xml::XmlVersion;
 use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesStart, Event};
+use quick_xml::events::{BytesDecl, BytesStart, Event};
 use quick_xml::name::ResolveResult;
 use quick_xml::reader::NsReader;
 
-/// Octets of one message. A submission of 100 entries is below 2 MiB; documents are not in it.
+/// Octets of one text. A submission of 100 entries is below 2 MiB; documents are not in it.
 const MAX_BYTES: usize = 16 << 20;
-/// Levels of elements. A slot's value in a SOAP envelope is at level 10.
-const MAX_DEPTH: usize = 48;
-/// Elements of one message.
-const MAX_ELEMENTS: usize = 400_000;
-/// Attributes of one element; ebRIM has ten at most.
+/// Levels of elements. A slot's value in a SOAP envelope is at level 10, a CDA result at 11.
+const MAX_DEPTH: usize = 64;
+/// Elements of one text; each costs at most some 200 octets beside its text.
+const MAX_ELEMENTS: usize = 300_000;
+/// Attributes of one element; ebRIM and CDA have some ten at most.
 const MAX_ATTRIBUTES: usize = 64;
 
 /// Why a text is not XML that is read here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum NotXml {
-    /// Not well-formed, or not UTF-8.
-    #[error("is not well-formed XML in UTF-8")]
+    /// Not well-formed.
+    #[error("is not well-formed XML")]
     Malformed,
+    /// Not UTF-8, or said to be in another encoding.
+    #[error("is not in UTF-8")]
+    NotUtf8,
     /// It has a document type: entities of its own are never read.
     #[error("has a document type, which is not read")]
     Doctype,
@@ -44,7 +48,7 @@ pub struct Element {
     pub text: String,
 }
 
-/// Reads a message to its root.
+/// Reads a text to its root.
 ///
 /// # Errors
 /// [`NotXml`].
@@ -52,7 +56,7 @@ pub fn parse(bytes: &[u8]) -> Result<Element, NotXml> {
     if bytes.len() > MAX_BYTES {
         return Err(NotXml::TooLarge);
     }
-    let text = std::str::from_utf8(bytes).map_err(|_| NotXml::Malformed)?;
+    let text = std::str::from_utf8(bytes).map_err(|_| NotXml::NotUtf8)?;
     let mut reader = NsReader::from_str(text.trim_start_matches('\u{feff}'));
     // The parents of the place reached, outermost first; the document itself is at 0.
     let mut open = vec![Element::default()];
@@ -84,7 +88,8 @@ pub fn parse(bytes: &[u8]) -> Result<Element, NotXml> {
                     (None, None) => return Err(NotXml::Malformed),
                 }
             }
-            Event::Decl(_) | Event::Comment(_) | Event::PI(_) => {}
+            Event::Decl(declaration) => check_encoding(&declaration)?,
+            Event::Comment(_) | Event::PI(_) => {}
             Event::Eof => break,
         }
         elements += 1;
@@ -100,6 +105,19 @@ pub fn parse(bytes: &[u8]) -> Result<Element, NotXml> {
     }
 }
 
+/// ISO-2022-JP would pass as UTF-8, and say something else.
+fn check_encoding(declaration: &BytesDecl<'_>) -> Result<(), NotXml> {
+    match declaration.encoding() {
+        None => Ok(()),
+        Some(Ok(name))
+            if ["utf-8", "utf8", "us-ascii"].contains(&name.to_ascii_lowercase().as_str()) =>
+        {
+            Ok(())
+        }
+        Some(_) => Err(NotXml::NotUtf8),
+    }
+}
+
 fn element(namespace: &ResolveResult<'_>, start: &BytesStart<'_>) -> Result<Element, NotXml> {
     let namespace = match namespace {
         ResolveResult::Bound(namespace) => namespace.as_ref().to_owned(),
@@ -107,6 +125,7 @@ fn element(namespace: &ResolveResult<'_>, start: &BytesStart<'_>) -> Result<Elem
         ResolveResult::Unknown(_) => return Err(NotXml::Malformed),
     };
     let mut attributes: Vec<(String, String)> = Vec::new();
+    // The reader's own check for duplicates compares each with each.
     for attribute in start.attributes().with_checks(false) {
         let attribute = attribute.map_err(|_| NotXml::Malformed)?;
         let value = attribute
@@ -157,6 +176,36 @@ impl Element {
         found.map(|(_, value)| value.as_str())
     }
 
+    /// The attribute with this name, prefix included; empty if there is none.
+    pub fn value(&self, name: &str) -> &str {
+        self.attribute(name).unwrap_or_default()
+    }
+
+    /// The attribute with this local name, whatever its prefix (`xsi:type`); empty if there is none.
+    pub fn value_local(&self, name: &str) -> &str {
+        let local = |key: &str| key.rsplit(':').next() == Some(name);
+        let found = self.attributes.iter().find(|(key, _)| local(key));
+        found.map_or("", |(_, value)| value)
+    }
+
+    /// The children with this name and this element's own namespace.
+    pub fn own<'e>(&'e self, name: &'e str) -> impl Iterator<Item = &'e Self> {
+        self.all(name)
+            .filter(|child| child.namespace == self.namespace)
+    }
+
+    /// The first child with this name and this element's own namespace.
+    pub fn own_child(&self, name: &str) -> Option<&Self> {
+        let mut children = self.children.iter();
+        children.find(|child| child.is(&self.namespace, name))
+    }
+
+    /// The first element down this path, all of this element's own namespace.
+    pub fn down(&self, path: &[&str]) -> Option<&Self> {
+        path.iter()
+            .try_fold(self, |element, name| element.own_child(name))
+    }
+
     /// The children with this name, of the same namespace as this element or any other.
     pub fn all<'e>(&'e self, name: &'e str) -> impl Iterator<Item = &'e Self> {
         self.children.iter().filter(move |child| child.name == name)
@@ -179,5 +228,69 @@ impl Element {
     /// The text without the whitespace around it: in ebRIM that is never data.
     pub fn trimmed(&self) -> &str {
         self.text.trim()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn reads_a_tree() {
+        let text = "<?xml version='1.0' encoding='UTF-8'?><a xmlns='urn:1' xmlns:z='urn:2' \
+                    x='1&lt;2' z:y='3'>t&amp;&#x41;<b/><z:b/><b y='2'>u</b></a>";
+        let root = parse(text.as_bytes()).unwrap();
+        assert!(root.is("urn:1", "a"));
+        assert_eq!(root.text, "t&A");
+        assert_eq!(root.attribute("x"), Some("1<2"));
+        assert_eq!((root.value("y"), root.value_local("y")), ("", "3"));
+        assert_eq!((root.all("b").count(), root.own("b").count()), (3, 2));
+        assert_eq!(root.own("b").nth(1).unwrap().value("y"), "2");
+        assert!(root.down(&["b", "c"]).is_none() && root.down(&["b"]).is_some());
+    }
+
+    #[test]
+    fn what_is_dangerous_is_refused() {
+        for (bad, why) in [
+            (
+                "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><a>&x;</a>",
+                NotXml::Doctype,
+            ),
+            ("<a>&x;</a>", NotXml::Malformed),
+            ("<a b='&x;'/>", NotXml::Malformed),
+            ("<a b='1' b='2'/>", NotXml::Malformed),
+            ("<a><b></a></b>", NotXml::Malformed),
+            ("<p:a/>", NotXml::Malformed),
+            ("<a/><b/>", NotXml::Malformed),
+            ("<a>", NotXml::Malformed),
+            ("", NotXml::Malformed),
+            (
+                "<?xml version='1.0' encoding='ISO-2022-JP'?><a/>",
+                NotXml::NotUtf8,
+            ),
+        ] {
+            assert_eq!(parse(bad.as_bytes()), Err(why), "{bad}");
+        }
+        assert_eq!(parse(b"<a>\xff</a>"), Err(NotXml::NotUtf8));
+        let deep = |levels: usize| format!("{}{}", "<a>".repeat(levels), "</a>".repeat(levels));
+        assert!(parse(deep(64).as_bytes()).is_ok());
+        assert_eq!(parse(deep(65).as_bytes()), Err(NotXml::TooLarge));
+        assert_eq!(
+            parse("<a>".repeat(1 << 20).as_bytes()),
+            Err(NotXml::TooLarge)
+        );
+        assert_eq!(parse(&vec![b' '; (16 << 20) + 1]), Err(NotXml::TooLarge));
+        let many: Vec<String> = (0..100).map(|at| format!("x{at}=''")).collect();
+        let wide = format!("<a {}/>", many.join(" "));
+        assert_eq!(parse(wide.as_bytes()), Err(NotXml::TooLarge));
+    }
+
+    proptest! {
+        #[test]
+        fn never_panics(text in "[<>/&;'\"=!?a-c \\[\\]#x-]{0,40}") {
+            drop(parse(text.as_bytes()));
+        }
     }
 }
