@@ -67,16 +67,26 @@ impl Watcher {
         let mut life = tokio::time::interval(SIGN_OF_LIFE);
         life.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let going_on = tokio::select! {
+            let next = tokio::select! {
                 biased;
                 () = self.gateway.stop.cancelled() => return,
                 () = self.sender.closed() => return,
                 () = tokio::time::sleep_until(until) => return,
-                _ = life.tick() => self.send(before(frames.position()), None).await,
-                frame = frames.next() => match frame {
-                    Ok(frame) => self.frame(&frame).await,
-                    Err(error) => self.end(error.into()).await,
-                },
+                _ = life.tick() => None,
+                frame = frames.next() => Some(frame),
+            };
+            // A store that has stopped may never show the frame: this does not outlast the node.
+            let going_on = tokio::select! {
+                biased;
+                () = self.gateway.stop.cancelled() => return,
+                () = self.sender.closed() => return,
+                going_on = async {
+                    match next {
+                        None => self.send(before(frames.position()), None).await,
+                        Some(Ok(frame)) => self.frame(&frame).await,
+                        Some(Err(error)) => self.end(error.into()).await,
+                    }
+                } => going_on,
             };
             if going_on.is_none() {
                 return;

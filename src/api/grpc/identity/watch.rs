@@ -72,14 +72,20 @@ pub(super) async fn watch(
         },
         token => Place::parse(token, last)?,
     };
+    let slot = Arc::clone(&gateway.watches).try_acquire_owned();
+    let slot = slot.map_err(|_| Error::new(Reason::Overloaded, "too many subscribers at once"))?;
     let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
     let tasks = gateway.tasks.clone();
     tasks.spawn(async move {
+        let _slot = slot;
         let stop = gateway.stop.clone();
         let told = tokio::select! {
             () = stop.cancelled() => {
                 Err(Error::new(Reason::ShuttingDown, "the node is stopping"))
             }
+            // The follower goes on from its last token.
+            () = tokio::time::sleep(gateway.federation.stream_ceiling) => return,
+            () = sender.closed() => return,
             told = tell(&gateway, &call, &interest, place, &sender) => told,
         };
         if let Err(error) = told {
