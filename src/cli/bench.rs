@@ -8,8 +8,8 @@ use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
 use crate::bench::{
-    HandshakeSettings, LedgerSettings, NodeStep, RpcSettings, Step, engine, handshake, ledger,
-    node, node_step, rpc, run_step,
+    DecideSettings, HandshakeSettings, LedgerSettings, NodeStep, RpcSettings, Step, decide_bench,
+    engine, handshake, ledger, node, node_step, rpc, run_step,
 };
 
 /// Measure, as ratios to a floor taken in the same run
@@ -19,8 +19,22 @@ pub(super) enum Bench {
     Rpc(Rpc),
     /// Full mutual TLS handshakes of the edge, against rustls alone with the same keys
     Handshake(Handshake),
+    /// One decision of the decision point, with the default policies and with a hundred
+    Decide(Decide),
     /// Appends by so many writers, opening and making the index again, against the disk alone
     Ledger(Ledger),
+}
+
+/// Arguments of `bench decide`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  renkei bench decide\n  renkei bench decide --quick --json")]
+pub(super) struct Decide {
+    /// A smoke run: a fraction of a second each
+    #[arg(long)]
+    quick: bool,
+    /// Seconds for each figure
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
 }
 
 /// Arguments of `bench ledger`.
@@ -144,6 +158,10 @@ impl Bench {
         };
         match self {
             Self::Ledger(args) => return args.run(out.is_json()),
+            Self::Decide(args) => decide_bench(&DecideSettings {
+                time: time(args.quick, args.seconds),
+                json: out.is_json(),
+            })?,
             Self::Rpc(args) => {
                 let settings = RpcSettings {
                     in_flight: if args.quick {

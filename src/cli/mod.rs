@@ -22,6 +22,7 @@ mod node;
 mod output;
 mod patient;
 pub mod pki;
+mod policy;
 mod profile;
 mod serve;
 mod store;
@@ -93,6 +94,7 @@ enum Command {
     Node(node::Node),
     Token(token::Token),
     Store(store::StoreArgs),
+    Policy(policy::Policy),
     #[command(subcommand, after_help = "Example:\n  renkei bench rpc --json")]
     Bench(bench::Bench),
 }
@@ -113,6 +115,7 @@ impl Command {
             Self::Node(command) => client(command.run(out)),
             Self::Token(command) => command.run(out),
             Self::Store(args) => client(args.run(out)),
+            Self::Policy(command) => command.run(out),
             Self::Bench(command) => command.run(out),
         }
     }

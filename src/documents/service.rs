@@ -5,7 +5,7 @@ use std::sync::Arc;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use crate::access::{Action, Call, Permit, Sensitivity};
+use crate::access::{Action, Call, Classes, DocumentFacts, Permit};
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::error::{Error, Reason, Result};
@@ -47,28 +47,52 @@ pub struct Found {
 }
 
 impl Found {
-    /// Whether it is flagged UNDELIVERED (未提供): never given to another community.
-    pub fn is_undelivered(&self) -> bool {
-        self.entry
-            .national_flags
-            .contains(&i32::from(cpb::NationalFlag::Undelivered))
-    }
-
     /// Whether `permit` lets it out.
     pub fn is_covered(&self, permit: &Permit) -> bool {
-        permit.covers(&self.sensitivity()) && !(permit.leaves_community() && self.is_undelivered())
+        permit.covers(&self.facts())
     }
 
     /// What a decision asks of it.
-    pub fn sensitivity(&self) -> Sensitivity<'_> {
-        Sensitivity {
-            codes: [
-                code(self.entry.class_code.as_ref()),
-                code(self.entry.type_code.as_ref()),
-            ],
-            confidentiality: confidentiality_of(&self.entry),
+    pub fn facts(&self) -> DocumentFacts {
+        let entry = &self.entry;
+        let (class, kind) = (
+            code(entry.class_code.as_ref()),
+            code(entry.type_code.as_ref()),
+        );
+        let labels = entry.confidentiality_codes.iter();
+        let authors = entry.authors.iter().flat_map(|author| &author.institutions);
+        let flagged = |flag: cpb::NationalFlag| entry.national_flags.contains(&i32::from(flag));
+        DocumentFacts {
+            codes: [class.to_owned(), kind.to_owned()],
+            classes: Classes::of_document(
+                [kind, class],
+                code(entry.practice_setting_code.as_ref()),
+                labels.map(|label| label.code.as_str()),
+            ),
+            confidentiality: confidentiality_of(entry),
+            undelivered: flagged(cpb::NationalFlag::Undelivered),
+            uninformed: flagged(cpb::NationalFlag::Uninformed),
+            authors: authors
+                .filter_map(|institution| institution.id.parse().ok())
+                .collect(),
+            day: japanese_day(&entry.service_start_time)
+                .or_else(|| japanese_day(&entry.creation_time)),
         }
     }
+}
+
+/// The day in Japan of a time in UTC, or of a day; `None` if it is less precise.
+fn japanese_day(dtm: &str) -> Option<jiff::civil::Date> {
+    let digits = |range: std::ops::Range<usize>| dtm.get(range)?.parse::<i16>().ok();
+    let small = |range: std::ops::Range<usize>| i8::try_from(digits(range)?).ok();
+    let date = jiff::civil::Date::new(digits(0..4)?, small(4..6)?, small(6..8)?).ok()?;
+    let Some(hour) = small(8..10) else {
+        return Some(date);
+    };
+    let minute = small(10..12).unwrap_or(0);
+    let utc = date.to_datetime(jiff::civil::Time::new(hour, minute, 0, 0).ok()?);
+    let japan = utc.checked_add(jiff::SignedDuration::from_hours(9)).ok()?;
+    Some(japan.date())
 }
 
 /// One page of a query.
@@ -78,6 +102,8 @@ pub struct Page {
     pub entries: Vec<pb::DocumentEntry>,
     /// The token of the next page; empty at the end.
     pub next: String,
+    /// The newest change among the entries. Not the ledger's: that tells of others.
+    pub sequence: u64,
 }
 
 impl Documents {
@@ -242,6 +268,7 @@ impl Documents {
                 continue;
             };
             if found.is_covered(permit) && filter::matches(&found.entry, sequence, filter) {
+                page.sequence = page.sequence.max(sequence);
                 page.entries.push(found.entry);
             }
         }
@@ -313,4 +340,20 @@ fn found(versioned: Versioned<EntryRow>) -> Option<Found> {
         blob,
         sequence,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_one_of_japan() {
+        let day = |dtm| japanese_day(dtm).map(|day| day.to_string());
+        assert_eq!(day("20250531150000").as_deref(), Some("2025-06-01"));
+        assert_eq!(day("202505311459").as_deref(), Some("2025-05-31"));
+        assert_eq!(day("20250531").as_deref(), Some("2025-05-31"));
+        for vague in ["", "2025", "202505", "20251399"] {
+            assert_eq!(day(vague), None, "{vague}");
+        }
+    }
 }

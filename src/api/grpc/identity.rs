@@ -16,11 +16,10 @@ use crate::wire::pb::identity as pb;
 use crate::wire::pb::identity::identity_service_server::IdentityService;
 
 use super::door::{Class, Door, Replies};
+use super::shown::{MAX_SHOWN, findable, show_one, shown};
 
 /// Review tasks on a page at most.
 const MAX_TASKS: usize = 200;
-/// Matches on a page at most.
-const MAX_MATCHES: usize = 50;
 
 macro_rules! method {
     ($name:literal) => {
@@ -137,9 +136,11 @@ async fn query(
             })?;
     }
     let known = gateway.identity.identifiers(linkage);
-    if known.is_empty() {
+    let ids: Vec<PatientIdentifier> = known.iter().map(|(id, _)| id.clone()).collect();
+    if known.is_empty() || !findable(&gateway, &call, Action::QueryIdentifiers, &ids)? {
         return Err(unknown());
     }
+    show_one(&gateway, &call, linkage, &ids)?;
     let wanted = |authority: &str| {
         request.target_domains.is_empty()
             || request
@@ -192,11 +193,12 @@ async fn search(
     }
     let criteria = request.criteria.ok_or_else(|| Error::missing("criteria"))?;
     let size = match request.page_size as usize {
-        0 => MAX_MATCHES,
-        size => size.min(MAX_MATCHES),
+        0 => MAX_SHOWN,
+        size => size.min(MAX_SHOWN),
     };
     let mut matches = gateway.identity.search(&demographics(criteria))?;
     matches.retain(|found| found.score >= request.min_score);
+    let mut matches = shown(&gateway, &call, matches)?;
     let total_size = matches.len() as u64;
     matches.truncate(size);
     call.note(|record| record.items = count(matches.len()));
@@ -254,9 +256,10 @@ async fn matching(
         candidates.retain(|found| found.grade() == pb::MatchGrade::Certain);
     }
     let size = match request.count as usize {
-        0 => MAX_MATCHES,
-        size => size.min(MAX_MATCHES),
+        0 => MAX_SHOWN,
+        size => size.min(MAX_SHOWN),
     };
+    let mut candidates = shown(&gateway, &call, candidates)?;
     candidates.truncate(size);
     call.note(|record| record.items = count(candidates.len()));
     Ok(pb::MatchPatientResponse {
@@ -291,6 +294,12 @@ async fn get(
         Subject::LinkageId(id) => (linkage_id(id)?, None),
     };
     let person = gateway.identity.person(linkage)?.ok_or_else(unknown)?;
+    let known = gateway.identity.identifiers(linkage);
+    let ids: Vec<PatientIdentifier> = known.into_iter().map(|(id, _)| id).collect();
+    if !findable(&gateway, &call, Action::SearchPatients, &ids)? {
+        return Err(unknown());
+    }
+    show_one(&gateway, &call, linkage, &ids)?;
     call.note(|record| record.items = count(person.records.len()));
     Ok(pb::GetPatientResponse {
         person: Some(person),

@@ -11,6 +11,8 @@ mod emergency;
 mod federation;
 mod identity;
 mod reflect;
+mod revocable;
+mod shown;
 pub mod status;
 
 use std::sync::Arc;
