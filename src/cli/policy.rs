@@ -28,6 +28,7 @@ pub(super) struct Policy {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Check a set: parsed, validated against the schema, every name known
+    #[command(after_help = "Example:\n  renkei policy check /etc/renkei/policies")]
     Check {
         /// The folder [default: the default set]
         #[arg(value_name = "FOLDER")]
@@ -36,12 +37,14 @@ enum Command {
     /// Say what would be decided, and which policies decide it
     Explain(Box<Explain>),
     /// Ask a file of cases, and compare with what is expected
+    #[command(after_help = "Example:\n  renkei policy test policies/cases.toml")]
     Test {
         /// The cases, TOML
         #[arg(value_name = "FILE")]
         file: PathBuf,
     },
     /// Print the authorization matrix, Markdown
+    #[command(after_help = "Example:\n  renkei policy matrix > docs/authorization-matrix.md")]
     Matrix,
 }
 
