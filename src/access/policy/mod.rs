@@ -153,12 +153,12 @@ impl Policies {
         obligations.sort_unstable();
         obligations.dedup();
         let denial = (!response.permitted).then(|| {
-            let reasons = decided.iter().map(|policy| policy.reason);
-            // Nothing forbids and nothing permits: the role, or the purpose it is for.
-            reasons.min().unwrap_or(match response.may_be_permitted {
-                true => Denial::Purpose,
-                false => Denial::Role,
-            })
+            let forbidden = decided.iter().map(|policy| policy.reason).min();
+            // No policy permits the role this at all: that is told before what forbids it besides.
+            let role = (!response.may_be_permitted).then_some(Denial::Role);
+            let first = forbidden.into_iter().chain(role).min();
+            // Nothing forbids it, and what permits it is for another purpose.
+            first.unwrap_or(Denial::Purpose)
         });
         Ok(Verdict {
             permitted: response.permitted,
