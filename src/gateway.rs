@@ -11,14 +11,15 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{Exposure, Policies, PolicyHandle};
 use crate::audit::Audit;
 use crate::clock::Clock;
 use crate::config::{Capability, Config, IndexEngine};
-use crate::consent::{Consents, Guard};
+use crate::consent::{Consents, Grounds, Guard};
 use crate::directory::{Authenticator, Directory};
 use crate::documents::Documents;
-use crate::edge::State;
-use crate::emergency::Emergency;
+use crate::edge::{Severity, State};
+use crate::emergency::{Disasters, Emergency};
 use crate::error::{Error, Reason, Result};
 use crate::federation::{
     Dialler, Federation, Links, Locator, Outbox, Paths, Peers, Policy, SystemResolver,
@@ -64,6 +65,10 @@ pub struct Gateway {
     watched: reload::Watched,
     /// Who takes part.
     pub directory: Arc<Directory>,
+    /// By which rules.
+    pub policies: Arc<PolicyHandle>,
+    /// Who was shown whom.
+    pub exposure: Exposure,
     /// Who may.
     pub guard: Arc<Guard>,
     /// What patients said.
@@ -76,6 +81,8 @@ pub struct Gateway {
     pub federation: Arc<Federation>,
     /// The minimal summary.
     pub emergency: Emergency,
+    /// Disaster mode.
+    pub disasters: Arc<Disasters>,
     /// What happened.
     pub audit: Audit,
     /// Document streams at once: each holds a thread while it reads.
@@ -159,6 +166,31 @@ pub fn load_trust(config: &Config) -> Result<TrustStore> {
     .map_err(|error| unusable(error.to_string()))
 }
 
+/// Loads the policies a configuration names, or the default set.
+///
+/// # Errors
+/// The file that is wrong.
+pub fn load_policies(config: &Config) -> Result<Policies> {
+    let policies = match &config.access.policies {
+        Some(folder) => Policies::from_folder(folder),
+        None => Policies::built_in(),
+    };
+    policies.map_err(|error| {
+        Error::new(Reason::Internal, "the policies cannot be loaded").caused_by(error)
+    })
+}
+
+/// The policies in force; a question without a verdict raises an alarm.
+fn policies(config: &Config, edge: &Arc<State>, clock: &Arc<dyn Clock>) -> Result<PolicyHandle> {
+    let (edge, clock) = (Arc::clone(edge), Arc::clone(clock));
+    Ok(PolicyHandle::new(load_policies(config)?, move |fault| {
+        let (code, severity) = ("DECISION_FAILED", Severity::Error);
+        let message = fault.message.clone();
+        edge.alarms
+            .raise(code, "policies", severity, message, clock.now());
+    }))
+}
+
 /// Where a configuration lets a node connect to.
 fn dialler(config: &Config, edge: &State) -> Result<Dialler> {
     let hosts = config.outgoing.hosts.iter().map(|host| host.parse());
@@ -182,7 +214,7 @@ impl Gateway {
         directory_file: Option<ApplyDirectoryRequest>,
     ) -> Result<Arc<Self>> {
         let clock = Arc::clone(&options.clock);
-        let watched = reload::Watched::begin(&config.tls);
+        let watched = reload::Watched::begin(&config);
         let certificate = NodeIdentity::load(&config.tls.certificate, &config.tls.key)
             .map_err(Error::internal)?;
         let certificate = IdentityHandle::new(certificate);
@@ -211,14 +243,19 @@ impl Gateway {
         );
         let consents = Arc::new(Consents::new(Arc::clone(&store), Arc::clone(&clock)));
         let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);
-        let guard = Arc::new(Guard::new(
-            Arc::clone(&consents),
-            Arc::clone(&clock),
-            home.clone(),
-            parent.clone(),
-            Arc::clone(&identity) as Arc<dyn crate::consent::Persons>,
-            config.consent.cross_community,
-        ));
+        let policies = Arc::new(policies(&config, &edge, &clock)?);
+        let disasters = Disasters::open(Arc::clone(&store), Arc::clone(&clock))?;
+        let disasters = Arc::new(disasters);
+        let guard = Arc::new(Guard::new(Grounds {
+            policies: Arc::clone(&policies),
+            consents: Arc::clone(&consents),
+            clock: Arc::clone(&clock),
+            home: home.clone(),
+            parent: parent.clone(),
+            persons: Arc::clone(&identity) as Arc<dyn crate::consent::Persons>,
+            disasters: Arc::clone(&disasters) as Arc<dyn crate::consent::Declared>,
+            default: config.consent.cross_community,
+        }));
         let documents = Arc::new(Documents::new(
             Arc::clone(&store),
             Arc::clone(&clock),
@@ -272,12 +309,15 @@ impl Gateway {
             dialler,
             watched,
             directory,
+            policies,
+            exposure: Exposure::default(),
             guard,
             consents,
             identity,
             documents,
             federation,
             emergency,
+            disasters,
             tasks,
             opened,
         }))

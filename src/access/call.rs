@@ -1,22 +1,28 @@
 //! One call under way: who, until when, and what the audit will say of it.
 
+use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
 use jiff::Timestamp;
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::audit::{Outcome, Record, Who};
 
+use super::lease::Lease;
 use super::{Caller, Denial};
 
 /// A call, as every service sees it.
 #[derive(Debug)]
 pub struct Call {
     caller: Caller,
+    started: Instant,
     deadline: Instant,
     record: Mutex<Pending>,
+    leases: Mutex<Vec<Lease>>,
 }
 
 #[derive(Debug)]
@@ -44,11 +50,13 @@ impl Call {
         let record = Record::new(who, method, request_id);
         Self {
             caller,
+            started: Instant::now(),
             deadline,
             record: Mutex::new(Pending {
                 record,
                 written: false,
             }),
+            leases: Mutex::default(),
         }
     }
 
@@ -61,6 +69,11 @@ impl Call {
     /// Who calls.
     pub fn caller(&self) -> &Caller {
         &self.caller
+    }
+
+    /// When it began.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// When the answer must be ready.
@@ -96,6 +109,49 @@ impl Call {
         crate::error::Error::not_permitted()
     }
 
+    /// The answer of this call rests on `lease` until it has left.
+    pub fn rests_on(&self, lease: Lease) {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.push(lease);
+    }
+
+    /// Whether everything the answer rests on still holds.
+    pub fn still_permitted(&self) -> bool {
+        let mut leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+        leases.iter_mut().all(Lease::holds)
+    }
+
+    /// Waits until something that the answer rests on no longer holds; for ever if that never comes.
+    pub async fn revoked(&self) {
+        let notices: Vec<_> = {
+            let leases = self.leases.lock().unwrap_or_else(PoisonError::into_inner);
+            leases.iter().map(Lease::notices).collect()
+        };
+        let changed = notices.into_iter().map(|mut notice| {
+            let first: Changed = Box::pin(async move {
+                let ended = notice.changed().await.is_err();
+                (ended, notice)
+            });
+            first
+        });
+        let mut waiting: Vec<Changed> = changed.collect();
+        while !waiting.is_empty() {
+            let (at, (ended, mut notice)) = first_of(&mut waiting).await;
+            if !self.still_permitted() {
+                return;
+            }
+            let gone = waiting.swap_remove(at);
+            drop(gone);
+            if !ended {
+                waiting.push(Box::pin(async move {
+                    let ended = notice.changed().await.is_err();
+                    (ended, notice)
+                }));
+            }
+        }
+        std::future::pending::<()>().await;
+    }
+
     /// The audit event of a success, to be written in the same frame as the change it reports.
     pub fn success_event(&self, now: Timestamp) -> Bytes {
         self.with(|pending| pending.record.close(Outcome::Success, now))
@@ -121,4 +177,20 @@ impl Call {
     fn with<T>(&self, f: impl FnOnce(&mut Pending) -> T) -> T {
         f(&mut self.record.lock().unwrap_or_else(PoisonError::into_inner))
     }
+}
+
+/// Waits for the next change of one lease: whether it was the last, and the receiver for the next.
+type Changed = Pin<Box<dyn Future<Output = (bool, watch::Receiver<u64>)> + Send>>;
+
+/// The first of some futures that is ready, with its place.
+async fn first_of(waiting: &mut [Changed]) -> (usize, (bool, watch::Receiver<u64>)) {
+    std::future::poll_fn(|context| {
+        for (at, one) in waiting.iter_mut().enumerate() {
+            if let Poll::Ready(ready) = one.as_mut().poll(context) {
+                return Poll::Ready((at, ready));
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }

@@ -25,6 +25,32 @@ pub enum ParticipantKind {
     Operator,
 }
 
+impl ParticipantKind {
+    /// Every kind.
+    pub const ALL: &'static [Self] = &[
+        Self::Hospital,
+        Self::Clinic,
+        Self::Pharmacy,
+        Self::Care,
+        Self::FireDepartment,
+        Self::Gateway,
+        Self::Operator,
+    ];
+
+    /// Its name in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Hospital => "hospital",
+            Self::Clinic => "clinic",
+            Self::Pharmacy => "pharmacy",
+            Self::Care => "care",
+            Self::FireDepartment => "fire-department",
+            Self::Gateway => "gateway",
+            Self::Operator => "operator",
+        }
+    }
+}
+
 /// A registered participant: the institution behind a certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Participant {

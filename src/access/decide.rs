@@ -1,11 +1,18 @@
-//! The decision: one pure function, no I/O (INV-3).
+//! The decision: one function, no I/O (INV-3).
+//!
+//! The facts are gathered here and are the only thing policies see; the policies decide.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use jiff::Timestamp;
 
-use crate::types::{Confidentiality, HomeCommunityId, PersonRole, PurposeOfUse, Relation};
+use crate::types::{HomeCommunityId, PersonRole};
 
-use super::directives::{Answer, Directive, Question, evaluate};
-use super::{Caller, Grant, ParticipantKind, Permit};
+use super::directives::{Answer, ConsentState, Directive, DocumentFacts, Question, evaluate};
+use super::policy::{Asked, AskedDocument, Obligation, Policies, PolicyHandle};
+use super::{Caller, Grant, Permit};
 
 /// What a caller wants to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -44,6 +51,8 @@ pub enum Action {
     Operate,
     /// Tell the locator about holdings, deliver what was stored for forwarding.
     Exchange,
+    /// Declare a disaster, agree to one, end one.
+    DeclareDisaster,
 }
 
 impl Action {
@@ -66,10 +75,40 @@ impl Action {
         Self::ApplyDirectory,
         Self::Operate,
         Self::Exchange,
+        Self::DeclareDisaster,
     ];
 
+    /// Its name in policies.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::AssertIdentity => "AssertIdentity",
+            Self::QueryIdentifiers => "QueryIdentifiers",
+            Self::SearchPatients => "SearchPatients",
+            Self::Steward => "Steward",
+            Self::SubmitDocuments => "SubmitDocuments",
+            Self::FindDocuments => "FindDocuments",
+            Self::ReadDocument => "ReadDocument",
+            Self::IdentifyEmergency => "IdentifyEmergency",
+            Self::ReadSummary => "ReadSummary",
+            Self::BreakGlass => "BreakGlass",
+            Self::RecordConsent => "RecordConsent",
+            Self::ReadConsent => "ReadConsent",
+            Self::ReadAudit => "ReadAudit",
+            Self::ReadDirectory => "ReadDirectory",
+            Self::ApplyDirectory => "ApplyDirectory",
+            Self::Operate => "Operate",
+            Self::Exchange => "Exchange",
+            Self::DeclareDisaster => "DeclareDisaster",
+        }
+    }
+
+    /// Whether the patient's wishes are asked: for clinical data, and for being found at all.
+    const fn asks_consent(self) -> bool {
+        self.is_clinical() || matches!(self, Self::QueryIdentifiers | Self::SearchPatients)
+    }
+
     /// Whether what leaves is a patient's clinical data, so that consent is asked.
-    fn is_clinical(self) -> bool {
+    pub const fn is_clinical(self) -> bool {
         matches!(
             self,
             Self::FindDocuments | Self::ReadDocument | Self::ReadSummary
@@ -79,6 +118,7 @@ impl Action {
 
 /// Everything a decision rests on.
 #[derive(Clone, Copy, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts are what they are")]
 pub struct Facts<'a> {
     /// Who asks.
     pub caller: &'a Caller,
@@ -97,375 +137,316 @@ pub struct Facts<'a> {
     /// This node only passes the question on: the disclosing node decides on what nobody said;
     /// what is known here to be denied is denied here.
     pub relaying: bool,
-    /// Class and confidentiality of the document, once known.
-    pub document: Option<Sensitivity<'a>>,
+    /// A declared disaster is in force that covers the institution and the patient.
+    pub disaster: bool,
+    /// The question names a patient.
+    pub patient: bool,
+    /// The institution has a record of the patient of its own.
+    pub related: bool,
+    /// The document, once known.
+    pub document: Option<&'a DocumentFacts>,
     /// Now.
     pub now: Timestamp,
 }
 
-/// What a decision asks of a document.
-#[derive(Clone, Copy, Debug)]
-pub struct Sensitivity<'a> {
-    /// Its class code and type code: a directive may name either.
-    pub codes: [&'a str; 2],
-    /// How confidential it is.
-    pub confidentiality: Confidentiality,
+/// What a break-glass grant that came with a call is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum GrantState {
+    /// None came.
+    None,
+    /// This person's, for this patient, not over.
+    InForce,
+    /// Anything else.
+    Void,
 }
 
-/// Why a call is refused: for the audit and the operator, never for the caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum Denial {
-    /// The role may not do this.
-    #[error("role may not do this")]
-    Role,
-    /// The purpose does not fit the action or the role.
-    #[error("purpose does not fit")]
-    Purpose,
-    /// The institution is not registered for the role.
-    #[error("institution not registered for the role")]
-    RegisteredRole,
-    /// The institution is not registered for the purpose.
-    #[error("institution not registered for the purpose")]
-    RegisteredPurpose,
-    /// Kind of institution: not an emergency hospital, not a gateway.
-    #[error("kind of institution")]
-    Kind,
-    /// No relation to the patient is asserted.
-    #[error("no relation to the patient")]
-    Relation,
-    /// The patient said no.
-    #[error("consent denied")]
-    ConsentDenied,
-    /// The patient has not said yes, and the network is opt-in.
-    #[error("no consent")]
-    NoConsent,
-    /// The document is above what the role may read.
-    #[error("confidentiality")]
-    Confidentiality,
-    /// The grant is of another institution, person or patient, or over.
-    #[error("break-glass grant")]
-    Grant,
-}
+impl GrantState {
+    /// Every state.
+    pub const ALL: &'static [Self] = &[Self::None, Self::InForce, Self::Void];
 
-impl Denial {
-    /// The stable name in the audit.
+    /// Its name in policies.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::Role => "ROLE",
-            Self::Purpose => "PURPOSE",
-            Self::RegisteredRole => "REGISTERED_ROLE",
-            Self::RegisteredPurpose => "REGISTERED_PURPOSE",
-            Self::Kind => "KIND",
-            Self::Relation => "RELATION",
-            Self::ConsentDenied => "CONSENT_DENIED",
-            Self::NoConsent => "NO_CONSENT",
-            Self::Confidentiality => "CONFIDENTIALITY",
-            Self::Grant => "GRANT",
+            Self::None => "none",
+            Self::InForce => "in-force",
+            Self::Void => "void",
         }
     }
 }
 
-/// What a role may read at most, and what it may do for which purposes (`spec` japan §5.4).
-struct Rights {
-    ceiling: Confidentiality,
-    actions: &'static [Action],
-    purposes: &'static [PurposeOfUse],
-}
+macro_rules! denials {
+    ($($(#[doc = $doc:literal])+ $variant:ident = $name:literal, $text:tt;)+) => {
+        /// Why a call is refused: for the audit and the operator, never for the caller. Of several
+        /// reasons, the first in this order is told.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, thiserror::Error)]
+        pub enum Denial {
+            $($(#[doc = $doc])+ #[error($text)] $variant,)+
+        }
 
-const CLINICAL: &[Action] = &[
-    Action::AssertIdentity,
-    Action::QueryIdentifiers,
-    Action::SearchPatients,
-    Action::SubmitDocuments,
-    Action::FindDocuments,
-    Action::ReadDocument,
-    Action::IdentifyEmergency,
-    Action::ReadSummary,
-    Action::BreakGlass,
-    Action::RecordConsent,
-    Action::ReadConsent,
-    Action::ReadDirectory,
-];
+        impl Denial {
+            /// Every reason.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)+];
 
-const TREATING: &[PurposeOfUse] = &[
-    PurposeOfUse::Treatment,
-    PurposeOfUse::Emergency,
-    PurposeOfUse::CareCoordination,
-    PurposeOfUse::Disaster,
-];
+            /// The stable name in the audit, and in `@reason` of a policy.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)+ }
+            }
 
-#[expect(clippy::too_many_lines, reason = "a table reads best whole")]
-fn rights(role: PersonRole) -> Rights {
-    use Action as A;
-    use Confidentiality as C;
-    use PurposeOfUse as P;
-    let rights = |ceiling, actions, purposes| Rights {
-        ceiling,
-        actions,
-        purposes,
+            /// The reason of that name.
+            pub fn of_name(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|one| one.name() == name)
+            }
+        }
     };
-    match role {
-        PersonRole::Physician | PersonRole::Dentist => {
-            rights(C::VeryRestricted, CLINICAL, TREATING)
-        }
-        PersonRole::Nurse | PersonRole::PublicHealthNurse | PersonRole::Midwife => {
-            rights(C::Restricted, CLINICAL, TREATING)
-        }
-        PersonRole::Pharmacist => rights(C::Normal, CLINICAL, TREATING),
-        PersonRole::EmergencyTechnician => rights(
-            C::Normal,
-            &[
-                A::IdentifyEmergency,
-                A::ReadSummary,
-                A::BreakGlass,
-                A::ReadDirectory,
-            ],
-            &[P::Emergency, P::Disaster],
-        ),
-        PersonRole::LaboratoryTechnologist | PersonRole::Radiographer => rights(
-            C::Normal,
-            &[
-                A::QueryIdentifiers,
-                A::SubmitDocuments,
-                A::FindDocuments,
-                A::ReadDocument,
-            ],
-            &[P::Treatment],
-        ),
-        PersonRole::CareWorker => rights(
-            C::Normal,
-            &[
-                A::QueryIdentifiers,
-                A::FindDocuments,
-                A::ReadDocument,
-                A::ReadDirectory,
-            ],
-            &[P::CareCoordination],
-        ),
-        PersonRole::Clerk => rights(
-            C::Normal,
-            &[
-                A::AssertIdentity,
-                A::QueryIdentifiers,
-                A::SearchPatients,
-                A::RecordConsent,
-                A::ReadConsent,
-                A::ReadDirectory,
-            ],
-            &[P::Payment, P::Operations, P::Treatment],
-        ),
-        PersonRole::PrivacyOfficer => rights(
-            C::Normal,
-            &[
-                A::ReadAudit,
-                A::RecordConsent,
-                A::ReadConsent,
-                A::ReadDirectory,
-            ],
-            &[P::Operations],
-        ),
-        PersonRole::DataSteward => rights(
-            C::Normal,
-            &[
-                A::Steward,
-                A::QueryIdentifiers,
-                A::SearchPatients,
-                A::ReadDirectory,
-            ],
-            &[P::Operations],
-        ),
-        PersonRole::System => rights(
-            C::Normal,
-            &[
-                A::AssertIdentity,
-                A::QueryIdentifiers,
-                A::SubmitDocuments,
-                A::ReadDirectory,
-                A::Exchange,
-            ],
-            &[P::Operations],
-        ),
-        PersonRole::Operator => rights(
-            C::Normal,
-            &[A::Operate, A::ApplyDirectory, A::ReadDirectory],
-            &[P::Operations],
-        ),
-    }
 }
 
-/// Decides.
+denials! {
+    /// No decision could be made: a panic, an error, too long. An alarm is on.
+    Fault = "DECISION_FAILED", "no decision could be made";
+    /// The method is not one that asks for this: it is not declared.
+    Undeclared = "UNDECLARED", "the method does not declare this";
+    /// The institution is not registered for the role.
+    RegisteredRole = "REGISTERED_ROLE", "institution not registered for the role";
+    /// The institution is not registered for the purpose.
+    RegisteredPurpose = "REGISTERED_PURPOSE", "institution not registered for the purpose";
+    /// The role may not do this.
+    Role = "ROLE", "role may not do this";
+    /// The purpose does not fit the action or the role.
+    Purpose = "PURPOSE", "purpose does not fit";
+    /// Kind of institution: not an emergency hospital, not a gateway.
+    Kind = "KIND", "kind of institution";
+    /// The grant is of another institution, person or patient, or over; or does not go so far.
+    Grant = "GRANT", "break-glass grant";
+    /// No relation to the patient is asserted.
+    Relation = "RELATION", "no relation to the patient";
+    /// The patient said no.
+    ConsentDenied = "CONSENT_DENIED", "consent denied";
+    /// The patient has not said yes, and the network is opt-in.
+    NoConsent = "NO_CONSENT", "no consent";
+    /// The document is above what the role may read, or no consent names it.
+    Confidentiality = "CONFIDENTIALITY", "confidentiality";
+    /// The document is of a class that the role does not read.
+    DataClass = "DATA_CLASS", "data class";
+    /// 未提供: never leaves its community.
+    Undelivered = "UNDELIVERED", "undelivered";
+    /// 未告知: never for the patient.
+    Uninformed = "UNINFORMED", "uninformed";
+    /// A policy of the node's own, without a reason of this list.
+    Policy = "POLICY", "a policy forbids it";
+    /// The patient's consent changed while the answer was under way.
+    Withdrawn = "WITHDRAWN", "consent changed meanwhile";
+    /// The patient is not known here; told as a refusal is.
+    UnknownPatient = "UNKNOWN_PATIENT", "patient not known";
+    /// The caller has had as many unrelated patients shown as an hour allows.
+    Enumeration = "ENUMERATION", "too many patients";
+}
+
+/// Decides. Every call, facade and command passes here.
 ///
 /// # Errors
 /// The internal reason of a refusal. The caller only ever sees the uniform
 /// [`crate::error::Error::not_permitted`].
-pub fn decide(facts: &Facts<'_>) -> Result<Permit, Denial> {
+pub fn decide(handle: &Arc<PolicyHandle>, facts: &Facts<'_>) -> Result<Permit, Denial> {
+    let policies = handle.current();
+    let obligations = judge(handle, &policies, facts)?;
     let caller = facts.caller;
+    let lens = facts.action.is_clinical().then(|| {
+        Arc::new(Lens {
+            handle: Arc::clone(handle),
+            policies: Arc::clone(&policies),
+            caller: caller.clone(),
+            action: facts.action,
+            home: facts.home.clone(),
+            parent: facts.parent.cloned(),
+            directives: facts.directives.to_vec(),
+            opt_out_network: facts.opt_out_network,
+            grant: facts.grant.cloned(),
+            relaying: facts.relaying,
+            disaster: facts.disaster,
+            patient: facts.patient,
+            related: facts.related,
+            now: facts.now,
+            seen: Mutex::default(),
+        })
+    });
+    Ok(Permit::new(
+        facts.action,
+        obligations,
+        policies.version().clone(),
+        lens,
+    ))
+}
+
+/// Asks the policies, within the time a decision may take.
+fn judge(
+    handle: &PolicyHandle,
+    policies: &Policies,
+    facts: &Facts<'_>,
+) -> Result<Vec<Obligation>, Denial> {
+    let asked = asked(facts);
+    let started = Instant::now();
+    let verdict = policies.ask(facts.caller.role(), facts.action, &asked);
+    let verdict = match verdict {
+        Ok(verdict) if started.elapsed() <= handle.limit() => verdict,
+        Ok(_) => {
+            handle.fault(format!("a decision took longer than {:?}", handle.limit()));
+            return Err(Denial::Fault);
+        }
+        Err(message) => {
+            handle.fault(message);
+            return Err(Denial::Fault);
+        }
+    };
+    match verdict.permitted {
+        true => Ok(verdict.obligations),
+        false => Err(verdict.denial.unwrap_or(Denial::Policy)),
+    }
+}
+
+/// What a policy may ask, worked out of the facts.
+pub(super) fn asked(facts: &Facts<'_>) -> Asked {
+    let caller = facts.caller;
+    let participant = &caller.participant;
     let role = caller.role();
-    let rights = rights(role);
-    registered(caller, role)?;
-    if !rights.actions.contains(&facts.action) {
-        return Err(Denial::Role);
+    let person = caller.person.is_some();
+    let Answer { state, named } = consent(facts, role);
+    let own_community = participant.community == *facts.home;
+    let hub = facts.parent.is_none();
+    Asked {
+        purpose: caller.purpose,
+        kind: participant.kind,
+        relation: caller.relation(),
+        consent: state,
+        grant: match facts.grant {
+            None => GrantState::None,
+            Some(grant) if grant.covers(caller, facts.now) => GrantState::InForce,
+            Some(_) => GrantState::Void,
+        },
+        person,
+        role_registered: !person
+            || participant.roles.is_empty()
+            || participant.roles.contains(&role),
+        purpose_registered: !person
+            || participant.purposes.is_empty()
+            || participant.purposes.contains(&caller.purpose),
+        emergency_institution: participant.emergency,
+        own_community,
+        hub,
+        gateway_itself: caller.is_gateway_itself(),
+        linked_gateway: match facts.parent {
+            Some(parent) => participant.community == *parent,
+            None => !own_community,
+        },
+        through_hub: hub || caller.relay.as_ref() == facts.parent,
+        relaying: facts.relaying,
+        enrolment_is_consent: facts.opt_out_network,
+        disaster: facts.disaster,
+        patient: facts.patient,
+        related: facts.related,
+        document: facts.document.map(|document| AskedDocument {
+            level: document.confidentiality,
+            classes: document.classes,
+            named,
+            undelivered: document.undelivered,
+            uninformed: document.uninformed,
+            own: participant
+                .code
+                .as_ref()
+                .is_some_and(|code| document.authors.contains(code)),
+        }),
     }
-    if !rights.purposes.contains(&caller.purpose) {
-        return Err(Denial::Purpose);
-    }
-    kind(facts)?;
-    if let Some(document) = facts.document
-        && document.confidentiality > rights.ceiling
-    {
-        return Err(Denial::Confidentiality);
-    }
-    let mut permit = Permit::new(facts.action, rights.ceiling);
-    permit.leaves_community = caller.participant.community != *facts.home;
-    if facts.action.is_clinical() {
-        permit.under_grant = consent(facts)?;
-        permit.hidden_classes = hidden_classes(facts);
-    }
-    Ok(permit)
 }
 
-fn registered(caller: &Caller, role: PersonRole) -> Result<(), Denial> {
-    let participant = &caller.participant;
-    if caller.person.is_some()
-        && !participant.roles.is_empty()
-        && !participant.roles.contains(&role)
-    {
-        return Err(Denial::RegisteredRole);
-    }
-    if !participant.purposes.is_empty()
-        && caller.person.is_some()
-        && !participant.purposes.contains(&caller.purpose)
-    {
-        return Err(Denial::RegisteredPurpose);
-    }
-    Ok(())
-}
-
-fn kind(facts: &Facts<'_>) -> Result<(), Denial> {
-    let participant = &facts.caller.participant;
-    let own = participant.community == *facts.home;
-    let fits = match facts.action {
-        Action::Exchange => exchanges(facts),
-        // An operator operates the nodes of their own community.
-        Action::ApplyDirectory | Action::Operate => {
-            own && participant.kind == ParticipantKind::Operator
-        }
-        // A region takes writes from its own institutions only (INV-4); the hub also from the
-        // gateways below it, which speak for theirs.
-        Action::AssertIdentity | Action::SubmitDocuments | Action::RecordConsent => {
-            own || facts.parent.is_none() && facts.caller.is_gateway_itself()
-        }
-        Action::IdentifyEmergency | Action::BreakGlass => {
-            receives_emergencies(facts.caller) && facts.caller.purpose == PurposeOfUse::Emergency
-        }
-        Action::FindDocuments | Action::ReadDocument | Action::ReadSummary => reads(facts, own)?,
-        Action::QueryIdentifiers
-        | Action::SearchPatients
-        | Action::Steward
-        | Action::ReadConsent
-        | Action::ReadAudit
-        | Action::ReadDirectory => true,
-    };
-    if fits { Ok(()) } else { Err(Denial::Kind) }
-}
-
-/// A region exchanges with its parent only; the hub with the gateways below it.
-fn exchanges(facts: &Facts<'_>) -> bool {
-    let community = &facts.caller.participant.community;
-    facts.caller.is_gateway_itself()
-        && match facts.parent {
-            Some(parent) => community == parent,
-            None => community != facts.home,
-        }
-}
-
-/// Who may ask for clinical data at all, before the patient's wishes are asked.
-fn reads(facts: &Facts<'_>, own: bool) -> Result<bool, Denial> {
-    match facts.caller.purpose {
-        // Nothing has been declared: this version has no disaster mode.
-        PurposeOfUse::Disaster => return Err(Denial::Purpose),
-        PurposeOfUse::Emergency if !receives_emergencies(facts.caller) => {
-            return Err(Denial::Kind);
-        }
-        _ => {}
-    }
-    // Another community's institutions ask through the hub, where denials of all regions are known.
-    let through_hub = facts.parent.is_none() || facts.caller.relay.as_ref() == facts.parent;
-    Ok(own || through_hub)
-}
-
-fn receives_emergencies(caller: &Caller) -> bool {
-    use ParticipantKind as K;
-    let participant = &caller.participant;
-    participant.emergency && matches!(participant.kind, K::Hospital | K::FireDepartment)
-}
-
-/// Whether the patient's wishes, or an emergency, let clinical data out. Says whether it rests on
-/// a break-glass grant.
-fn consent(facts: &Facts<'_>) -> Result<bool, Denial> {
+fn consent(facts: &Facts<'_>, role: PersonRole) -> Answer {
     let caller = facts.caller;
-    if caller.relation() == Relation::None {
-        return Err(Denial::Relation);
-    }
-    let question = Question {
-        institution: caller.participant.code.as_ref(),
-        community: &caller.participant.community,
-        codes: facts
-            .document
-            .as_ref()
-            .map(|document| document.codes.as_slice()),
-        now: facts.now,
-    };
-    let answer = evaluate(facts.directives, &question);
-    if let Some(grant) = facts.grant {
-        if !grant.covers(caller, facts.now) {
-            return Err(Denial::Grant);
-        }
-        return match answer {
-            Answer::Denied {
-                even_in_emergency: true,
-            } => Err(Denial::ConsentDenied),
-            _ => Ok(true),
+    if !facts.action.asks_consent() {
+        return Answer {
+            state: ConsentState::Silent,
+            named: false,
         };
     }
-    let own_community = caller.participant.community == *facts.home;
-    match answer {
-        Answer::Denied { .. } => Err(Denial::ConsentDenied),
-        Answer::Permitted => Ok(false),
-        Answer::EmergencyOnly if caller.purpose == PurposeOfUse::Emergency => Ok(false),
-        Answer::EmergencyOnly | Answer::Silent
-            if own_community || facts.opt_out_network || facts.relaying =>
-        {
-            Ok(false)
+    evaluate(
+        facts.directives,
+        &Question {
+            institution: caller.participant.code.as_ref(),
+            community: &caller.participant.community,
+            person: caller.person.as_ref().map(|person| person.subject.as_str()),
+            role,
+            purpose: caller.purpose,
+            home: facts.home,
+            document: facts.document,
+            now: facts.now,
+        },
+    )
+}
+
+/// What a permit looks through at single documents: the same question, with the document.
+#[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts are what they are")]
+pub(super) struct Lens {
+    handle: Arc<PolicyHandle>,
+    policies: Arc<Policies>,
+    caller: Caller,
+    action: Action,
+    home: HomeCommunityId,
+    parent: Option<HomeCommunityId>,
+    directives: Vec<Directive>,
+    opt_out_network: bool,
+    grant: Option<Grant>,
+    relaying: bool,
+    disaster: bool,
+    patient: bool,
+    related: bool,
+    now: Timestamp,
+    /// Verdicts of this one question, by document: documents of a patient are often alike.
+    seen: Mutex<HashMap<DocumentFacts, Option<Denial>>>,
+}
+
+impl Lens {
+    /// Whether the caller may be shown a document like this.
+    ///
+    /// # Errors
+    /// Why not.
+    pub(super) fn judge(&self, document: &DocumentFacts) -> Result<(), Denial> {
+        let known = self.seen().get(document).copied();
+        let denial = known.unwrap_or_else(|| self.decide(document).err());
+        if known.is_none() {
+            self.seen().insert(document.clone(), denial);
         }
-        Answer::EmergencyOnly | Answer::Silent => Err(Denial::NoConsent),
+        denial.map_or(Ok(()), Err)
     }
-}
 
-/// What the directives say of one class or type code.
-fn hidden(facts: &Facts<'_>, code: &str) -> Answer {
-    let question = Question {
-        institution: facts.caller.participant.code.as_ref(),
-        community: &facts.caller.participant.community,
-        codes: Some(&[code]),
-        now: facts.now,
-    };
-    evaluate(facts.directives, &question)
-}
+    fn seen(&self) -> MutexGuard<'_, HashMap<DocumentFacts, Option<Denial>>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 
-/// Classes a denial takes out of a list that is otherwise permitted.
-fn hidden_classes(facts: &Facts<'_>) -> Vec<String> {
-    let mut classes: Vec<String> = facts
-        .directives
-        .iter()
-        .flat_map(|directive| directive.classes.iter())
-        .filter(|class| match hidden(facts, class) {
-            Answer::Denied { even_in_emergency } => facts.grant.is_none() || even_in_emergency,
-            Answer::Permitted | Answer::Silent | Answer::EmergencyOnly => false,
-        })
-        .cloned()
-        .collect();
-    classes.sort();
-    classes.dedup();
-    classes
+    /// Whether every document that was shown through `before` would be shown through this one.
+    pub(super) fn still_gives(&self, before: &Self) -> bool {
+        let shown: Vec<DocumentFacts> = before
+            .seen()
+            .iter()
+            .filter(|(_, denial)| denial.is_none())
+            .map(|(document, _)| document.clone())
+            .collect();
+        shown.iter().all(|document| self.judge(document).is_ok())
+    }
+
+    fn decide(&self, document: &DocumentFacts) -> Result<(), Denial> {
+        let facts = Facts {
+            caller: &self.caller,
+            action: self.action,
+            home: &self.home,
+            parent: self.parent.as_ref(),
+            directives: &self.directives,
+            opt_out_network: self.opt_out_network,
+            grant: self.grant.as_ref(),
+            relaying: self.relaying,
+            disaster: self.disaster,
+            patient: self.patient,
+            related: self.related,
+            document: Some(document),
+            now: self.now,
+        };
+        judge(&self.handle, &self.policies, &facts).map(|_| ())
+    }
 }

@@ -1,20 +1,36 @@
 //! Who may do what: the one decision point, and break-glass grants (INV-3).
 //!
-//! [`decide`] is pure. What it rests on is gathered by the gateway: the caller by `api::authn`, the
-//! directives by `consent`, the grant by `emergency`.
+//! [`decide`] does no I/O. What it rests on is gathered by the gateway: the caller by `api::authn`,
+//! the directives by `consent`, the grant by `emergency`. The policies are files (`policies/`).
 
 mod call;
 mod caller;
+mod classes;
 mod commit;
 mod decide;
 mod directives;
+mod exposure;
+mod lease;
+pub mod matrix;
+mod methods;
 mod permit;
+pub mod policy;
+mod scenario;
 
 #[cfg(test)]
 mod tests;
 
 pub use call::Call;
 pub use caller::{Caller, Participant, ParticipantKind, Person};
-pub use decide::{Action, Denial, Facts, Sensitivity, decide};
-pub use directives::{Answer, Directive, Grantee, Question, Stance, evaluate};
+pub use classes::{Classes, DataClass};
+pub use decide::{Action, Denial, Facts, GrantState, decide};
+pub use directives::{
+    Answer, ConsentState, Days, Directive, Discloser, DocumentFacts, Grantee, Question, Stance,
+    evaluate,
+};
+pub use exposure::Exposure;
+pub use lease::Lease;
+pub use methods::{METHODS, declared};
 pub use permit::{Grant, Permit};
+pub use policy::{Obligation, Policies, PolicyHandle, PolicyVersion};
+pub use scenario::{Case, Cases, Explanation, Scenario, ScenarioDocument};

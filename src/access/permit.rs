@@ -1,12 +1,15 @@
 //! What a decision gives: a permit that services demand, and break-glass grants.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
-use crate::types::{Confidentiality, InstitutionCode, PurposeOfUse};
-
 use crate::error::{Error, Result};
+use crate::types::{InstitutionCode, PurposeOfUse};
 
-use super::{Action, Caller, Sensitivity};
+use super::decide::Lens;
+use super::policy::{Obligation, PolicyVersion};
+use super::{Action, Caller, DocumentFacts};
 
 /// Leave to do one thing. Made only by [`super::decide`]; services take it by reference, so that no
 /// door can skip the decision.
@@ -14,20 +17,23 @@ use super::{Action, Caller, Sensitivity};
 #[must_use]
 pub struct Permit {
     action: Action,
-    ceiling: Confidentiality,
-    pub(super) under_grant: bool,
-    pub(super) leaves_community: bool,
-    pub(super) hidden_classes: Vec<String>,
+    obligations: Vec<Obligation>,
+    version: PolicyVersion,
+    lens: Option<Arc<Lens>>,
 }
 
 impl Permit {
-    pub(super) fn new(action: Action, ceiling: Confidentiality) -> Self {
+    pub(super) fn new(
+        action: Action,
+        obligations: Vec<Obligation>,
+        version: PolicyVersion,
+        lens: Option<Arc<Lens>>,
+    ) -> Self {
         Self {
             action,
-            ceiling,
-            under_grant: false,
-            leaves_community: false,
-            hidden_classes: Vec::new(),
+            obligations,
+            version,
+            lens,
         }
     }
 
@@ -36,29 +42,34 @@ impl Permit {
         self.action
     }
 
-    /// The most confidential document it lets through.
-    pub fn ceiling(&self) -> Confidentiality {
-        self.ceiling
+    /// What it obliges to.
+    pub fn obligations(&self) -> &[Obligation] {
+        &self.obligations
+    }
+
+    /// The version of the policies that gave it.
+    pub fn version(&self) -> &PolicyVersion {
+        &self.version
     }
 
     /// Whether it rests on a break-glass grant.
     pub fn under_grant(&self) -> bool {
-        self.under_grant
+        self.obligations.contains(&Obligation::BreakGlass)
     }
 
-    /// Whether what it lets out goes to another community: then nothing flagged UNDELIVERED (未提供)
-    /// may be part of it (`spec` japan §3.4).
-    pub fn leaves_community(&self) -> bool {
-        self.leaves_community
+    /// Whether a document like this is covered: the same decision, with the document.
+    pub fn covers(&self, document: &DocumentFacts) -> bool {
+        self.lens
+            .as_ref()
+            .is_some_and(|lens| lens.judge(document).is_ok())
     }
 
-    /// Whether a document like this is covered.
-    pub fn covers(&self, document: &Sensitivity<'_>) -> bool {
-        document.confidentiality <= self.ceiling
-            && !self
-                .hidden_classes
-                .iter()
-                .any(|hidden| document.codes.contains(&hidden.as_str()))
+    /// Whether this permit still gives all that `before` has shown.
+    pub fn still_gives(&self, before: &Self) -> bool {
+        match (&self.lens, &before.lens) {
+            (Some(now), Some(before)) => now.still_gives(before),
+            _ => true,
+        }
     }
 
     /// Says that the permit is one for any of these actions.

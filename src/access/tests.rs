@@ -1,4 +1,6 @@
-use std::sync::Arc;
+//! The default policies, from outside: what they permit and why they refuse.
+
+use std::sync::{Arc, LazyLock};
 
 use jiff::Timestamp;
 
@@ -6,6 +8,12 @@ use super::*;
 use crate::types::{
     CertificatePin, Confidentiality, HomeCommunityId, PersonRole, PurposeOfUse, Relation,
 };
+
+/// The default policies; a question without a verdict fails the test.
+static POLICIES: LazyLock<Arc<PolicyHandle>> = LazyLock::new(|| {
+    let policies = Policies::built_in().unwrap();
+    Arc::new(PolicyHandle::new(policies, |fault| panic!("{fault:?}")))
+});
 
 fn now() -> Timestamp {
     "2026-01-01T00:00:00Z".parse().unwrap()
@@ -33,7 +41,16 @@ fn caller(role: PersonRole, purpose: PurposeOfUse) -> Caller {
     }
 }
 
-fn physician() -> Caller {
+pub(super) fn operator() -> Caller {
+    let mut operator = caller(PersonRole::Operator, PurposeOfUse::Operations);
+    let participant = Arc::make_mut(&mut operator.participant);
+    participant.kind = ParticipantKind::Operator;
+    participant.code = None;
+    operator.person = None;
+    operator
+}
+
+pub(super) fn physician() -> Caller {
     caller(PersonRole::Physician, PurposeOfUse::Treatment)
 }
 
@@ -44,8 +61,10 @@ struct Case {
     opt_out: bool,
     grant: Option<Grant>,
     relaying: bool,
-    confidentiality: Option<Confidentiality>,
+    disaster: bool,
+    document: Option<DocumentFacts>,
     home: &'static str,
+    parent: Option<&'static str>,
 }
 
 impl Case {
@@ -57,28 +76,34 @@ impl Case {
             opt_out: true,
             grant: None,
             relaying: false,
-            confidentiality: None,
+            disaster: false,
+            document: None,
             home: "urn:oid:1.9",
+            parent: None,
         }
     }
 
     fn decide(&self) -> Result<Permit, Denial> {
         let home: HomeCommunityId = self.home.parse().unwrap();
-        decide(&Facts {
-            caller: &self.caller,
-            action: self.action,
-            home: &home,
-            directives: &self.directives,
-            opt_out_network: self.opt_out,
-            grant: self.grant.as_ref(),
-            relaying: self.relaying,
-            document: self.confidentiality.map(|confidentiality| Sensitivity {
-                codes: ["18842-5", "18842-5"],
-                confidentiality,
-            }),
-            parent: None,
-            now: now(),
-        })
+        let parent: Option<HomeCommunityId> = self.parent.map(|parent| parent.parse().unwrap());
+        decide(
+            &POLICIES,
+            &Facts {
+                caller: &self.caller,
+                action: self.action,
+                home: &home,
+                parent: parent.as_ref(),
+                directives: &self.directives,
+                opt_out_network: self.opt_out,
+                grant: self.grant.as_ref(),
+                relaying: self.relaying,
+                disaster: self.disaster,
+                patient: false,
+                related: false,
+                document: self.document.as_ref(),
+                now: now(),
+            },
+        )
     }
 
     fn denial(&self) -> Denial {
@@ -86,22 +111,28 @@ impl Case {
     }
 }
 
-fn deny(emergency: bool) -> Directive {
-    Directive {
-        stance: Stance::Deny,
-        grantees: vec![],
-        classes: vec![],
-        from: None,
-        until: None,
-        emergency,
+fn deny() -> Directive {
+    Directive::new(Stance::Deny)
+}
+
+fn permit() -> Directive {
+    Directive::new(Stance::Permit)
+}
+
+fn document(kind: &'static str, confidentiality: Confidentiality) -> DocumentFacts {
+    DocumentFacts {
+        codes: [String::new(), kind.to_owned()],
+        classes: Classes::of_document([kind, ""], "", [].into_iter()),
+        confidentiality,
+        undelivered: false,
+        uninformed: false,
+        authors: vec!["1310000009".parse().unwrap()],
+        day: None,
     }
 }
 
-fn sensitivity(class: &str) -> Sensitivity<'_> {
-    Sensitivity {
-        codes: [class, ""],
-        confidentiality: Confidentiality::Normal,
-    }
+fn note() -> DocumentFacts {
+    document("18842-5", Confidentiality::Normal)
 }
 
 fn grant() -> Grant {
@@ -124,10 +155,7 @@ fn an_opt_in_network_needs_a_permit() {
     let mut case = Case::new(physician(), Action::FindDocuments);
     case.opt_out = false;
     assert_eq!(case.denial(), Denial::NoConsent);
-    case.directives = vec![Directive {
-        stance: Stance::Permit,
-        ..deny(false)
-    }];
+    case.directives = vec![permit()];
     assert!(case.decide().is_ok());
     case.directives.clear();
     case.home = "urn:oid:1.2.3";
@@ -140,7 +168,7 @@ fn an_opt_in_network_needs_a_permit() {
 #[test]
 fn opting_out_is_honoured() {
     let mut case = Case::new(physician(), Action::FindDocuments);
-    case.directives = vec![deny(false)];
+    case.directives = vec![deny()];
     assert_eq!(case.denial(), Denial::ConsentDenied);
 }
 
@@ -150,7 +178,7 @@ fn who_passes_a_question_on_enforces_denials_only() {
     case.opt_out = false;
     case.relaying = true;
     assert!(case.decide().is_ok());
-    case.directives = vec![deny(false)];
+    case.directives = vec![deny()];
     assert_eq!(case.denial(), Denial::ConsentDenied);
 }
 
@@ -190,13 +218,93 @@ fn purpose_and_relation_are_asked() {
 }
 
 #[test]
-fn confidentiality_is_bounded_by_role() {
-    let nurse = caller(PersonRole::Nurse, PurposeOfUse::Treatment);
-    let mut case = Case::new(nurse, Action::ReadDocument);
-    case.confidentiality = Some(Confidentiality::Restricted);
+fn confidentiality_is_bounded_by_role_and_by_what_consent_names() {
+    let mut case = Case::new(
+        caller(PersonRole::Nurse, PurposeOfUse::Treatment),
+        Action::ReadDocument,
+    );
+    let mut ask = |level, ceiling| {
+        case.document = Some(document("18842-5", level));
+        case.directives = vec![Directive {
+            ceiling,
+            ..permit()
+        }];
+        case.decide().map(|_| ())
+    };
+    use Confidentiality as C;
+    assert!(ask(C::Normal, C::Normal).is_ok());
+    assert_eq!(ask(C::Restricted, C::Normal), Err(Denial::Confidentiality));
+    assert!(ask(C::Restricted, C::Restricted).is_ok());
+    assert_eq!(
+        ask(C::VeryRestricted, C::VeryRestricted),
+        Err(Denial::Confidentiality)
+    );
+    case.caller = physician();
     assert!(case.decide().is_ok());
-    case.confidentiality = Some(Confidentiality::VeryRestricted);
+    // Without a consent that names it, nobody but its author sees it.
+    case.directives.clear();
     assert_eq!(case.denial(), Denial::Confidentiality);
+    let mut own = document("18842-5", C::VeryRestricted);
+    own.authors = vec!["1310000001".parse().unwrap()];
+    case.document = Some(own);
+    assert!(case.decide().is_ok());
+}
+
+#[test]
+fn roles_see_their_data_classes() {
+    let seen = |role, purpose, kind| {
+        let mut case = Case::new(caller(role, purpose), Action::ReadDocument);
+        case.directives = vec![Directive {
+            purposes: vec![purpose],
+            ..permit()
+        }];
+        case.document = Some(document(kind, Confidentiality::Normal));
+        case.decide().map(|_| ())
+    };
+    use PersonRole as R;
+    use PurposeOfUse as P;
+    let (notes, drugs, labs, unknown) = ("18842-5", "57833-6", "11502-2", "x");
+    assert!(seen(R::Pharmacist, P::Treatment, drugs).is_ok());
+    assert!(seen(R::Pharmacist, P::Treatment, labs).is_ok());
+    for kind in [notes, unknown] {
+        assert_eq!(
+            seen(R::Pharmacist, P::Treatment, kind),
+            Err(Denial::DataClass)
+        );
+        assert!(seen(R::Physician, P::Treatment, kind).is_ok());
+    }
+    let care = P::CareCoordination;
+    assert_eq!(seen(R::CareWorker, care, drugs), Err(Denial::DataClass));
+    assert!(seen(R::CareWorker, care, "60591-5").is_ok());
+    assert!(seen(R::Radiographer, P::Treatment, "18747-6").is_ok());
+    assert_eq!(
+        seen(R::Radiographer, P::Treatment, drugs),
+        Err(Denial::DataClass)
+    );
+    assert_eq!(seen(R::Clerk, P::Treatment, drugs), Err(Denial::Role));
+}
+
+#[test]
+fn national_flags_are_lifted_by_nothing() {
+    let mut case = Case::new(
+        caller(PersonRole::Physician, PurposeOfUse::Emergency),
+        Action::ReadSummary,
+    );
+    case.grant = Some(grant());
+    case.document = Some(DocumentFacts {
+        undelivered: true,
+        ..note()
+    });
+    assert_eq!(case.denial(), Denial::Undelivered);
+    case.home = "urn:oid:1.2.3";
+    assert!(case.decide().is_ok(), "the own community has it anyway");
+    case.document = Some(DocumentFacts {
+        uninformed: true,
+        ..note()
+    });
+    assert!(case.decide().is_ok());
+    case.caller.person.as_mut().unwrap().relation = Relation::Myself;
+    assert_eq!(case.denial(), Denial::Uninformed);
 }
 
 #[test]
@@ -205,12 +313,23 @@ fn break_glass_overrides_an_ordinary_refusal_only() {
         caller(PersonRole::Physician, PurposeOfUse::Emergency),
         Action::ReadSummary,
     );
-    case.directives = vec![deny(false)];
+    case.directives = vec![deny()];
     assert_eq!(case.denial(), Denial::ConsentDenied);
     case.grant = Some(grant());
-    assert!(case.decide().unwrap().under_grant());
-    case.directives = vec![deny(true)];
+    let permit = case.decide().unwrap();
+    assert!(permit.under_grant());
+    assert_eq!(permit.obligations(), [Obligation::BreakGlass]);
+    case.directives = vec![Directive {
+        emergency: true,
+        ..deny()
+    }];
     assert_eq!(case.denial(), Denial::ConsentDenied);
+    // It opens the summary, not documents.
+    case.directives.clear();
+    for action in [Action::FindDocuments, Action::ReadDocument] {
+        case.action = action;
+        assert_eq!(case.denial(), Denial::Grant);
+    }
 }
 
 #[test]
@@ -258,40 +377,39 @@ fn emergency_actions_need_an_emergency_institution() {
 
 #[test]
 fn a_region_takes_writes_from_its_own_only_and_reads_through_the_hub_only() {
-    let decide = |caller: &Caller, action| {
-        let (home, parent) = (
-            "urn:oid:1.9".parse().unwrap(),
-            "urn:oid:1.1".parse().unwrap(),
-        );
-        decide(&Facts {
-            caller,
-            action,
-            home: &home,
-            parent: Some(&parent),
-            directives: &[],
-            opt_out_network: true,
-            grant: None,
-            relaying: false,
-            document: None,
-            now: now(),
-        })
-    };
-    let mut stranger = physician();
+    let mut case = Case::new(physician(), Action::ReadDocument);
+    case.parent = Some("urn:oid:1.1");
     for action in [
         Action::AssertIdentity,
         Action::SubmitDocuments,
         Action::RecordConsent,
+        Action::ReadDocument,
     ] {
-        assert_eq!(decide(&stranger, action).unwrap_err(), Denial::Kind);
+        case.action = action;
+        assert_eq!(case.denial(), Denial::Kind);
     }
-    assert_eq!(
-        decide(&stranger, Action::ReadDocument).unwrap_err(),
-        Denial::Kind
-    );
-    stranger.relay = Some("urn:oid:1.1".parse().unwrap());
-    assert!(decide(&stranger, Action::ReadDocument).is_ok());
-    stranger.relay = Some("urn:oid:1.7".parse().unwrap());
-    assert!(decide(&stranger, Action::ReadDocument).is_err());
+    case.caller.relay = Some("urn:oid:1.1".parse().unwrap());
+    assert!(case.decide().is_ok());
+    case.caller.relay = Some("urn:oid:1.7".parse().unwrap());
+    assert!(case.decide().is_err());
+}
+
+#[test]
+fn gateways_exchange_with_those_they_are_linked_to() {
+    let mut gateway = physician();
+    let participant = Arc::make_mut(&mut gateway.participant);
+    participant.kind = ParticipantKind::Gateway;
+    participant.code = None;
+    gateway.person = None;
+    gateway.purpose = PurposeOfUse::Operations;
+    let mut case = Case::new(gateway, Action::Exchange);
+    assert!(case.decide().is_ok(), "the hub, with a gateway below it");
+    case.parent = Some("urn:oid:1.1");
+    assert_eq!(case.denial(), Denial::Kind);
+    case.parent = Some("urn:oid:1.2.3");
+    assert!(case.decide().is_ok(), "a region, with its parent");
+    Arc::make_mut(&mut case.caller.participant).kind = ParticipantKind::Hospital;
+    assert_eq!(case.denial(), Denial::Kind);
 }
 
 #[test]
@@ -306,7 +424,12 @@ fn an_emergency_purpose_needs_an_emergency_institution_everywhere() {
         Denial::Purpose
     );
     let treatment = Case::new(physician(), Action::BreakGlass);
-    assert_eq!(treatment.denial(), Denial::Kind);
+    assert_eq!(treatment.denial(), Denial::Purpose);
+    let midwife = caller(PersonRole::Midwife, PurposeOfUse::Emergency);
+    assert_eq!(
+        Case::new(midwife, Action::BreakGlass).denial(),
+        Denial::Role
+    );
 }
 
 #[test]
@@ -329,29 +452,48 @@ fn registration_limits_roles_and_purposes() {
 fn a_class_denied_is_taken_out_of_lists() {
     let mut case = Case::new(physician(), Action::FindDocuments);
     case.directives = vec![Directive {
-        classes: vec!["psy".into()],
-        ..deny(false)
+        classes: Classes::NONE.with(DataClass::Notes),
+        ..deny()
     }];
     let permit = case.decide().unwrap();
-    assert!(!permit.covers(&sensitivity("psy")));
-    assert!(permit.covers(&sensitivity("other")));
+    assert!(!permit.covers(&note()));
+    assert!(permit.covers(&document("11502-2", Confidentiality::Normal)));
+    // And one of a permit that is no longer about documents covers none.
+    let other = Case::new(physician(), Action::QueryIdentifiers);
+    assert!(!other.decide().unwrap().covers(&note()));
 }
 
 #[test]
-fn every_role_has_an_answer_for_every_action() {
-    let mut permitted = 0;
-    for role in PersonRole::ALL {
-        for action in Action::ALL {
-            for purpose in PurposeOfUse::ALL {
-                permitted +=
-                    usize::from(Case::new(caller(*role, *purpose), *action).decide().is_ok());
-            }
+fn a_list_shows_what_reading_would_give() {
+    let list = Case::new(physician(), Action::FindDocuments);
+    let permit = list.decide().unwrap();
+    use Confidentiality as C;
+    for level in [C::Normal, C::Restricted, C::VeryRestricted] {
+        for kind in ["18842-5", "11502-2", "x"] {
+            let mut read = Case::new(physician(), Action::ReadDocument);
+            read.document = Some(document(kind, level));
+            let listed = permit.covers(read.document.as_ref().unwrap());
+            assert_eq!(listed, read.decide().is_ok(), "{kind} {level:?}");
         }
     }
-    assert!(permitted > 0);
-    // Only gateways exchange, only operators operate.
-    for role in PersonRole::ALL {
-        let case = Case::new(caller(*role, PurposeOfUse::Operations), Action::Exchange);
-        assert!(case.decide().is_err());
+}
+
+#[test]
+fn disaster_mode_is_for_where_it_was_declared_and_for_the_summary() {
+    let disaster = caller(PersonRole::Physician, PurposeOfUse::Disaster);
+    let mut case = Case::new(disaster, Action::ReadSummary);
+    assert_eq!(case.denial(), Denial::Purpose);
+    case.disaster = true;
+    case.opt_out = false;
+    let permit = case.decide().unwrap();
+    assert_eq!(permit.obligations(), [Obligation::Disaster]);
+    for action in [Action::FindDocuments, Action::ReadDocument] {
+        case.action = action;
+        assert_eq!(case.denial(), Denial::Purpose);
     }
+    case.action = Action::IdentifyEmergency;
+    assert!(case.decide().is_ok());
+    case.action = Action::ReadSummary;
+    case.directives = vec![deny()];
+    assert_eq!(case.denial(), Denial::ConsentDenied);
 }

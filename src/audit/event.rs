@@ -49,11 +49,15 @@ pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes
             .map(|tag| HEXLOWER.encode(tag))
             .unwrap_or_default(),
         object_tags: record.documents.clone(),
-        emergency: who.purpose == PurposeOfUse::Emergency,
+        emergency: matches!(
+            who.purpose,
+            PurposeOfUse::Emergency | PurposeOfUse::Disaster
+        ),
         grant_id: record.grant.clone().unwrap_or_default(),
         request_id: record.request_id.clone(),
         disclosed_count: record.items,
         regions: regions(record.regions),
+        policy_version: record.policy.clone().unwrap_or_default(),
         ..pb::AuditEvent::default()
     };
     event.encode_to_vec().into()

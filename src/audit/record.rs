@@ -61,6 +61,8 @@ pub struct Record {
     pub failure: Option<&'static str>,
     /// Documents concerned, by uniqueId.
     pub documents: Vec<String>,
+    /// The version of the policies that decided.
+    pub policy: Option<String>,
 }
 
 impl Record {
@@ -78,6 +80,7 @@ impl Record {
             denial: None,
             failure: None,
             documents: Vec::new(),
+            policy: None,
         }
     }
 

@@ -2,6 +2,7 @@
 //! that they travel (`docs` in `README.md`, "Measure").
 
 mod constant;
+mod decide;
 mod handshake;
 mod ledger;
 mod load;
@@ -13,6 +14,7 @@ mod rpc;
 
 use serde::Serialize;
 
+pub use decide::{DecideSettings, decide_bench};
 pub use handshake::{HandshakeSettings, handshake};
 pub use ledger::{LedgerSettings, Step, engine, ledger, run_step};
 pub use matching::{MatchingSettings, Report, learning_set, matching};

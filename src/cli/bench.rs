@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
 use crate::bench::{
-    HandshakeSettings, LedgerSettings, MatchingSettings, NodeStep, RegistrySettings,
-    RetrieveSettings, RpcSettings, Step, engine, handshake, ledger, matching, node, node_step,
-    registry, retrieve, rpc, run_step,
+    DecideSettings, HandshakeSettings, LedgerSettings, MatchingSettings, NodeStep,
+    RegistrySettings, RetrieveSettings, RpcSettings, Step, decide_bench, engine, handshake, ledger,
+    matching, node, node_step, registry, retrieve, rpc, run_step,
 };
 
 /// Measure, as ratios to a floor taken in the same run
@@ -20,6 +20,8 @@ pub(super) enum Bench {
     Rpc(Rpc),
     /// Full mutual TLS handshakes of the edge, against rustls alone with the same keys
     Handshake(Handshake),
+    /// One decision of the decision point, with the default policies and with a hundred
+    Decide(Decide),
     /// Appends by so many writers, opening and making the index again, against the disk alone
     Ledger(Ledger),
     /// Patient matching against the truth: false links, recall, review, thresholds, speed
@@ -98,6 +100,18 @@ pub(super) struct Retrieve {
     /// Sizes of documents in KiB
     #[arg(long, value_delimiter = ',', default_value = "1024,16384")]
     kib: Vec<usize>,
+}
+
+/// Arguments of `bench decide`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  renkei bench decide\n  renkei bench decide --quick --json")]
+pub(super) struct Decide {
+    /// A smoke run: a fraction of a second each
+    #[arg(long)]
+    quick: bool,
+    /// Seconds for each figure
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
 }
 
 /// Arguments of `bench ledger`.
@@ -222,6 +236,10 @@ impl Bench {
         match self {
             Self::Ledger(args) => return args.run(out.is_json()),
             Self::Matching(args) => return args.run(out),
+            Self::Decide(args) => decide_bench(&DecideSettings {
+                time: time(args.quick, args.seconds),
+                json: out.is_json(),
+            })?,
             Self::Rpc(args) => {
                 let settings = RpcSettings {
                     in_flight: if args.quick {

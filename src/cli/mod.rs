@@ -24,6 +24,7 @@ mod node;
 mod output;
 mod patient;
 pub mod pki;
+mod policy;
 mod profile;
 mod serve;
 mod store;
@@ -101,6 +102,7 @@ enum Command {
     )]
     Identity(identity::Identity),
     Store(store::StoreArgs),
+    Policy(policy::Policy),
     #[command(subcommand, after_help = "Example:\n  renkei bench rpc --json")]
     Bench(bench::Bench),
 }
@@ -123,6 +125,7 @@ impl Command {
             Self::Token(command) => command.run(out),
             Self::Identity(command) => command.run(out),
             Self::Store(args) => client(args.run(out)),
+            Self::Policy(command) => command.run(out),
             Self::Bench(command) => command.run(out),
         }
     }

@@ -52,6 +52,9 @@ pub struct Config {
     /// Its index.
     #[serde(default)]
     pub store: StoreSettings,
+    /// The policies of the decision point.
+    #[serde(default)]
+    pub access: Access,
     /// What holds where no consent is recorded.
     #[serde(default)]
     pub consent: Consent,
@@ -442,6 +445,15 @@ pub struct TokenSettings {
     pub key: String,
     /// A file with the user PIN, readable by its owner only.
     pub pin_file: PathBuf,
+}
+
+/// The policies of the decision point.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Access {
+    /// A folder with Cedar policies (`*.cedar`, `entities.json`) in place of the default set. Looked
+    /// at as the files of trust are: what is bad changes nothing and raises an alarm.
+    pub policies: Option<PathBuf>,
 }
 
 /// What holds where a patient has recorded nothing.

@@ -3,11 +3,16 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use crate::access::{Action, Call, Facts, Grant, Permit, Sensitivity, decide};
+use jiff::Timestamp;
+
+use crate::access::{
+    Action, Call, Caller, Denial, DocumentFacts, Facts, Grant, Lease, Permit, PolicyHandle, decide,
+    declared,
+};
 use crate::clock::Clock;
 use crate::config::ConsentDefault;
 use crate::error::Result;
-use crate::types::{HomeCommunityId, PatientIdentifier};
+use crate::types::{HomeCommunityId, PatientIdentifier, PurposeOfUse};
 
 use super::Consents;
 
@@ -21,50 +26,73 @@ pub struct About<'a> {
     /// The question is only passed on; others disclose.
     pub relaying: bool,
     /// The document.
-    pub document: Option<Sensitivity<'a>>,
+    pub document: Option<&'a DocumentFacts>,
+}
+
+/// As [`About`], kept until the answer has left.
+#[derive(Debug)]
+struct Subject {
+    patients: Vec<PatientIdentifier>,
+    grant: Option<Grant>,
+    relaying: bool,
+    document: Option<DocumentFacts>,
 }
 
 /// Decides calls at this node.
+#[derive(Clone, Debug)]
+pub struct Guard(Arc<Grounds>);
+
+/// What decisions at a node rest on.
 #[derive(Debug)]
-pub struct Guard {
-    consents: Arc<Consents>,
-    clock: Arc<dyn Clock>,
-    home: HomeCommunityId,
-    parent: Option<HomeCommunityId>,
-    persons: Arc<dyn Persons>,
-    default: ConsentDefault,
+pub struct Grounds {
+    /// The rules.
+    pub policies: Arc<PolicyHandle>,
+    /// What patients said.
+    pub consents: Arc<Consents>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// The node's community.
+    pub home: HomeCommunityId,
+    /// The hub above it.
+    pub parent: Option<HomeCommunityId>,
+    /// Who is who.
+    pub persons: Arc<dyn Persons>,
+    /// Disasters.
+    pub disasters: Arc<dyn Declared>,
+    /// What holds where nothing is recorded.
+    pub default: ConsentDefault,
 }
 
 /// Who is who: a wish recorded under one of a person's identifiers holds for all of them.
 pub trait Persons: Debug + Send + Sync {
-    /// Every identifier known here of the person this one belongs to, this one included.
+    /// Every identifier known here of the person whom `patient` names, that one included.
     fn identifiers_of(&self, patient: &PatientIdentifier) -> Vec<PatientIdentifier>;
+
+    /// Whether the identifier is, or once was, somebody's.
+    fn knows(&self, patient: &PatientIdentifier) -> bool;
+}
+
+/// Declared disasters.
+pub trait Declared: Debug + Send + Sync {
+    /// Whether one is in force for the caller's institution.
+    fn covers(&self, caller: &Caller, now: Timestamp) -> bool;
 }
 
 impl Guard {
-    /// A guard over the recorded consents.
-    pub fn new(
-        consents: Arc<Consents>,
-        clock: Arc<dyn Clock>,
-        home: HomeCommunityId,
-        parent: Option<HomeCommunityId>,
-        persons: Arc<dyn Persons>,
-        default: ConsentDefault,
-    ) -> Self {
-        Self {
-            consents,
-            clock,
-            home,
-            parent,
-            persons,
-            default,
-        }
+    /// A guard on these grounds.
+    pub fn new(grounds: Grounds) -> Self {
+        Self(Arc::new(grounds))
     }
 
     /// Every identifier known here of the person whom `patient` names, that one included: the one
     /// place where queries learn of merges and links.
     pub fn identifiers_of(&self, patient: &PatientIdentifier) -> Vec<PatientIdentifier> {
-        self.persons.identifiers_of(patient)
+        self.0.persons.identifiers_of(patient)
+    }
+
+    /// Whether the identifier is, or once was, somebody's.
+    pub fn knows(&self, patient: &PatientIdentifier) -> bool {
+        self.0.persons.knows(patient)
     }
 
     /// Decides a call that concerns no one patient.
@@ -75,32 +103,107 @@ impl Guard {
         self.authorize_for(call, action, About::default())
     }
 
-    /// Decides a call.
+    /// Decides a call. Where clinical data is asked for, the answer rests on the decision until it
+    /// has left: a change of the patient's wishes meanwhile is judged again.
     ///
     /// # Errors
     /// The uniform [`crate::error::Reason::NotPermitted`], whatever the reason (which goes to the
     /// audit); the store, if the consents cannot be read: no answer is no permit.
     pub fn authorize_for(&self, call: &Call, action: Action, about: About<'_>) -> Result<Permit> {
-        let mut patients: Vec<PatientIdentifier> = about
-            .patients
-            .iter()
-            .flat_map(|patient| self.identifiers_of(patient))
+        let decision = self.judge(call, action, about)?;
+        decision.map_err(|denial| call.refuse(denial))
+    }
+
+    /// Whether the call may be given this too: a part of an answer, which is left out if not.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn allows(&self, call: &Call, action: Action, about: About<'_>) -> Result<bool> {
+        Ok(self.judge(call, action, about)?.is_ok())
+    }
+
+    fn judge(
+        &self,
+        call: &Call,
+        action: Action,
+        about: About<'_>,
+    ) -> Result<Result<Permit, Denial>> {
+        let inner = &self.0;
+        let version = inner.policies.current().version().to_string();
+        call.note(|record| record.policy = Some(version));
+        if !declared(call.method()).contains(&action) {
+            return Ok(Err(Denial::Undeclared));
+        }
+        let subject = Subject {
+            patients: inner.person(about.patients),
+            grant: about.grant.cloned(),
+            relaying: about.relaying,
+            document: about.document.cloned(),
+        };
+        // From before the wishes are read, so that no change slips between.
+        let waiter = (action.is_clinical() && !subject.patients.is_empty())
+            .then(|| inner.consents.changes(&subject.patients));
+        let decision = inner.decide(call.caller(), action, &subject)?;
+        if let (Some(waiter), Ok(permit)) = (waiter, &decision) {
+            let (inner, caller) = (Arc::clone(inner), call.caller().clone());
+            let (notices, before) = (waiter.receiver(), permit.clone());
+            call.rests_on(Lease::new(notices, move || {
+                // Kept as long as the lease is.
+                let _waiter = &waiter;
+                let again = inner.decide(&caller, action, &subject);
+                matches!(again, Ok(Ok(now)) if now.still_gives(&before))
+            }));
+        }
+        Ok(decision)
+    }
+}
+
+impl Grounds {
+    fn person(&self, patients: &[PatientIdentifier]) -> Vec<PatientIdentifier> {
+        let all = patients.iter();
+        let mut patients: Vec<PatientIdentifier> = all
+            .flat_map(|patient| self.persons.identifiers_of(patient))
             .collect();
         patients.sort();
         patients.dedup();
-        let directives = self.consents.directives(&patients)?;
-        let decision = decide(&Facts {
-            caller: call.caller(),
+        patients
+    }
+
+    fn decide(
+        &self,
+        caller: &Caller,
+        action: Action,
+        subject: &Subject,
+    ) -> Result<Result<Permit, Denial>> {
+        let directives = self.consents.directives(&subject.patients)?;
+        let now = self.clock.now();
+        let facts = Facts {
+            caller,
             action,
             home: &self.home,
             parent: self.parent.as_ref(),
             directives: &directives,
             opt_out_network: self.default == ConsentDefault::OptOut,
-            grant: about.grant,
-            relaying: about.relaying,
-            document: about.document,
-            now: self.clock.now(),
-        });
-        decision.map_err(|denial| call.refuse(denial))
+            grant: subject.grant.as_ref(),
+            relaying: subject.relaying,
+            disaster: caller.purpose == PurposeOfUse::Disaster
+                && self.disasters.covers(caller, now),
+            patient: !subject.patients.is_empty(),
+            related: related(&self.home, caller, &subject.patients),
+            document: subject.document.as_ref(),
+            now,
+        };
+        Ok(decide(&self.policies, &facts))
     }
+}
+
+/// Whether the calling institution has a record of the patient: a number of its own, or one of a
+/// domain that its whole community shares.
+fn related(home: &HomeCommunityId, caller: &Caller, patients: &[PatientIdentifier]) -> bool {
+    let participant = &caller.participant;
+    let own = participant.community == *home;
+    let code = participant.code.as_ref();
+    patients.iter().any(|patient| {
+        code.is_some_and(|code| patient.is_of(code)) || (own && !patient.is_of_an_institution())
+    })
 }

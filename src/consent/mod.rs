@@ -2,10 +2,13 @@
 //!
 //! Evaluation is `access`'s ([`crate::access::evaluate`]).
 
+mod changes;
+pub mod fhir;
 mod guard;
 mod service;
+mod terms;
 
-pub use guard::{About, Guard, Persons};
+pub use guard::{About, Declared, Grounds, Guard, Persons};
 pub use service::Consents;
 
 use crate::store::Schema;

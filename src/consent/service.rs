@@ -2,15 +2,18 @@
 
 use std::sync::Arc;
 
-use jiff::Timestamp;
-
-use crate::access::{Action, Call, Directive, Grantee, Permit, Stance};
+use crate::access::{Action, Call, Directive, Permit};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
-use crate::store::{Expect, IndexKey, KeyBuilder, Row, Store, TableId, Tag, Versioned, Write};
+use crate::store::{
+    Expect, Follower, IndexKey, KeyBuilder, Row, Store, TableId, Tag, Versioned, Write,
+};
 use crate::types::PatientIdentifier;
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::consent as pb;
+
+use super::changes::{Changes, Waiter};
+use super::terms::{acceptable, directive};
 
 /// Consents of one patient read at most; one more is an error, never a silent gap.
 const MAX_CONSENTS: usize = 1_000;
@@ -27,6 +30,23 @@ pub(super) struct ConsentRow {
     /// The consent as recorded.
     #[prost(message, optional, tag = "3")]
     consent: Option<pb::Consent>,
+    /// Who withdrew it, and on what evidence.
+    #[prost(message, optional, tag = "4")]
+    withdrawal: Option<Withdrawal>,
+}
+
+/// How a consent was withdrawn.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(super) struct Withdrawal {
+    /// Who recorded the withdrawal.
+    #[prost(message, optional, tag = "1")]
+    by: Option<cpb::PersonRef>,
+    /// Why.
+    #[prost(string, tag = "2")]
+    reason: String,
+    /// What it rests on.
+    #[prost(message, optional, tag = "3")]
+    evidence: Option<pb::Evidence>,
 }
 
 impl ConsentRow {
@@ -59,12 +79,27 @@ impl Row for ConsentRow {
 pub struct Consents {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
+    changes: Arc<Changes>,
 }
 
 impl Consents {
     /// Consents kept in `store`.
     pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+        let changes = Arc::new(Changes::default());
+        store.follow(Arc::clone(&changes) as Arc<dyn Follower>);
+        Self {
+            store,
+            clock,
+            changes,
+        }
+    }
+
+    /// Waits for changes of the wishes of these patients, from now on.
+    pub(super) fn changes(&self, patients: &[PatientIdentifier]) -> Waiter {
+        let tags = patients
+            .iter()
+            .map(|one| Tag::from_bytes(self.store.keys().patient_tag(one)));
+        self.changes.wait(tags.collect())
     }
 
     /// Records a consent. `attach` gives rows to commit with it.
@@ -77,7 +112,7 @@ impl Consents {
         call: &Call,
         patient: &PatientIdentifier,
         request: &pb::RecordConsentRequest,
-        attach: impl FnOnce(&pb::Consent) -> Vec<Write>,
+        attach: impl Fn(&pb::Consent) -> Vec<Write>,
     ) -> Result<pb::Consent> {
         permit.require(&[Action::RecordConsent])?;
         let now = self.clock.now();
@@ -85,7 +120,11 @@ impl Consents {
             .consent
             .clone()
             .ok_or_else(|| Error::missing("consent"))?;
-        directive(&consent)?;
+        acceptable(&consent)?;
+        let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
+        if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
+            return Ok(first);
+        }
         if self.list(patient, true)?.len() >= MAX_CONSENTS {
             let message = "the patient has as many consents as can be evaluated; withdraw some";
             return Err(Error::new(Reason::WrongState, message));
@@ -98,8 +137,55 @@ impl Consents {
         consent.recorded_by = recorded_by(call);
         let expect = Some(Expect::Absent);
         let key = &request.idempotency_key;
-        self.put(call, patient, consent, key, request, expect, attach)
+        let replaced = self.superseded(patient, &consent.supersedes)?;
+        let attach = |consent: &pb::Consent| {
+            let mut writes = attach(consent);
+            if let Some(Versioned { version, row }) = replaced {
+                writes.extend(row.consent.iter().flat_map(&attach));
+                writes.push(Write::put(&row).expecting(Expect::Version(version)));
+            }
+            writes
+        };
+        self.put(call, patient, consent, key, request, expect, None, attach)
             .await
+    }
+
+    /// The consent that a new one replaces, as it is afterwards.
+    fn superseded(
+        &self,
+        patient: &PatientIdentifier,
+        id: &str,
+    ) -> Result<Option<Versioned<ConsentRow>>> {
+        if id.is_empty() {
+            return Ok(None);
+        }
+        let field = "consent.supersedes";
+        let known = self.store.get::<ConsentRow>(id.as_bytes())?;
+        let tag = self.store.keys().patient_tag(patient).to_vec();
+        let mut known = known.filter(|known| known.row.patient == tag);
+        let active = known.as_mut().and_then(|known| known.row.consent.as_mut());
+        let Some(consent) = active.filter(|consent| is_active(consent)) else {
+            let message = "is no consent of the patient's that is in force";
+            return Err(Error::field(Reason::NotFound, field, message));
+        };
+        consent.status = pb::ConsentStatus::Superseded.into();
+        Ok(known)
+    }
+
+    /// Says whether a consent could be recorded; changes nothing.
+    ///
+    /// # Errors
+    /// As [`Consents::record`].
+    pub fn check(
+        &self,
+        permit: &Permit,
+        request: &pb::RecordConsentRequest,
+    ) -> Result<pb::Consent> {
+        permit.require(&[Action::RecordConsent])?;
+        let consent = request.consent.as_ref();
+        let consent = consent.ok_or_else(|| Error::missing("consent"))?;
+        acceptable(consent)?;
+        Ok(consent.clone())
     }
 
     /// Takes over a consent that another node recorded: with its id, its state, its dates. The same
@@ -149,9 +235,16 @@ impl Consents {
             consent: Some(consent.clone()),
             ..Default::default()
         };
-        self.put(call, patient, consent, "", &request, Some(expect), |_| {
-            Vec::new()
-        })
+        self.put(
+            call,
+            patient,
+            consent,
+            "",
+            &request,
+            Some(expect),
+            None,
+            |_| Vec::new(),
+        )
         .await
     }
 
@@ -194,6 +287,11 @@ impl Consents {
             &request.idempotency_key,
             request,
             expect,
+            Some(Withdrawal {
+                by: recorded_by(call),
+                reason: request.reason.clone(),
+                evidence: request.evidence.clone(),
+            }),
             attach,
         )
         .await
@@ -211,6 +309,7 @@ impl Consents {
         key: &str,
         request: &impl prost::Message,
         expect: Option<Expect>,
+        withdrawal: Option<Withdrawal>,
         attach: impl FnOnce(&pb::Consent) -> Vec<Write>,
     ) -> Result<pb::Consent> {
         let now = self.clock.now();
@@ -224,6 +323,7 @@ impl Consents {
             id: consent.consent_id.clone(),
             patient: tag,
             consent: Some(consent.clone()),
+            withdrawal,
         };
         let mut write = Write::put(&row);
         if let Some(expect) = expect {
@@ -246,14 +346,37 @@ impl Consents {
     /// # Errors
     /// [`Reason::NotFound`]; the store.
     pub fn get(&self, id: &str) -> Result<pb::Consent> {
-        Ok(self.row(id)?.row.consent.unwrap_or_default())
+        let consent = self.row(id)?.row.consent.unwrap_or_default();
+        Ok(self.as_of_now(consent))
+    }
+
+    /// The consents of a patient, newest first, as they are told; former ones too if `history`.
+    ///
+    /// # Errors
+    /// The store; more consents than can be read at once.
+    pub fn told(&self, patient: &PatientIdentifier, history: bool) -> Result<Vec<pb::Consent>> {
+        let all = self.list(patient, history)?.into_iter();
+        let told = all.map(|consent| self.as_of_now(consent)).rev();
+        Ok(told
+            .filter(|consent| history || is_active(consent))
+            .collect())
+    }
+
+    /// A consent whose time is over, or that a guardian gave for who is of age now, is told as
+    /// expired.
+    fn as_of_now(&self, mut consent: pb::Consent) -> pb::Consent {
+        let until = directive(&consent).ok().and_then(|read| read.until);
+        if is_active(&consent) && until.is_some_and(|until| until <= self.clock.now()) {
+            consent.status = pb::ConsentStatus::Expired.into();
+        }
+        consent
     }
 
     /// The consents of a patient, oldest id first; withdrawn ones too if `history`.
     ///
     /// # Errors
     /// The store; more consents than can be read at once.
-    pub fn list(&self, patient: &PatientIdentifier, history: bool) -> Result<Vec<pb::Consent>> {
+    fn list(&self, patient: &PatientIdentifier, history: bool) -> Result<Vec<pb::Consent>> {
         let prefix = self.store.keys().patient_tag(patient);
         let rows = self.store.by_index::<ConsentRow>(
             ConsentRow::BY_PATIENT,
@@ -317,139 +440,4 @@ fn recorded_by(call: &Call) -> Option<cpb::PersonRef> {
         }),
         ..cpb::PersonRef::default()
     })
-}
-
-/// A consent as what is evaluated. What cannot be honoured is refused, never ignored.
-fn directive(consent: &pb::Consent) -> Result<Directive> {
-    let unsupported = [
-        ("excepted_grantees", !consent.excepted_grantees.is_empty()),
-        ("disclosers", !consent.disclosers.is_empty()),
-        ("data_classes", !consent.data_classes.is_empty()),
-        ("purposes", !consent.purposes.is_empty()),
-        ("data_period", consent.data_period.is_some()),
-        (
-            "confidentiality_ceiling",
-            consent.confidentiality_ceiling != 0,
-        ),
-    ];
-    if let Some((field, _)) = unsupported.iter().find(|(_, given)| *given) {
-        let message = "cannot be honoured by this version, so it is not taken";
-        return Err(Error::field(
-            Reason::NotImplemented,
-            format!("consent.{field}"),
-            message,
-        ));
-    }
-    let stance = match consent.effect() {
-        pb::ConsentEffect::Permit => Stance::Permit,
-        pb::ConsentEffect::Deny => Stance::Deny,
-        pb::ConsentEffect::Unspecified => return Err(Error::missing("consent.effect")),
-    };
-    let emergency = match stance {
-        Stance::Permit => consent.emergency_preconsent == Some(true),
-        Stance::Deny => consent.emergency_preconsent == Some(false),
-    };
-    Ok(Directive {
-        stance,
-        grantees: consent
-            .grantees
-            .iter()
-            .map(grantee)
-            .collect::<Result<_>>()?,
-        classes: consent
-            .document_codes
-            .iter()
-            .map(|code| code.code.clone())
-            .collect(),
-        from: time(consent.valid_from.as_ref(), "valid_from")?,
-        until: time(consent.valid_to.as_ref(), "valid_to")?,
-        emergency,
-    })
-}
-
-/// A bound of validity. One that cannot be read would mean "for ever", so it is refused.
-fn time(time: Option<&prost_types::Timestamp>, field: &str) -> Result<Option<Timestamp>> {
-    let Some(time) = time else { return Ok(None) };
-    let read = crate::wire::from_timestamp(time);
-    read.map(Some).ok_or_else(|| {
-        let field = format!("consent.{field}");
-        Error::field(Reason::InvalidField, field, "is not a time")
-    })
-}
-
-fn grantee(party: &pb::Party) -> Result<Grantee> {
-    let wrong = |message: String| Error::field(Reason::InvalidField, "consent.grantees", message);
-    if !party.person_subject.is_empty() || !party.role.is_empty() {
-        let message = "a person or role as grantee cannot be honoured by this version";
-        return Err(Error::field(
-            Reason::NotImplemented,
-            "consent.grantees",
-            message,
-        ));
-    }
-    if !party.institution_id.is_empty() {
-        let code = party.institution_id.parse();
-        return code
-            .map(Grantee::Institution)
-            .map_err(|error: crate::types::InvalidId| wrong(error.to_string()));
-    }
-    if party.home_community_id.is_empty() {
-        return Ok(Grantee::Everyone);
-    }
-    let home = party.home_community_id.parse();
-    home.map(Grantee::Community)
-        .map_err(|error: crate::types::InvalidId| wrong(error.to_string()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_cannot_be_honoured_is_refused() {
-        let deny = pb::Consent {
-            effect: pb::ConsentEffect::Deny.into(),
-            ..Default::default()
-        };
-        assert!(directive(&deny).is_ok());
-        let classes = pb::Consent {
-            data_classes: vec![12],
-            ..deny.clone()
-        };
-        assert_eq!(
-            directive(&classes).unwrap_err().reason(),
-            Reason::NotImplemented
-        );
-        let person = pb::Party {
-            person_subject: "x".into(),
-            ..Default::default()
-        };
-        let person = pb::Consent {
-            grantees: vec![person],
-            ..deny
-        };
-        assert_eq!(
-            directive(&person).unwrap_err().reason(),
-            Reason::NotImplemented
-        );
-        assert_eq!(
-            directive(&pb::Consent::default()).unwrap_err().reason(),
-            Reason::MissingField
-        );
-    }
-
-    #[test]
-    fn emergency_is_read_by_effect() {
-        let consent = |effect: pb::ConsentEffect, preconsent| pb::Consent {
-            effect: effect.into(),
-            emergency_preconsent: preconsent,
-            ..Default::default()
-        };
-        let emergency =
-            |effect, preconsent| directive(&consent(effect, preconsent)).unwrap().emergency;
-        assert!(!emergency(pb::ConsentEffect::Deny, None));
-        assert!(emergency(pb::ConsentEffect::Deny, Some(false)));
-        assert!(emergency(pb::ConsentEffect::Permit, Some(true)));
-        assert!(!emergency(pb::ConsentEffect::Permit, None));
-    }
 }

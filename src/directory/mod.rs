@@ -13,7 +13,7 @@ mod tests;
 
 pub use authn::{Arrival, Authenticator, Peer as CertifiedPeer, Unauthenticated};
 pub use service::Directory;
-pub use snapshot::{Peer, Snapshot, purpose_of_use};
+pub use snapshot::{Peer, Snapshot};
 pub use suspicion::Suspicion;
 
 use crate::store::Schema;

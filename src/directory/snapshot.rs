@@ -10,9 +10,8 @@ use crate::error::{Error, Reason, Result};
 use crate::pki::Certified;
 use crate::types::{
     AssigningAuthority, CertificateNumber, CertificatePin, Endpoint, HomeCommunityId,
-    InstitutionCode, PersonRole, PurposeOfUse, RepositoryUniqueId,
+    InstitutionCode, PersonRole, RepositoryUniqueId,
 };
-use crate::wire::pb::common as cpb;
 use crate::wire::pb::directory as pb;
 
 /// A community another node may call.
@@ -164,7 +163,7 @@ impl Snapshot {
             .iter()
             .map(|role| parse::<PersonRole>("allowed_roles", role));
         let purposes = institution.allowed_purposes().map(|purpose| {
-            purpose_of_use(purpose)
+            crate::wire::purpose_of_use(purpose)
                 .ok_or_else(|| Error::field(Reason::InvalidField, "allowed_purposes", "is unknown"))
         });
         let participant = Arc::new(Participant {
@@ -300,22 +299,6 @@ impl Snapshot {
         let mut peers: Vec<_> = self.peers.values().cloned().collect();
         peers.sort_by(|a, b| a.home.cmp(&b.home));
         peers
-    }
-}
-
-/// A purpose from its message.
-pub fn purpose_of_use(purpose: cpb::PurposeOfUse) -> Option<PurposeOfUse> {
-    match purpose {
-        cpb::PurposeOfUse::Unspecified => None,
-        cpb::PurposeOfUse::Treatment => Some(PurposeOfUse::Treatment),
-        cpb::PurposeOfUse::Emergency => Some(PurposeOfUse::Emergency),
-        cpb::PurposeOfUse::CareCoordination => Some(PurposeOfUse::CareCoordination),
-        cpb::PurposeOfUse::PatientRequest => Some(PurposeOfUse::PatientRequest),
-        cpb::PurposeOfUse::Payment => Some(PurposeOfUse::Payment),
-        cpb::PurposeOfUse::Operations => Some(PurposeOfUse::Operations),
-        cpb::PurposeOfUse::Research => Some(PurposeOfUse::Research),
-        cpb::PurposeOfUse::PublicHealth => Some(PurposeOfUse::PublicHealth),
-        cpb::PurposeOfUse::Disaster => Some(PurposeOfUse::Disaster),
     }
 }
 

@@ -208,10 +208,9 @@ impl Grants {
         let rows = self
             .store
             .by_index::<GrantRow>(index, &prefix, None, MAX_NOTICES)?;
-        Ok(rows
-            .into_iter()
-            .filter_map(|(_, row)| row.row.notice)
-            .collect())
+        let now = self.clock.now();
+        let notices = rows.into_iter().filter_map(|(_, row)| row.row.notice);
+        Ok(notices.map(|notice| aged(notice, now)).collect())
     }
 
     /// Records a privacy officer's judgement of an access.
@@ -290,6 +289,16 @@ fn subject(caller: &crate::access::Caller) -> String {
         .as_ref()
         .map(|person| person.subject.clone())
         .unwrap_or_default()
+}
+
+/// A notice that nobody judged in time is told as overdue.
+fn aged(mut notice: pb::AccessNotice, now: Timestamp) -> pb::AccessNotice {
+    let due = notice.review_due.as_ref();
+    let due = due.and_then(crate::wire::from_timestamp);
+    if notice.review() == pb::ReviewStatus::Pending && due.is_some_and(|due| due < now) {
+        notice.review = pb::ReviewStatus::Overdue.into();
+    }
+    notice
 }
 
 fn check(request: &pb::OpenBreakGlassRequest) -> Result<()> {

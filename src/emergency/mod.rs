@@ -1,6 +1,7 @@
 //! The minimal patient summary (救急時医療情報): identify with little, break the glass, merge what the
 //! regions hold.
 
+mod disasters;
 pub mod extract;
 mod grants;
 mod identify;
@@ -8,6 +9,7 @@ pub mod merge;
 mod service;
 mod tables;
 
+pub use disasters::Disasters;
 pub use grants::Grants;
 pub use identify::Candidates;
 pub use service::{Emergency, asked_patients};
@@ -16,5 +18,7 @@ use crate::store::Schema;
 
 /// Adds the tables of emergency access to a schema.
 pub fn tables(schema: Schema) -> Schema {
-    schema.table::<tables::GrantRow>()
+    schema
+        .table::<tables::GrantRow>()
+        .table::<tables::DisasterRow>()
 }

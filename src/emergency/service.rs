@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{Call, Permit};
+use crate::access::{Call, DocumentFacts, Permit};
 use crate::clock::Clock;
 use crate::documents::{Documents, Found, document_ref};
 use crate::error::{Error, Reason, Result};
@@ -140,8 +140,14 @@ impl Emergency {
             as_of: self.clock.now(),
         });
         // Items inside a document can be more confidential than the document.
+        let facts = found.facts();
         for item in extracted.items {
-            if confidentiality(&item) <= permit.ceiling() {
+            let level = confidentiality(&item).max(facts.confidentiality);
+            let inside = DocumentFacts {
+                confidentiality: level,
+                ..facts.clone()
+            };
+            if permit.covers(&inside) {
                 response.items.push(item);
             } else {
                 response.partly_withheld = true;

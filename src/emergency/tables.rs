@@ -3,6 +3,7 @@
 //! | table | key | secondary keys |
 //! |---|---|---|
 //! | `grant` | grant id | 1: institution, newest first |
+//! | `disaster` | disaster id | – |
 
 use crate::store::{IndexKey, KeyBuilder, Row, TableId};
 use crate::wire::pb::emergency as pb;
@@ -58,5 +59,48 @@ impl Row for GrantRow {
             .u64_descending(opened)
             .build();
         vec![IndexKey::new(Self::BY_INSTITUTION, key)]
+    }
+}
+
+/// A declared disaster, or the proposal of one.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct DisasterRow {
+    /// As it is told.
+    #[prost(message, optional, tag = "1")]
+    pub(crate) disaster: Option<pb::Disaster>,
+    /// Who approved: two different ones, or it is not in force.
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) approvers: Vec<String>,
+    /// Why.
+    #[prost(string, tag = "3")]
+    pub(crate) reason: String,
+    /// When it was proposed, Unix milliseconds.
+    #[prost(int64, tag = "4")]
+    pub(crate) proposed_ms: i64,
+    /// How long it lasts, seconds.
+    #[prost(int64, tag = "5")]
+    pub(crate) seconds: i64,
+    /// When it ends by itself, Unix milliseconds; 0 until it is declared.
+    #[prost(int64, tag = "6")]
+    pub(crate) ends_ms: i64,
+    /// Ended early, or taken back.
+    #[prost(bool, tag = "7")]
+    pub(crate) ended: bool,
+}
+
+impl DisasterRow {
+    /// Its id.
+    pub(crate) fn id(&self) -> String {
+        let disaster = self.disaster.as_ref();
+        disaster.map_or_else(String::new, |disaster| disaster.disaster_id.clone())
+    }
+}
+
+impl Row for DisasterRow {
+    const TABLE: TableId = TableId(97);
+    const NAME: &'static str = "disaster";
+
+    fn key(&self) -> Vec<u8> {
+        self.id().into_bytes()
     }
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, SystemTime};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::config::Tls;
+use crate::access::Policies;
+use crate::config::Config;
 use crate::directory::Snapshot;
 use crate::edge::{EMERGENCY_ON_LATE_CRL, Seen, Severity};
 use crate::error::{Error, Result};
@@ -26,6 +27,8 @@ const FILES: &str = "RELOAD_FAILED";
 const LIST: &str = "CRL_REFUSED";
 /// Alarm: a list is past its nextUpdate.
 const STALE: &str = "CRL_STALE";
+/// Alarm: somebody walks through the patients.
+const ENUMERATION: &str = "ENUMERATION";
 /// Alarm: this node's own certificate is not accepted (any more).
 const OWN: &str = "OWN_CERTIFICATE";
 
@@ -51,11 +54,12 @@ fn stamp(path: &Path) -> Option<Stamp> {
 type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 
 /// Every file that is read, a folder's own files among them.
-fn stamps(tls: &Tls) -> Stamps {
+fn stamps(config: &Config) -> Stamps {
+    let tls = &config.tls;
     let one = [&tls.certificate, &tls.key];
     let many = tls.roots.iter().chain(&tls.intermediates).chain(&tls.crls);
     let mut found = Stamps::new();
-    for path in one.into_iter().chain(many) {
+    for path in one.into_iter().chain(many).chain(&config.access.policies) {
         found.insert(path.clone(), stamp(path));
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
             found.insert(entry.path(), stamp(&entry.path()));
@@ -70,8 +74,8 @@ pub(super) struct Watched(Mutex<Stamps>);
 
 impl Watched {
     /// As they are now, which is before they are read.
-    pub(super) fn begin(tls: &Tls) -> Self {
-        Self(Mutex::new(stamps(tls)))
+    pub(super) fn begin(config: &Config) -> Self {
+        Self(Mutex::new(stamps(config)))
     }
 }
 
@@ -88,6 +92,7 @@ pub struct Reloaded {
 struct Read {
     trust: Option<TrustStore>,
     identity: Option<NodeIdentity>,
+    policies: Option<Policies>,
     files: Vec<String>,
     lists: Vec<String>,
     own: Option<String>,
@@ -121,7 +126,7 @@ impl Gateway {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // Taken before the files are read: what changes meanwhile is seen the next time.
-        let now = stamps(&self.config.tls);
+        let now = stamps(&self.config);
         if !anyway && *last == now {
             return Reloaded::default();
         }
@@ -140,6 +145,7 @@ impl Gateway {
         let mut read = Read {
             trust: None,
             identity: None,
+            policies: None,
             files: Vec::new(),
             lists: Vec::new(),
             own: None,
@@ -155,6 +161,12 @@ impl Gateway {
         match NodeIdentity::load(&tls.certificate, &tls.key) {
             Ok(identity) => read.identity = Some(identity),
             Err(error) => read.files.push(error.to_string()),
+        }
+        if let Some(folder) = &self.config.access.policies {
+            match Policies::from_folder(folder) {
+                Ok(policies) => read.policies = Some(policies),
+                Err(error) => read.files.push(error.to_string()),
+            }
         }
         self.check_own(&mut read, &in_force);
         read
@@ -218,6 +230,12 @@ impl Gateway {
             told.changes
                 .push(format!("certificate: {}", identity.pin()));
         }
+        if let Some(policies) = &read.policies
+            && policies.version() != self.policies.current().version()
+        {
+            told.changes
+                .push(format!("policies: {}", policies.version()));
+        }
         if let Some(trust) = &read.trust {
             let known = self.trust.current().crl_status();
             let lists = trust.crl_status();
@@ -251,6 +269,12 @@ impl Gateway {
         }
         if let Some(identity) = read.identity {
             self.certificate.replace(identity);
+        }
+        if let Some(policies) = read.policies
+            && policies.version() != self.policies.current().version()
+        {
+            tracing::info!(version = %policies.version(), "other policies are in force");
+            self.policies.replace(policies);
         }
         if let Some(trust) = read.trust {
             self.trust.replace(trust);
@@ -332,6 +356,12 @@ impl Gateway {
         if stale.is_empty() {
             alarms.keep_only(EMERGENCY_ON_LATE_CRL, &[]);
         }
+        let mut walking = Vec::new();
+        for (institution, message) in self.exposure.suspects(now) {
+            alarms.raise(ENUMERATION, &institution, Severity::Warning, message, now);
+            walking.push(institution);
+        }
+        alarms.keep_only(ENUMERATION, &walking);
         let own = self.certificate.current();
         let judged = self.trust.judge(own.chain(), Usage::Server, now);
         let subjects = match judged {

@@ -256,6 +256,10 @@ impl Persons for Identity {
         }
         all
     }
+
+    fn knows(&self, patient: &PatientIdentifier) -> bool {
+        self.linkage(patient).is_some()
+    }
 }
 
 fn consider(best: &mut BTreeMap<LinkageId, Comparison>, traits: &Traits, entry: &Entry) {

@@ -183,6 +183,9 @@ pub struct PatientIdentifier {
     pub id: LocalPatientId,
 }
 
+/// Root of the patient numbers of institutions, up to the code.
+const PATIENT_NUMBERS: &str = "1.2.392.100495.20.3.51.1";
+
 impl PatientIdentifier {
     /// Joins a domain and an identifier.
     ///
@@ -193,6 +196,18 @@ impl PatientIdentifier {
             authority: authority.parse()?,
             id: id.parse()?,
         })
+    }
+
+    /// Whether its domain is the patient numbers of this institution (`spec` japan §2: the root of
+    /// patient numbers, `1` and the ten-digit code).
+    pub fn is_of(&self, institution: &InstitutionCode) -> bool {
+        let code = self.authority.as_str().strip_prefix(PATIENT_NUMBERS);
+        code == Some(institution.as_str())
+    }
+
+    /// Whether its domain is the patient numbers of one institution, whichever.
+    pub fn is_of_an_institution(&self) -> bool {
+        self.authority.as_str().starts_with(PATIENT_NUMBERS)
     }
 
     /// The CX text `id^^^&oid&ISO`. Patient data: never for a log.

@@ -3,6 +3,8 @@
 //! Messages are also the form in which records are kept: a service checks a message once, at the
 //! door, and keeps it whole, so that nothing a sender said is lost between three models.
 
+use crate::types::PurposeOfUse;
+
 /// Everything generated from `proto/`.
 #[allow(
     clippy::all,
@@ -83,5 +85,21 @@ pub fn duration(time: std::time::Duration) -> prost_types::Duration {
     prost_types::Duration {
         seconds: i64::try_from(time.as_secs()).unwrap_or(i64::MAX),
         nanos: i32::try_from(time.subsec_nanos()).unwrap_or(0),
+    }
+}
+
+/// A purpose from its message.
+pub fn purpose_of_use(purpose: pb::common::PurposeOfUse) -> Option<PurposeOfUse> {
+    match purpose {
+        pb::common::PurposeOfUse::Unspecified => None,
+        pb::common::PurposeOfUse::Treatment => Some(PurposeOfUse::Treatment),
+        pb::common::PurposeOfUse::Emergency => Some(PurposeOfUse::Emergency),
+        pb::common::PurposeOfUse::CareCoordination => Some(PurposeOfUse::CareCoordination),
+        pb::common::PurposeOfUse::PatientRequest => Some(PurposeOfUse::PatientRequest),
+        pb::common::PurposeOfUse::Payment => Some(PurposeOfUse::Payment),
+        pb::common::PurposeOfUse::Operations => Some(PurposeOfUse::Operations),
+        pb::common::PurposeOfUse::Research => Some(PurposeOfUse::Research),
+        pb::common::PurposeOfUse::PublicHealth => Some(PurposeOfUse::PublicHealth),
+        pb::common::PurposeOfUse::Disaster => Some(PurposeOfUse::Disaster),
     }
 }

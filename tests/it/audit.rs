@@ -192,8 +192,8 @@ async fn documents_of_several_patients_are_not_shown_under_one_name() {
         provide(&system, parts).await.unwrap();
     }
     let institution = &network.sample.regions[0].institutions[0];
-    let pharmacist = person("pharmacist", PersonRole::Pharmacist, &institution.code);
-    let pharmacist = network.acting(HERE, &pharmacist);
+    let nurse = person("nurse", PersonRole::Nurse, &institution.code);
+    let nurse = network.acting(HERE, &nurse);
     let get = async |id: &str, wanted: &[&str]| {
         let selector = docs::ObjectSelector {
             unique_ids: wanted.iter().map(ToString::to_string).collect(),
@@ -209,10 +209,8 @@ async fn documents_of_several_patients_are_not_shown_under_one_name() {
             }),
             ..Default::default()
         };
-        let mut client = DocumentServiceClient::new(pharmacist.channel.clone());
-        let answer = client
-            .query_registry(with_id(&pharmacist, id, request))
-            .await;
+        let mut client = DocumentServiceClient::new(nurse.channel.clone());
+        let answer = client.query_registry(with_id(&nurse, id, request)).await;
         answer.map(|answer| answer.into_inner().objects.unwrap_or_default().entries)
     };
     let [one, other, restricted] = &unique_ids[..] else {

@@ -9,6 +9,7 @@ use renkei::pki::Profiles;
 use renkei::pki::assertion::{AssertionSigner, Statement};
 use renkei::types::PersonRole;
 use renkei::wire::ASSERTION;
+use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::common::RegionState;
 use renkei::wire::pb::consent as npb;
 use renkei::wire::pb::consent::consent_service_client::ConsentServiceClient;
@@ -18,7 +19,7 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::support::calls::{find, find_here, find_query, opt_out, retrieve_entry};
+use crate::support::calls::{find, find_here, find_query, opt_out, permit, retrieve_entry};
 use crate::support::expect::refused;
 use crate::support::{At, Network, Setup, person, physician};
 
@@ -248,8 +249,16 @@ async fn a_very_restricted_document_is_not_for_a_nurse() {
     for document in [&open, &secret] {
         network.provide(document).await;
     }
-    network.settled().await;
+    // Very restricted is what a consent names, and for physicians.
+    let record = network.record(truth, 0);
+    let clerk = person("C-1", PersonRole::Clerk, &network.institution(record).code);
+    let clerk = network.acting(At::Region(0), &clerk);
     let (doctor, patient) = treating(&network, truth, 1, PersonRole::Physician);
+    network.settled().await;
+    let unnamed = find(&doctor, patient.clone()).await.unwrap();
+    assert_eq!(unnamed.entries.len(), 1);
+    let very = cpb::Confidentiality::VeryRestricted;
+    permit(&clerk, network.patient(record), very).await;
     let all = find(&doctor, patient.clone()).await.unwrap();
     assert_eq!(all.entries.len(), 2);
     let mut entries = all.entries.iter();

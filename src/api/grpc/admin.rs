@@ -56,6 +56,7 @@ async fn info(
         ledger_sequence: gateway.store.last_sequence().0,
         parent_home_community_id: parent.map(ToString::to_string).unwrap_or_default(),
         directory_version: gateway.directory.snapshot().version(),
+        policy_version: gateway.policies.current().version().to_string(),
         certificate_expires: own.map(|own| crate::wire::timestamp(own.not_after)),
         ..pb::GetNodeInfoResponse::default()
     })

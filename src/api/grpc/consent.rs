@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Action, Call, Permit};
+use crate::consent::{About, fhir};
 use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
 use crate::identity::identifier;
@@ -25,19 +26,37 @@ macro_rules! method {
 #[derive(Clone, Debug)]
 pub(super) struct ConsentRecords(pub Door);
 
-/// The patient of a consent; consents are recorded in the patient's own community (INV-4).
-fn patient(gateway: &Gateway, call: &Call, consent: &pb::Consent) -> Result<PatientIdentifier> {
+/// The patient of a consent; consents are recorded in the patient's own community (INV-4), by who
+/// knows the patient. Who does not is not told whether anybody does.
+fn patient(
+    gateway: &Gateway,
+    call: &Call,
+    action: Action,
+    consent: &pb::Consent,
+) -> Result<PatientIdentifier> {
     let patient = identifier(consent.patient_id.as_ref(), "consent.patient_id")?;
     super::identity::own_domain(gateway, call, &patient)?;
-    if gateway.identity.record(&patient)?.is_none() {
-        let message = "the patient is not known here";
-        return Err(Error::field(
-            Reason::UnknownPatient,
-            "consent.patient_id",
-            message,
-        ));
+    let known = gateway.identity.record(&patient)?.is_some();
+    if known && action == Action::Exchange || known_to(gateway, call, action, &patient)? && known {
+        return Ok(patient);
     }
-    Ok(patient)
+    let message = "the patient is not known here";
+    let field = "consent.patient_id";
+    Err(Error::field(Reason::UnknownPatient, field, message))
+}
+
+/// Whether the caller may act on a patient's consents.
+fn known_to(
+    gateway: &Gateway,
+    call: &Call,
+    action: Action,
+    patient: &PatientIdentifier,
+) -> Result<bool> {
+    let about = About {
+        patients: std::slice::from_ref(patient),
+        ..About::default()
+    };
+    gateway.guard.allows(call, action, about)
 }
 
 async fn record(
@@ -58,7 +77,7 @@ async fn record(
             message,
         ));
     }
-    let patient = patient(&gateway, &call, given)?;
+    let patient = patient(&gateway, &call, Action::RecordConsent, given)?;
     let outbox = &gateway.federation.outbox;
     let forward =
         |consent: &pb::Consent| outbox.notice(&patient, Content::Consent(consent.clone()));
@@ -78,7 +97,7 @@ pub(super) async fn take(
     permit: &Permit,
     consent: pb::Consent,
 ) -> Result<pb::Consent> {
-    let patient = patient(gateway, call, &consent)?;
+    let patient = patient(gateway, call, Action::Exchange, &consent)?;
     gateway.consents.take(permit, call, &patient, consent).await
 }
 
@@ -89,7 +108,7 @@ async fn withdraw(
 ) -> Result<pb::WithdrawConsentResponse> {
     let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
     let known = gateway.consents.get(&request.consent_id)?;
-    let patient = patient(&gateway, &call, &known).map_err(hide_foreign)?;
+    let patient = patient(&gateway, &call, Action::RecordConsent, &known).map_err(hide_foreign)?;
     let outbox = &gateway.federation.outbox;
     let forward =
         |consent: &pb::Consent| outbox.notice(&patient, Content::Consent(consent.clone()));
@@ -114,6 +133,52 @@ fn not_found() -> Error {
     Error::field(Reason::NotFound, "consent_id", "no such consent")
 }
 
+/// Takes a FHIR Consent (PCF ITI-108) as if it had been recorded here.
+async fn import(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ImportConsentRequest,
+) -> Result<pb::ImportConsentResponse> {
+    let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
+    let imported = fhir::import(&request.fhir_consent)?;
+    let patient = patient(&gateway, &call, Action::RecordConsent, &imported.consent)?;
+    let check_only = request.validate_only;
+    let request = pb::RecordConsentRequest {
+        consent: Some(imported.consent),
+        idempotency_key: request.idempotency_key,
+    };
+    let consents = &gateway.consents;
+    let consent = if check_only {
+        consents.check(&permit, &request)?
+    } else {
+        let outbox = &gateway.federation.outbox;
+        let forward =
+            |consent: &pb::Consent| outbox.notice(&patient, Content::Consent(consent.clone()));
+        consents
+            .record(&permit, &call, &patient, &request, forward)
+            .await?
+    };
+    Ok(pb::ImportConsentResponse {
+        consent: Some(consent),
+        warnings: imported.warnings,
+    })
+}
+
+async fn export(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ExportConsentRequest,
+) -> Result<pb::ExportConsentResponse> {
+    let wanted = pb::GetConsentRequest {
+        consent_id: request.consent_id,
+    };
+    let consent = get(gateway, call, wanted).await?.consent;
+    let resource = fhir::export(&consent.unwrap_or_default());
+    Ok(pb::ExportConsentResponse {
+        fhir_consent: resource.to_string().into(),
+    })
+}
+
 async fn get(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
@@ -122,7 +187,7 @@ async fn get(
     let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
     permit.require(&[Action::ReadConsent])?;
     let consent = gateway.consents.get(&request.consent_id)?;
-    let patient = patient(&gateway, &call, &consent).map_err(hide_foreign)?;
+    let patient = patient(&gateway, &call, Action::ReadConsent, &consent).map_err(hide_foreign)?;
     let tag = gateway.store.keys().patient_tag(&patient);
     call.note(|record| {
         record.patient = Some(tag.to_vec());
@@ -153,8 +218,13 @@ async fn list(
         }
     };
     super::identity::own_domain(&gateway, &call, &id)?;
+    let known = known_to(&gateway, &call, Action::ReadConsent, &id)?;
     let tag = gateway.store.keys().patient_tag(&id);
-    let consents = gateway.consents.list(&id, request.include_history)?;
+    // Of who is not known to the caller there is nothing, as of who is known to nobody.
+    let consents = match known {
+        true => gateway.consents.told(&id, request.include_history)?,
+        false => Vec::new(),
+    };
     call.note(|record| {
         record.patient = Some(tag.to_vec());
         record.items = u32::try_from(consents.len()).unwrap_or(u32::MAX);
@@ -213,7 +283,7 @@ impl ConsentService for ConsentRecords {
         request: Request<pb::ImportConsentRequest>,
     ) -> Result<Response<pb::ImportConsentResponse>, Status> {
         self.0
-            .not_implemented(method!("ImportConsent"), request)
+            .run(method!("ImportConsent"), Class::Identity, request, import)
             .await
     }
 
@@ -222,7 +292,7 @@ impl ConsentService for ConsentRecords {
         request: Request<pb::ExportConsentRequest>,
     ) -> Result<Response<pb::ExportConsentResponse>, Status> {
         self.0
-            .not_implemented(method!("ExportConsent"), request)
+            .run(method!("ExportConsent"), Class::Identity, request, export)
             .await
     }
 }

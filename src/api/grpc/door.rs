@@ -6,12 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use tokio_stream::wrappers::ReceiverStream;
-use tokio_stream::{Stream, StreamExt as _};
+use tokio_stream::Stream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
-use crate::access::Call;
+use crate::access::{Call, Denial};
 use crate::audit::{Outcome, Record, Who};
 use crate::directory::{Arrival, CertifiedPeer as Peer, Unauthenticated};
 use crate::edge::{self, Admitted};
@@ -21,6 +20,7 @@ use crate::store::Commit;
 use crate::types::{PersonRole, PurposeOfUse};
 use crate::wire::{ASSERTION, REQUEST_ID};
 
+use super::revocable::Revocable;
 use super::status::status;
 
 /// A stream of messages to a caller.
@@ -47,6 +47,8 @@ pub(super) struct OnLateList;
 /// The internal reason, of a refusal or of a call that was served all the same.
 const LATE_LIST: &str = "late-list";
 
+/// Refusals leave at multiples of this.
+const SLOT: Duration = Duration::from_millis(8);
 /// Total time of a document stream.
 const STREAM_CEILING: Duration = Duration::from_hours(2);
 
@@ -142,10 +144,18 @@ impl Door {
         F: FnOnce(Arc<Gateway>, Arc<Call>, Q) -> Fut + Send + 'static,
         Fut: Future<Output = Result<crate::federation::Stream<T>>> + Send + 'static,
     {
-        let answer = self.run(method, class, request, handler).await?;
-        let replies = ReceiverStream::new(answer.into_inner().receiver)
-            .map(|reply| reply.map_err(|error| status(&error)));
-        Ok(Response::new(Box::pin(replies)))
+        let gateway = Arc::clone(&self.gateway);
+        let under_way = async move |gateway, call: Arc<Call>, request| {
+            let answer = handler(gateway, Arc::clone(&call), request).await?;
+            Ok((answer, call))
+        };
+        let answer = self.run(method, class, request, under_way).await?;
+        let (answer, call) = answer.into_inner();
+        Ok(Response::new(Box::pin(Revocable::new(
+            answer.receiver,
+            call,
+            gateway,
+        ))))
     }
 
     /// Answers a method that the interface has and this version does not do: after
@@ -305,8 +315,14 @@ fn request_id(metadata: &MetadataMap) -> String {
         .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
 }
 
-/// Makes the audit event durable, then lets the answer go. No durable record, no disclosure.
+/// Makes the audit event durable, then lets the answer go. No durable record, no disclosure. What
+/// the answer rests on is judged again before and after, if it changed: a withdrawal that was
+/// acknowledged is in force for answers under way (bars Z-03, Z-13).
 async fn close<A>(gateway: &Gateway, call: &Call, answer: Result<A>) -> Result<A> {
+    let answer = match answer {
+        Ok(_) if !call.still_permitted() => Err(call.refuse(Denial::Withdrawn)),
+        answer => answer,
+    };
     let outcome = match &answer {
         Ok(_) => Outcome::Success,
         Err(error) => {
@@ -321,7 +337,36 @@ async fn close<A>(gateway: &Gateway, call: &Call, answer: Result<A>) -> Result<A
         }
     };
     audit(gateway, call, outcome).await?;
+    if answer.is_ok() && !call.still_permitted() {
+        return Err(revoked(gateway, call).await);
+    }
+    if let Err(error) = &answer {
+        tells_nothing_by_time(call, error).await;
+    }
     answer
+}
+
+/// Refuses what was permitted before: with an audit event of its own, since the first one says that
+/// it was disclosed.
+pub(super) async fn revoked(gateway: &Gateway, call: &Call) -> Error {
+    let part = call.for_part();
+    let refused = part.refuse(Denial::Withdrawn);
+    part.note(|record| record.failure = Some(refused.reason().name()));
+    if let Err(error) = audit(gateway, &part, Outcome::Denied).await {
+        tracing::error!(%error, "a revocation could not be audited");
+    }
+    refused
+}
+
+/// What is refused and what is not there leave at the same times: at whole slots from the start, so
+/// that the work behind the answer does not show (bars Z-02, P-06).
+async fn tells_nothing_by_time(call: &Call, error: &Error) {
+    if matches!(error.kind(), ErrorKind::Denied | ErrorKind::NotFound) {
+        let taken = call.started().elapsed().as_micros();
+        let slots = taken / SLOT.as_micros() + 1;
+        let until = SLOT * u32::try_from(slots).unwrap_or(u32::MAX);
+        tokio::time::sleep_until((call.started() + until).min(call.deadline())).await;
+    }
 }
 
 /// Makes a call's audit event durable, unless it is on its way already.

@@ -182,6 +182,26 @@ async fn review(
         .await
 }
 
+async fn declare(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::DeclareDisasterRequest,
+) -> Result<pb::DeclareDisasterResponse> {
+    gateway.serves(Capability::Emergency)?;
+    let permit = gateway.guard.authorize(&call, Action::DeclareDisaster)?;
+    gateway.disasters.declare(&permit, &call, &request).await
+}
+
+async fn end(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::EndDisasterRequest,
+) -> Result<pb::EndDisasterResponse> {
+    gateway.serves(Capability::Emergency)?;
+    let permit = gateway.guard.authorize(&call, Action::DeclareDisaster)?;
+    gateway.disasters.end(&permit, &call, &request).await
+}
+
 #[tonic::async_trait]
 impl EmergencyService for Emergencies {
     async fn identify_patient(
@@ -266,7 +286,7 @@ impl EmergencyService for Emergencies {
         request: Request<pb::DeclareDisasterRequest>,
     ) -> Result<Response<pb::DeclareDisasterResponse>, Status> {
         self.0
-            .not_implemented(method!("DeclareDisaster"), request)
+            .run(method!("DeclareDisaster"), Class::Query, request, declare)
             .await
     }
 
@@ -275,7 +295,7 @@ impl EmergencyService for Emergencies {
         request: Request<pb::EndDisasterRequest>,
     ) -> Result<Response<pb::EndDisasterResponse>, Status> {
         self.0
-            .not_implemented(method!("EndDisaster"), request)
+            .run(method!("EndDisaster"), Class::Query, request, end)
             .await
     }
 }

@@ -14,6 +14,8 @@ mod referrals;
 mod reflect;
 mod registry;
 mod retrieve;
+mod revocable;
+mod shown;
 pub mod status;
 mod watch;
 

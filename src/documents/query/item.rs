@@ -1,6 +1,8 @@
 //! The objects of a registry as queries handle them: the metadata, and what is kept beside it.
 
-use crate::access::{Permit, Sensitivity};
+use jiff::civil::{Date, Time};
+
+use crate::access::{Classes, DocumentFacts, Permit};
 use crate::store::Versioned;
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
@@ -40,26 +42,56 @@ impl Found {
 
     /// Whether it is flagged UNDELIVERED (未提供): never given to another community.
     pub fn is_undelivered(&self) -> bool {
-        self.entry
-            .national_flags
-            .contains(&i32::from(cpb::NationalFlag::Undelivered))
+        self.is_flagged(cpb::NationalFlag::Undelivered)
+    }
+
+    fn is_flagged(&self, flag: cpb::NationalFlag) -> bool {
+        self.entry.national_flags.contains(&i32::from(flag))
     }
 
     /// Whether `permit` lets it out.
     pub fn is_covered(&self, permit: &Permit) -> bool {
-        permit.covers(&self.sensitivity()) && !(permit.leaves_community() && self.is_undelivered())
+        permit.covers(&self.facts())
     }
 
     /// What a decision asks of it.
-    pub fn sensitivity(&self) -> Sensitivity<'_> {
-        Sensitivity {
-            codes: [
-                code(self.entry.class_code.as_ref()),
-                code(self.entry.type_code.as_ref()),
-            ],
-            confidentiality: confidentiality_of(&self.entry),
+    pub fn facts(&self) -> DocumentFacts {
+        let entry = &self.entry;
+        let class = code(entry.class_code.as_ref());
+        let kind = code(entry.type_code.as_ref());
+        let labels = entry.confidentiality_codes.iter();
+        let authors = entry.authors.iter().flat_map(|author| &author.institutions);
+        let day = japanese_day(&entry.service_start_time);
+        DocumentFacts {
+            codes: [class.to_owned(), kind.to_owned()],
+            classes: Classes::of_document(
+                [kind, class],
+                code(entry.practice_setting_code.as_ref()),
+                labels.map(|label| label.code.as_str()),
+            ),
+            confidentiality: confidentiality_of(entry),
+            undelivered: self.is_undelivered(),
+            uninformed: self.is_flagged(cpb::NationalFlag::Uninformed),
+            authors: authors
+                .filter_map(|institution| institution.id.parse().ok())
+                .collect(),
+            day: day.or_else(|| japanese_day(&entry.creation_time)),
         }
     }
+}
+
+/// The day in Japan of a time in UTC, or of a day; `None` if it is less precise.
+fn japanese_day(dtm: &str) -> Option<Date> {
+    let digits = |range: std::ops::Range<usize>| dtm.get(range)?.parse::<i16>().ok();
+    let small = |range: std::ops::Range<usize>| i8::try_from(digits(range)?).ok();
+    let date = Date::new(digits(0..4)?, small(4..6)?, small(6..8)?).ok()?;
+    let Some(hour) = small(8..10) else {
+        return Some(date);
+    };
+    let minute = small(10..12).unwrap_or(0);
+    let utc = date.to_datetime(Time::new(hour, minute, 0, 0).ok()?);
+    let japan = utc.checked_add(jiff::SignedDuration::from_hours(9)).ok()?;
+    Some(japan.date())
 }
 
 fn code(code: Option<&cpb::CodedValue>) -> &str {
@@ -230,6 +262,22 @@ impl Item {
         pb::ObjectRef {
             entry_uuid,
             home_community_id,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_day_is_one_of_japan() {
+        let day = |dtm| japanese_day(dtm).map(|day| day.to_string());
+        assert_eq!(day("20250531150000").as_deref(), Some("2025-06-01"));
+        assert_eq!(day("202505311459").as_deref(), Some("2025-05-31"));
+        assert_eq!(day("20250531").as_deref(), Some("2025-05-31"));
+        for vague in ["", "2025", "202505", "20251399"] {
+            assert_eq!(day(vague), None, "{vague}");
         }
     }
 }

@@ -60,8 +60,8 @@ impl Documents {
         let query = request.query.as_ref();
         let query = query.ok_or_else(|| Error::missing("query"))?;
         let plan = Plan::new(query, self.home())?;
-        // What is committed from here on may be in the answer, but is not in this sequence.
-        let sequence = self.store.applied().0;
+        // What is committed from here on may be in the answer, or not.
+        let applied = self.store.applied().0;
         let order = Order::new(request.sort_key(), request.ascending);
         let asked = pb::QueryRegistryRequest {
             page_size: 0,
@@ -78,6 +78,8 @@ impl Documents {
         if let Some(patient) = patient {
             reader.about(&patient);
         }
+        // The newest among the results, not the ledger's: that tells of others (bar Z-02).
+        let sequence = results.newest().min(applied);
         let (items, next, counts) = results.finish();
         call.note(|record| record.items = u32::try_from(items.len()).unwrap_or(u32::MAX));
         let mut response = pb::QueryRegistryResponse {

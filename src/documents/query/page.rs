@@ -163,6 +163,7 @@ pub(crate) struct Collector {
     wanted: Wanted,
     kept: BTreeMap<Vec<u8>, Item>,
     more: bool,
+    newest: u64,
     counts: pb::ObjectCounts,
 }
 
@@ -172,6 +173,7 @@ impl Collector {
             wanted,
             kept: BTreeMap::new(),
             more: false,
+            newest: 0,
             counts: pb::ObjectCounts::default(),
         }
     }
@@ -179,6 +181,9 @@ impl Collector {
     /// Takes a result; each is given once.
     pub(crate) fn push(&mut self, item: Item) {
         *item.count(&mut self.counts) += 1;
+        if let Item::Entry(found) = &item {
+            self.newest = self.newest.max(found.sequence);
+        }
         let position = self.wanted.order.position(&item);
         if self
             .wanted
@@ -197,6 +202,11 @@ impl Collector {
             self.kept.pop_last();
         }
         self.kept.insert(position, item);
+    }
+
+    /// The newest change of an entry among the results of all pages, a ledger sequence.
+    pub(crate) fn newest(&self) -> u64 {
+        self.newest
     }
 
     /// The page, the place where it ended if there are more, and the counts of all pages.

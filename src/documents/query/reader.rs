@@ -11,12 +11,12 @@
 
 use std::collections::HashMap;
 
-use crate::access::{Action, Call, Permit, Sensitivity};
+use crate::access::{Action, Call, Denial, DocumentFacts, Permit};
 use crate::consent::{About, Guard};
 use crate::error::{Error, Reason, Result};
 use crate::identity::identifier;
 use crate::store::{Row, Store, Versioned};
-use crate::types::{Confidentiality, PatientIdentifier};
+use crate::types::PatientIdentifier;
 use crate::wire::pb::common as cpb;
 
 use super::super::Documents;
@@ -45,7 +45,7 @@ pub(crate) struct Reader<'a> {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Question {
     patient: PatientIdentifier,
-    document: Option<([String; 2], Confidentiality)>,
+    document: Option<DocumentFacts>,
 }
 
 /// Calls `visit` for every row whose key in `index` starts with `prefix`, a batch in memory at a time.
@@ -91,8 +91,14 @@ impl<'a> Reader<'a> {
             patients: std::slice::from_ref(patient),
             ..About::default()
         };
-        self.guard
-            .authorize_for(self.call, Action::FindDocuments, about)
+        let permit = self
+            .guard
+            .authorize_for(self.call, Action::FindDocuments, about)?;
+        // An unknown patient is not told from one who refused (bars Z-02, Z-10).
+        if !self.guard.knows(patient) {
+            return Err(self.call.refuse(Denial::UnknownPatient));
+        }
+        Ok(permit)
     }
 
     /// The tags of every identifier of the person.
@@ -261,17 +267,11 @@ impl<'a> Reader<'a> {
         if let Some(known) = self.shown.get(&found.uuid) {
             return Ok(*known);
         }
-        let sensitivity = found.sensitivity();
-        let document = (
-            sensitivity.codes.map(str::to_owned),
-            sensitivity.confidentiality,
-        );
         let entry_uuid = &found.entry.entry_uuid;
         self.call
             .note(|record| record.documents.push(entry_uuid.clone()));
         let patient = found.entry.patient_id.as_ref();
-        let permit = self.judge(patient, Some(document))?;
-        let shown = permit.is_some_and(|permit| found.is_covered(permit));
+        let shown = self.judge(patient, Some(found.facts()))?.is_some();
         self.shown.insert(found.uuid.clone(), shown);
         Ok(shown)
     }
@@ -341,7 +341,7 @@ impl<'a> Reader<'a> {
     fn judge(
         &mut self,
         patient: Option<&cpb::Identifier>,
-        document: Option<([String; 2], Confidentiality)>,
+        document: Option<DocumentFacts>,
     ) -> Result<Option<&Permit>> {
         let patient = identifier(patient, "patient_id").map_err(Error::internal)?;
         self.about(&patient);
@@ -361,10 +361,7 @@ impl<'a> Reader<'a> {
         };
         let about = About {
             patients: std::slice::from_ref(&question.patient),
-            document: document.map(|([class, kind], confidentiality)| Sensitivity {
-                codes: [class, kind],
-                confidentiality: *confidentiality,
-            }),
+            document,
             ..About::default()
         };
         match self.guard.authorize_for(self.call, action, about) {

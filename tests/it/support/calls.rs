@@ -235,3 +235,45 @@ pub(crate) async fn opt_out(caller: &Caller, patient: cpb::Identifier) -> npb::C
     let recorded = client.record_consent(caller.request(request)).await;
     recorded.unwrap().into_inner().consent.unwrap()
 }
+
+/// Records that a patient permits what is up to this level.
+pub(crate) async fn permit(
+    caller: &Caller,
+    patient: cpb::Identifier,
+    ceiling: cpb::Confidentiality,
+) -> npb::Consent {
+    let consent = npb::Consent {
+        patient_id: Some(patient),
+        model: npb::ConsentModel::Community.into(),
+        effect: npb::ConsentEffect::Permit.into(),
+        confidentiality_ceiling: ceiling.into(),
+        ..Default::default()
+    };
+    record_consent(caller, consent).await.unwrap()
+}
+
+/// Records a consent.
+pub(crate) async fn record_consent(
+    caller: &Caller,
+    consent: npb::Consent,
+) -> Result<npb::Consent, Status> {
+    let request = npb::RecordConsentRequest {
+        consent: Some(consent),
+        idempotency_key: uuid::Uuid::new_v4().to_string(),
+    };
+    let mut client = ConsentServiceClient::new(caller.channel.clone());
+    let recorded = client.record_consent(caller.request(request)).await?;
+    Ok(recorded.into_inner().consent.unwrap())
+}
+
+/// Withdraws a consent.
+pub(crate) async fn withdraw(caller: &Caller, consent_id: &str) -> Result<npb::Consent, Status> {
+    let request = npb::WithdrawConsentRequest {
+        consent_id: consent_id.to_owned(),
+        idempotency_key: uuid::Uuid::new_v4().to_string(),
+        ..Default::default()
+    };
+    let mut client = ConsentServiceClient::new(caller.channel.clone());
+    let withdrawn = client.withdraw_consent(caller.request(request)).await?;
+    Ok(withdrawn.into_inner().consent.unwrap())
+}

@@ -10,12 +10,9 @@ use crate::identity::{identifier, identifier_message};
 use crate::types::{AssigningAuthority, LinkageId, PatientIdentifier};
 use crate::wire::pb::identity as pb;
 
+use super::super::shown::{MAX_SHOWN, findable, show_one, shown};
 use super::count;
 
-/// Matches on a page at most.
-const MAX_MATCHES: usize = 50;
-/// Matches of a `$match` if nothing is asked (ITI-119).
-const DEFAULT_MATCHES: usize = 10;
 /// Events of a history on a page.
 const MAX_EVENTS: usize = 200;
 
@@ -54,9 +51,11 @@ pub(super) async fn query(
         }
     };
     let known = gateway.identity.identifiers(linkage);
-    if known.is_empty() {
+    let ids: Vec<PatientIdentifier> = known.iter().map(|(id, _)| id.clone()).collect();
+    if known.is_empty() || !findable(&gateway, &call, Action::QueryIdentifiers, &ids)? {
         return Err(unknown());
     }
+    show_one(&gateway, &call, linkage, &ids)?;
     let wanted = |id: &PatientIdentifier| {
         let domains = &request.target_domains;
         let domain = domains.is_empty() || domains.iter().any(|one| one == id.authority.as_str());
@@ -116,7 +115,7 @@ fn linkage_id(gateway: &Gateway, call: &Call, text: &str) -> Result<LinkageId> {
 }
 
 /// The candidates with the linkage ids that the caller's community knows.
-fn shown(
+fn under_own_ids(
     gateway: &Gateway,
     call: &Call,
     found: Vec<pb::MatchCandidate>,
@@ -146,16 +145,17 @@ pub(super) async fn search(
     }
     let criteria = request.criteria.ok_or_else(|| Error::missing("criteria"))?;
     let size = match request.page_size as usize {
-        0 => MAX_MATCHES,
-        size => size.min(MAX_MATCHES),
+        0 => MAX_SHOWN,
+        size => size.min(MAX_SHOWN),
     };
     let mut matches = gateway.identity.search(&demographics(criteria))?;
     matches.retain(|found| found.score >= request.min_score);
+    let mut matches = shown(&gateway, &call, matches)?;
     let total_size = matches.len() as u64;
     matches.truncate(size);
     call.note(|record| record.items = count(matches.len()));
     Ok(pb::SearchPatientsResponse {
-        matches: shown(&gateway, &call, matches)?,
+        matches: under_own_ids(&gateway, &call, matches)?,
         next_page_token: String::new(),
         total_size,
     })
@@ -212,6 +212,7 @@ pub(super) async fn matching(
         }
         candidates = gateway.identity.search(&wanted)?;
     }
+    let mut candidates = shown(&gateway, &call, candidates)?;
     let certain = |one: &&pb::MatchCandidate| one.grade() == pb::MatchGrade::Certain;
     let certain = candidates.iter().filter(certain).count();
     let attributes_requested = match certain != 1 && candidates.len() > 1 {
@@ -223,13 +224,13 @@ pub(super) async fn matching(
         candidates.retain(|one| certain == 1 && one.grade() == pb::MatchGrade::Certain);
     }
     let size = match request.count as usize {
-        0 => DEFAULT_MATCHES,
-        size => size.min(MAX_MATCHES),
+        0 => MAX_SHOWN,
+        size => size.min(MAX_SHOWN),
     };
     candidates.truncate(size);
     call.note(|record| record.items = count(candidates.len()));
     Ok(pb::MatchPatientResponse {
-        candidates: shown(&gateway, &call, candidates)?,
+        candidates: under_own_ids(&gateway, &call, candidates)?,
         attributes_requested,
     })
 }
@@ -289,7 +290,7 @@ pub(super) async fn duplicates(
         (Some(domain), Some(id)) => id.assigning_authority == *domain,
         _ => record.home_community_id == community,
     };
-    let found = shown(&gateway, &call, found)?;
+    let found = under_own_ids(&gateway, &call, shown(&gateway, &call, found)?)?;
     call.note(|record| record.items = count(found.len()));
     let (same_domain, elsewhere) = found.into_iter().partition(|one| {
         let records = one.person.iter().flat_map(|person| &person.records);
@@ -323,6 +324,11 @@ pub(super) async fn get(
         Subject::LinkageId(id) => (linkage_id(&gateway, &call, id)?, None),
     };
     let person = gateway.identity.person(linkage)?.ok_or_else(unknown)?;
+    let ids = gateway.identity.known_as(linkage);
+    if !findable(&gateway, &call, Action::SearchPatients, &ids)? {
+        return Err(unknown());
+    }
+    show_one(&gateway, &call, linkage, &ids)?;
     call.note(|record| record.items = count(person.records.len()));
     let community = &call.caller().participant.community;
     Ok(pb::GetPatientResponse {

@@ -12,10 +12,12 @@ use rand::rngs::StdRng;
 use tempfile::TempDir;
 
 use super::super::Documents;
-use crate::access::{Call, Caller, Participant, ParticipantKind, Person};
+use jiff::Timestamp;
+
+use crate::access::{Call, Caller, Participant, ParticipantKind, Person, Policies, PolicyHandle};
 use crate::clock::{Clock, ManualClock};
 use crate::config::{Config, ConsentDefault, ExampleRole, example};
-use crate::consent::{Consents, Guard, Persons};
+use crate::consent::{Consents, Declared, Grounds, Guard, Persons};
 use crate::error::{Reason, Result};
 use crate::store::{Commit, Options, Schema, Store};
 use crate::types::{CertificatePin, PatientIdentifier, PersonRole, PurposeOfUse, Relation};
@@ -38,6 +40,20 @@ impl Persons for People {
         let same = same.into_iter().map(|number| format!("P{number}"));
         same.map(|id| PatientIdentifier::new("1.2.3.4", &id).unwrap())
             .collect()
+    }
+
+    fn knows(&self, _: &PatientIdentifier) -> bool {
+        true
+    }
+}
+
+/// No disaster.
+#[derive(Debug)]
+struct Peace;
+
+impl Declared for Peace {
+    fn covers(&self, _: &Caller, _: Timestamp) -> bool {
+        false
     }
 }
 
@@ -63,14 +79,17 @@ fn services(store: &Arc<Store>, patients: usize) -> (Documents, Guard) {
     let clock: Arc<dyn Clock> = Arc::new(ManualClock::at("2026-01-01T00:00:00Z".parse().unwrap()));
     let config = Config::parse(example(ExampleRole::Region), []).unwrap();
     let documents = Documents::new(Arc::clone(store), Arc::clone(&clock), &config).unwrap();
-    let guard = Guard::new(
-        Arc::new(Consents::new(Arc::clone(store), Arc::clone(&clock))),
+    let policies = PolicyHandle::new(Policies::built_in().unwrap(), |fault| panic!("{fault:?}"));
+    let guard = Guard::new(Grounds {
+        policies: Arc::new(policies),
+        consents: Arc::new(Consents::new(Arc::clone(store), Arc::clone(&clock))),
         clock,
-        "urn:oid:1.2.3".parse().unwrap(),
-        None,
-        Arc::new(People(patients)),
-        ConsentDefault::OptOut,
-    );
+        home: "urn:oid:1.2.3".parse().unwrap(),
+        parent: None,
+        persons: Arc::new(People(patients)),
+        disasters: Arc::new(Peace),
+        default: ConsentDefault::OptOut,
+    });
     (documents, guard)
 }
 
@@ -165,7 +184,7 @@ fn call() -> Call {
     let caller = Caller {
         participant: Arc::new(Participant {
             code: Some("1310000001".parse().unwrap()),
-            kind: ParticipantKind::Pharmacy,
+            kind: ParticipantKind::Hospital,
             community: "urn:oid:1.9.9".parse().unwrap(),
             emergency: false,
             roles: vec![],
@@ -173,7 +192,7 @@ fn call() -> Call {
         }),
         person: Some(Person {
             subject: "staff-1".into(),
-            role: PersonRole::Pharmacist,
+            role: PersonRole::Physician,
             relation: Relation::Treating,
         }),
         purpose: PurposeOfUse::Treatment,
@@ -182,7 +201,8 @@ fn call() -> Call {
         assertion: None,
     };
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
-    Call::new(caller, "test", "test".into(), deadline)
+    let method = "renkei.documents.v1.DocumentService/QueryRegistry";
+    Call::new(caller, method, "test".into(), deadline)
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -1,0 +1,93 @@
+//! Whom a search may show: not who refused to be found, not many, not many strangers.
+
+use crate::access::{Action, Call, Denial};
+use crate::consent::About;
+use crate::error::{Error, Reason, Result};
+use crate::gateway::Gateway;
+use crate::identity::identifier;
+use crate::types::{LinkageId, PatientIdentifier};
+use crate::wire::pb::identity as pb;
+
+/// Persons in one answer at most; of more, none is shown and they are not counted (P-05, P-07).
+pub(super) const MAX_SHOWN: usize = 5;
+
+/// Those candidates that the caller may be shown.
+///
+/// # Errors
+/// [`Reason::TooManyResults`], without a count; the uniform refusal for who was shown too many
+/// strangers; the store.
+pub(super) fn shown(
+    gateway: &Gateway,
+    call: &Call,
+    candidates: Vec<pb::MatchCandidate>,
+) -> Result<Vec<pb::MatchCandidate>> {
+    let mut found = Vec::new();
+    let mut strangers = Vec::new();
+    for candidate in candidates {
+        let person = candidate.person.clone().unwrap_or_default();
+        let known: Vec<PatientIdentifier> = person
+            .records
+            .iter()
+            .filter_map(|record| identifier(record.identifier.as_ref(), "identifier").ok())
+            .collect();
+        if !findable(gateway, call, Action::SearchPatients, &known)? {
+            continue;
+        }
+        if !is_related(call, &known)
+            && let Ok(linkage) = person.linkage_id.parse::<LinkageId>()
+        {
+            strangers.push(linkage);
+        }
+        found.push(candidate);
+        if found.len() > MAX_SHOWN {
+            let message = "more people match than may be shown; add an item";
+            return Err(Error::new(Reason::TooManyResults, message));
+        }
+    }
+    count(gateway, call, &strangers)?;
+    Ok(found)
+}
+
+/// Whether a person may be found by this caller at all: not if they refused, unless the caller has a
+/// record of them.
+pub(super) fn findable(
+    gateway: &Gateway,
+    call: &Call,
+    action: Action,
+    patients: &[PatientIdentifier],
+) -> Result<bool> {
+    let about = About {
+        patients,
+        ..About::default()
+    };
+    gateway.guard.allows(call, action, about)
+}
+
+/// Counts a person who is about to be shown, if the caller has no record of them.
+pub(super) fn show_one(
+    gateway: &Gateway,
+    call: &Call,
+    linkage: LinkageId,
+    patients: &[PatientIdentifier],
+) -> Result<()> {
+    match is_related(call, patients) {
+        true => Ok(()),
+        false => count(gateway, call, &[linkage]),
+    }
+}
+
+/// A person of whom the institution has a record is no stranger to it.
+fn is_related(call: &Call, patients: &[PatientIdentifier]) -> bool {
+    let code = call.caller().participant.code.as_ref();
+    code.is_some_and(|code| patients.iter().any(|patient| patient.is_of(code)))
+}
+
+/// People are counted; a system acts on the patients of its own institution, day and night.
+fn count(gateway: &Gateway, call: &Call, strangers: &[LinkageId]) -> Result<()> {
+    let caller = call.caller();
+    let now = gateway.clock.now();
+    match caller.person.is_none() || gateway.exposure.show(caller, strangers, now) {
+        true => Ok(()),
+        false => Err(call.refuse(Denial::Enumeration)),
+    }
+}
