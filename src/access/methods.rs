@@ -38,7 +38,7 @@ pub const METHODS: &[(&str, &[(&str, &[Action])])] = &[
         ("RemoveMetadata", &[A::SubmitDocuments]),
         ("RemoveDocuments", &[A::SubmitDocuments]),
         ("WatchDocuments", &[A::FindDocuments, A::ReadDocument]),
-        ("SendReferral", &[A::SubmitDocuments]),
+        ("SendReferral", &[A::SubmitDocuments, A::ReadDocument]),
         ("ListReferrals", &[A::FindDocuments]),
         ("RecallReferral", &[A::SubmitDocuments]),
     ]),

@@ -58,9 +58,13 @@ pub(super) fn directive(consent: &pb::Consent) -> Result<Directive> {
         classes: classes(consent)?,
         ceiling: ceiling(consent)?,
         purposes: purposes(consent)?,
-        within: (implied && permits)
-            .then(|| parse(&consent.home_community_id, "home_community_id"))
-            .transpose()?,
+        within: match implied && permits {
+            true if consent.home_community_id.is_empty() => {
+                return Err(Error::missing("consent.home_community_id"));
+            }
+            true => Some(parse(&consent.home_community_id, "home_community_id")?),
+            false => None,
+        },
         days: days(consent.data_period.as_ref())?,
         from: time(consent.valid_from.as_ref(), "valid_from")?,
         until,
@@ -146,9 +150,6 @@ fn model(consent: &pb::Consent, stance: Stance) -> Result<()> {
             "grantees",
             "must name a person each, by this model",
         )),
-        M::Implied if permits && consent.home_community_id.is_empty() => {
-            Err(Error::missing("consent.home_community_id"))
-        }
         M::Community | M::InstitutionList | M::PerInstitution | M::PerPerson | M::Implied => Ok(()),
     }
 }

@@ -35,7 +35,7 @@ type Pending<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 type Ask = for<'a> fn(&'a Case, other: bool) -> Pending<'a>;
 
 /// The requests that write, by method. A method that begins to write gets its line here.
-const TABLE: [(&str, Ask); 11] = [
+const TABLE: [(&str, Ask); 14] = [
     ("FeedPatient", feed_patient),
     ("ProvideDocuments", provide_documents),
     ("RecordConsent", record_consent),
@@ -47,6 +47,9 @@ const TABLE: [(&str, Ask); 11] = [
     ("SuspendInstitution", suspend_institution),
     ("NotifyHoldings", notify_holdings),
     ("DeliverNotices", deliver_notices),
+    ("ImportConsent", import_consent),
+    ("DeclareDisaster", declare_disaster),
+    ("EndDisaster", end_disaster),
 ];
 
 /// Requests with a key that write nothing into the store, and why.
@@ -81,6 +84,9 @@ struct Case {
     network: Network,
     consent_id: String,
     grant_id: String,
+    /// The consent as a FHIR resource.
+    exported: Vec<u8>,
+    disaster_id: String,
     /// An institution as the directory has it.
     member: rpb::Institution,
 }
@@ -91,6 +97,8 @@ impl Case {
         let mut case = Self {
             consent_id: String::new(),
             grant_id: String::new(),
+            exported: Vec::new(),
+            disaster_id: String::new(),
             member: rpb::Institution::default(),
             network,
         };
@@ -100,6 +108,15 @@ impl Case {
             .acting(HERE, &physician(&case.institution().code));
         let consent = opt_out(&doctor, case.network.patient(case.record())).await;
         case.consent_id = consent.consent_id;
+        let export = doctor.request(npb::ExportConsentRequest {
+            consent_id: case.consent_id.clone(),
+        });
+        let mut client = ConsentServiceClient::new(doctor.channel.clone());
+        let exported = client.export_consent(export).await.unwrap();
+        case.exported = exported.into_inner().fhir_consent.to_vec();
+        let proposed = propose(&case, "before", "before").await.unwrap();
+        let proposed = epb::DeclareDisasterResponse::decode(proposed.as_slice()).unwrap();
+        case.disaster_id = proposed.disaster.unwrap().disaster_id;
         let granted = open(&case, "before", "before").await.unwrap();
         let granted = epb::OpenBreakGlassResponse::decode(granted.as_slice()).unwrap();
         case.grant_id = granted.grant_id;
@@ -358,6 +375,56 @@ fn deliver_notices(case: &Case, other: bool) -> Pending<'_> {
         });
         let mut client = RespondingGatewayServiceClient::new(gateway.channel.clone());
         encoded(client.deliver_notices(request).await)
+    })
+}
+
+fn import_consent(case: &Case, other: bool) -> Pending<'_> {
+    Box::pin(async move {
+        let doctor = case
+            .network
+            .acting(HERE, &physician(&case.institution().code));
+        let mut fhir_consent = case.exported.clone();
+        if other {
+            fhir_consent.push(b'\n');
+        }
+        let request = doctor.request(npb::ImportConsentRequest {
+            fhir_consent: fhir_consent.into(),
+            validate_only: false,
+            idempotency_key: "import".into(),
+        });
+        let mut client = ConsentServiceClient::new(doctor.channel.clone());
+        encoded(client.import_consent(request).await)
+    })
+}
+
+/// Proposes a disaster.
+async fn propose(case: &Case, key: &str, name: &str) -> Answer {
+    let operator = case.network.operator(HERE);
+    let request = operator.request(epb::DeclareDisasterRequest {
+        name: name.to_owned(),
+        areas: vec!["13".to_owned()],
+        reason: "an earthquake of the test".to_owned(),
+        idempotency_key: key.to_owned(),
+        ..Default::default()
+    });
+    let mut client = EmergencyServiceClient::new(operator.channel.clone());
+    encoded(client.declare_disaster(request).await)
+}
+
+fn declare_disaster(case: &Case, other: bool) -> Pending<'_> {
+    Box::pin(async move { propose(case, "declare", if other { "other" } else { "same" }).await })
+}
+
+fn end_disaster(case: &Case, other: bool) -> Pending<'_> {
+    Box::pin(async move {
+        let operator = case.network.operator(HERE);
+        let request = operator.request(epb::EndDisasterRequest {
+            disaster_id: case.disaster_id.clone(),
+            reason: format!("other: {other}"),
+            idempotency_key: "end".to_owned(),
+        });
+        let mut client = EmergencyServiceClient::new(operator.channel.clone());
+        encoded(client.end_disaster(request).await)
     })
 }
 

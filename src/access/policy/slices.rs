@@ -107,7 +107,9 @@ impl Slices {
         let reasons = response.diagnostics().reason();
         Ok(Answered {
             permitted: response.decision() == Decision::Allow,
-            because: reasons.map(ToString::to_string).collect(),
+            because: reasons
+                .map(|id| AsRef::<str>::as_ref(id).to_owned())
+                .collect(),
             may_be_permitted: slice.permits,
         })
     }

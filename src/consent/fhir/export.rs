@@ -26,10 +26,11 @@ pub fn export(consent: &pb::Consent) -> Value {
     put("patient", patient(consent));
     put("dateTime", instant(consent.recorded.as_ref()));
     put("performer", performer(consent));
-    put(
-        "organization",
-        json!([{ "identifier": { "system": URI, "value": consent.home_community_id } }]),
-    );
+    let home = &consent.home_community_id;
+    if !home.is_empty() {
+        let organization = json!([{ "identifier": { "system": URI, "value": home } }]);
+        put("organization", organization);
+    }
     put("sourceAttachment", source(consent.evidence.as_ref()));
     put("policy", policy(consent));
     put("extension", extensions(consent));

@@ -183,7 +183,8 @@ fn ids(objects: &pb::RegistryObjects) -> Vec<String> {
 fn call() -> Call {
     let caller = Caller {
         participant: Arc::new(Participant {
-            code: Some("1310000001".parse().unwrap()),
+            // Of none of the authors: what one wrote oneself is readable at every level.
+            code: Some("2710000009".parse().unwrap()),
             kind: ParticipantKind::Hospital,
             community: "urn:oid:1.9.9".parse().unwrap(),
             emergency: false,
