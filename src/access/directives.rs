@@ -278,7 +278,7 @@ fn documents(directive: &Directive, question: &Question<'_>) -> bool {
                 .disclosers
                 .iter()
                 .any(|one| matches!(one, Discloser::Institution(_)));
-        return !nothing_here && !(denies && some);
+        return !(nothing_here || denies && some);
     };
     let unknown = document.classes.has(DataClass::Unclassified) && !directive.classes.is_empty();
     let kind = of_kind

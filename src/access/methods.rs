@@ -4,9 +4,12 @@
 use super::decide::Action;
 use Action as A;
 
+/// The methods of a service, each with what it may ask for.
+type Methods = &'static [(&'static str, &'static [Action])];
+
 /// Methods and their actions, by service.
 #[rustfmt::skip]
-pub const METHODS: &[(&str, &[(&str, &[Action])])] = &[
+pub const METHODS: &[(&str, Methods)] = &[
     ("renkei.identity.v1.IdentityService", &[
         ("FeedPatient", &[A::AssertIdentity]),
         ("MergePatients", &[A::AssertIdentity, A::Steward]),

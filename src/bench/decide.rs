@@ -84,7 +84,7 @@ fn many() -> Vec<(String, String)> {
         .iter()
         .map(|(_, text)| text.matches("@id(").count())
         .sum();
-    let extra: String = (known..MANY)
+    let extra: Vec<String> = (known..MANY)
         .map(|number| {
             format!(
                 "@id(\"extra-{number}\")\nforbid (principal, action in Action::\"clinical\", resource)\n\
@@ -92,12 +92,12 @@ fn many() -> Vec<(String, String)> {
             )
         })
         .collect();
-    files.push(("90-extra.cedar".to_owned(), extra));
+    files.push(("90-extra.cedar".to_owned(), extra.concat()));
     files
 }
 
-fn load(files: Vec<(String, String)>) -> Result<Policies> {
-    Policies::load(&files, Policies::default_entities()).context("policies that do not load")
+fn load(files: &[(String, String)]) -> Result<Policies> {
+    Policies::load(files, Policies::default_entities()).context("policies that do not load")
 }
 
 fn caller(role: PersonRole, purpose: PurposeOfUse) -> Result<Caller> {

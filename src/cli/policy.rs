@@ -155,7 +155,7 @@ fn shown(explained: &Explanation) -> String {
 
 impl Explain {
     fn run(self, policies: &Policies, out: Output) -> Result<Done> {
-        let document = (!self.classes.is_empty()).then(|| ScenarioDocument {
+        let document = (!self.classes.is_empty()).then_some(ScenarioDocument {
             classes: self.classes,
             level: self.level,
             named: self.named,

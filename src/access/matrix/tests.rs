@@ -6,6 +6,7 @@ use PersonRole as R;
 use PurposeOfUse as P;
 
 /// What a role may do, for which purposes (§5.4), before institution, patient and document.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn role_allows(role: R, action: A, purpose: P) -> bool {
     let treating = matches!(
         purpose,

@@ -68,6 +68,10 @@ pub enum PolicyError {
     },
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "messages and errors are made where they are given"
+)]
 fn wrong(file: &str, message: impl ToString) -> PolicyError {
     PolicyError::Wrong {
         file: file.to_owned(),

@@ -58,7 +58,6 @@ async fn info(
         directory_version: gateway.directory.snapshot().version(),
         policy_version: gateway.policies.current().version().to_string(),
         certificate_expires: own.map(|own| crate::wire::timestamp(own.not_after)),
-        ..pb::GetNodeInfoResponse::default()
     })
 }
 

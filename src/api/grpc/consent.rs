@@ -37,7 +37,8 @@ fn patient(
     let patient = identifier(consent.patient_id.as_ref(), "consent.patient_id")?;
     super::identity::own_domain(gateway, call, &patient)?;
     let known = gateway.identity.record(&patient)?.is_some();
-    if known && action == Action::Exchange || known_to(gateway, call, action, &patient)? && known {
+    let may = action == Action::Exchange || known_to(gateway, call, action, &patient)?;
+    if known && may {
         return Ok(patient);
     }
     let message = "the patient is not known here";

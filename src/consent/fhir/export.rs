@@ -116,6 +116,10 @@ fn performer(consent: &pb::Consent) -> Value {
 }
 
 /// An extension of this project; nothing if it has no value.
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "values are made where they are given"
+)]
 fn own(name: &str, kind: &str, value: Value) -> Value {
     match is_empty(&value) {
         true => Value::Null,

@@ -152,7 +152,7 @@ fn outer(resource: &Object, imported: &mut Imported) -> Result<()> {
     });
     for organization in objects(resource, "organization")? {
         if let Some((URI, home)) = identifier(organization, "organization")? {
-            consent.home_community_id = home.to_owned();
+            home.clone_into(&mut consent.home_community_id);
         }
     }
     consent.proxy = proxy(resource)?;

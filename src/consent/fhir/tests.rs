@@ -94,7 +94,11 @@ fn what_is_exported_is_imported_unchanged() {
         home_community_id: "urn:oid:1.2.3".into(),
         ..Default::default()
     };
-    for consent in [full(), refusal] {
+    let from_nowhere = pb::Consent {
+        home_community_id: String::new(),
+        ..refusal.clone()
+    };
+    for consent in [full(), refusal, from_nowhere] {
         let back = read(&export(&consent)).unwrap();
         assert_eq!(back.consent, consent);
         assert!(back.warnings.is_empty(), "{:?}", back.warnings);
