@@ -37,7 +37,7 @@ pub struct DecideSettings {
 pub fn decide_bench(settings: &DecideSettings) -> Result<()> {
     let single = "@id(\"all\") permit (principal, action, resource);".to_owned();
     let floor = measure(
-        load(vec![("single.cedar".to_owned(), single)])?,
+        load(&[("single.cedar".to_owned(), single)])?,
         settings.time,
     )?;
     let sets = [
@@ -45,7 +45,7 @@ pub fn decide_bench(settings: &DecideSettings) -> Result<()> {
         (format!("decide.{MANY}"), many()),
     ];
     for (case, files) in sets {
-        let policies = load(files)?;
+        let policies = load(&files)?;
         let count = policies.policies().count();
         let measured = measure(policies, settings.time)?;
         for (name, quantile) in [("p50", 0.5), ("p99", 0.99)] {
