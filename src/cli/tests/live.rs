@@ -310,6 +310,10 @@ fn consent_is_recorded_and_access_reported() {
     let summary = &report.last().unwrap()["summary"];
     assert_eq!(summary["event_count"], report.len() - 1);
     assert!(report.len() > 2);
+    // With proofs, which are verified: a lie would be an error.
+    let (done, proved) = run(&doctor, &[&officer[..], &["--proofs"]].concat()).unwrap();
+    assert_eq!(done, Done::All);
+    assert_eq!(proved.len(), report.len() + 1);
 }
 
 #[test]

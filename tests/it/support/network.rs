@@ -40,6 +40,12 @@ pub(crate) struct Setup {
     overrides: Vec<(String, String)>,
 }
 
+/// An override as the environment would have it.
+fn overriding(key: &str, value: &str) -> (String, String) {
+    let name = format!("RENKEI__{}", key.to_uppercase().replace('.', "__"));
+    (name, value.to_owned())
+}
+
 impl Setup {
     /// A hub and regions under it.
     pub(crate) fn federation(regions: usize) -> Self {
@@ -67,8 +73,7 @@ impl Setup {
 
     /// Overrides a key of every node's configuration, such as `listen.drain_timeout_ms`.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
-        let name = format!("RENKEI__{}", key.to_uppercase().replace('.', "__"));
-        self.overrides.push((name, value.to_owned()));
+        self.overrides.push(overriding(key, value));
         self
     }
 
@@ -299,6 +304,11 @@ impl Network {
         let mut running = slot.running.take().expect("the node runs");
         running.stop.cancel();
         (&mut running.task).await.unwrap().unwrap();
+    }
+
+    /// Overrides a key of the configuration of nodes that are started from now on.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.overrides.push(overriding(key, value));
     }
 
     /// Starts a stopped node again, on its address and data.
