@@ -2,6 +2,7 @@
 
 mod audit_log;
 mod lists;
+mod misuse;
 mod reload;
 mod witnesses;
 
@@ -304,6 +305,7 @@ impl Gateway {
         ));
         self.tasks.spawn(Arc::clone(self).watch());
         self.tasks.spawn(Arc::clone(self).keep_audit_log());
+        self.tasks.spawn(Arc::clone(self).watch_for_misuse());
         if self.witnesses.are_there() {
             self.tasks.spawn(Arc::clone(self).keep_witnessed());
         }

@@ -4,6 +4,7 @@
 
 pub mod check;
 mod derived;
+pub mod detect;
 mod event;
 pub mod leaf;
 mod log;

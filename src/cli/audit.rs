@@ -11,7 +11,7 @@ use super::completeness;
 use super::connection::Connection;
 use super::failure::Problem;
 use super::names::{self, join, label, time};
-use super::output::{Done, Output, Table};
+use super::output::{Done, Output, Table, note};
 use crate::audit::check::ReportCheck;
 use crate::audit::note::VerifierKey;
 use crate::wire::pb::audit::report_patient_access_response::Part;
@@ -45,6 +45,9 @@ enum Command {
         renkei audit search --as officer.toml --emergency --from 2026-04-01\n  \
         renkei audit search --as operator.toml --method renkei.identity.v1.IdentityService/LinkPatients")]
     Search(Box<Search>),
+    /// Print the log's newest checkpoint and the node's keys: keep them somewhere else
+    #[command(after_help = "Example:\n  renkei audit checkpoint --as officer.toml > kept.txt")]
+    Checkpoint,
     /// Check a node's log from its files alone; exit status 1 if anything is wrong
     #[command(after_help = "Examples:\n  \
         renkei audit verify --config region.toml\n  \
@@ -239,6 +242,17 @@ impl Search {
     }
 }
 
+/// The note goes to standard output as it is, so that it can be kept in a file; the keys beside it.
+async fn checkpoint(session: Session, out: Output) -> Result<Done> {
+    let request = GetCheckpointRequest::default();
+    let told = session.audit().get_checkpoint(request).await?.into_inner();
+    out.json(&told)?;
+    out.human(|text| told.checkpoint.lines().for_each(|line| text.line(line)))?;
+    note(&format!("log     {}", told.verifier_key));
+    note(&format!("witness {}", told.witness_key));
+    Ok(Done::All)
+}
+
 fn events_table() -> Table {
     Table::new([
         "Sequence",
@@ -288,11 +302,14 @@ impl Audit {
     pub(crate) async fn run(self, out: Output) -> Result<Done> {
         let session = match &self.command {
             Command::Verify(command) => return command.run(out),
-            Command::Report(_) | Command::Search(_) => self.connection.open().await?,
+            Command::Report(_) | Command::Search(_) | Command::Checkpoint => {
+                self.connection.open().await?
+            }
         };
         match self.command {
             Command::Report(command) => command.run(session, out).await,
             Command::Search(command) => command.run(session, out).await,
+            Command::Checkpoint => checkpoint(session, out).await,
             Command::Verify(_) => Ok(Done::All),
         }
     }

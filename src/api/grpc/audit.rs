@@ -270,6 +270,7 @@ async fn checkpoint(
         root_hash: signed.checkpoint.root.to_vec().into(),
         signed: Some(timestamp(signed.at)),
         verifier_key: gateway.audit.log().verifier().to_string(),
+        witness_key: gateway.audit.log().witness_key().to_string(),
     })
 }
 
