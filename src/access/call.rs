@@ -7,7 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use crate::audit::{Outcome, Record, Who};
+use crate::audit::{Outcome, Receipt, Record, Who};
 
 use super::{Caller, Denial};
 
@@ -23,6 +23,7 @@ pub struct Call {
 struct Pending {
     record: Record,
     written: bool,
+    receipt: Option<Receipt>,
 }
 
 impl Call {
@@ -48,6 +49,7 @@ impl Call {
             record: Mutex::new(Pending {
                 record,
                 written: false,
+                receipt: None,
             }),
         }
     }
@@ -105,6 +107,16 @@ impl Call {
     /// second one.
     pub(super) fn set_written(&self, written: bool) {
         self.with(|pending| pending.written = written);
+    }
+
+    /// Notes where the audit event is, once it is durable.
+    pub fn set_receipt(&self, receipt: Receipt) {
+        self.with(|pending| pending.receipt = Some(receipt));
+    }
+
+    /// Where the audit event is, once it is durable.
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.with(|pending| pending.receipt)
     }
 
     /// The audit event for this end of the call, unless it is durable already.

@@ -53,7 +53,7 @@ printable! {
     emergency: IdentifyPatientResponse OpenBreakGlassResponse CloseBreakGlassResponse
         GetSummaryResponse ListAccessNoticesResponse ReviewAccessResponse;
     consent: RecordConsentResponse WithdrawConsentResponse ListConsentsResponse;
-    audit: SearchEventsResponse ReportPatientAccessResponse;
+    audit: SearchEventsResponse ReportPatientAccessResponse GetCheckpointResponse;
     directory: ApplyDirectoryRequest ApplyDirectoryResponse ListCommunitiesResponse
         ListInstitutionsResponse GetRegionStatusResponse SuspendInstitutionResponse;
     admin: GetNodeInfoResponse GetStatusResponse ReloadConfigurationResponse;

@@ -52,6 +52,9 @@ pub struct Config {
     /// Its index.
     #[serde(default)]
     pub store: StoreSettings,
+    /// Its audit log.
+    #[serde(default)]
+    pub audit: AuditSettings,
     /// What holds where no consent is recorded.
     #[serde(default)]
     pub consent: Consent,
@@ -442,6 +445,32 @@ pub struct TokenSettings {
     pub key: String,
     /// A file with the user PIN, readable by its owner only.
     pub pin_file: PathBuf,
+}
+
+/// The node's audit log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditSettings {
+    /// The key that signs checkpoints, 32 octets (Ed25519), readable by its owner only; made at the
+    /// first start. Absent: `audit/log.key` in the data folder. Best kept where the root key is.
+    pub key_file: Option<PathBuf>,
+    /// The verifier keys of the witnesses: other communities' nodes (`docs/audit-log.md`).
+    pub witnesses: Vec<String>,
+    /// How many of them must have cosigned what the log says; 0 asks them and does not insist.
+    pub quorum: usize,
+    /// Minutes without that, with an alarm, until ordinary disclosure stops.
+    pub grace_minutes: u64,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            key_file: None,
+            witnesses: Vec::new(),
+            quorum: 0,
+            grace_minutes: 240,
+        }
+    }
 }
 
 /// What holds where a patient has recorded nothing.

@@ -10,6 +10,8 @@
 
 mod architecture;
 mod audit;
+mod audit_methods;
+mod audit_witness;
 mod demo;
 mod deploy;
 mod documents_corpus;

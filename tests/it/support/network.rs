@@ -43,6 +43,12 @@ pub(crate) struct Setup {
     processes: bool,
 }
 
+/// An override as the environment would have it.
+fn overriding(key: &str, value: &str) -> (String, String) {
+    let name = format!("RENKEI__{}", key.to_uppercase().replace('.', "__"));
+    (name, value.to_owned())
+}
+
 impl Setup {
     /// A hub and regions under it.
     pub(crate) fn federation(regions: usize) -> Self {
@@ -79,8 +85,7 @@ impl Setup {
 
     /// Overrides a key of every node's configuration, such as `listen.drain_timeout_ms`.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
-        let name = format!("RENKEI__{}", key.to_uppercase().replace('.', "__"));
-        self.overrides.push((name, value.to_owned()));
+        self.overrides.push(overriding(key, value));
         self
     }
 
@@ -368,6 +373,11 @@ impl Network {
             }
             Running::Process(process) => process.stop().await,
         }
+    }
+
+    /// Overrides a key of the configuration of nodes that are started from now on.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.overrides.push(overriding(key, value));
     }
 
     /// Starts a stopped node again, on its address and data.
