@@ -43,7 +43,10 @@ fn methods(descriptors: &prost_types::FileDescriptorSet) -> Vec<String> {
     let mut all = Vec::new();
     for file in &descriptors.file {
         for service in &file.service {
-            let names = service.method.iter().map(|method| method.name());
+            let names = service
+                .method
+                .iter()
+                .map(prost_types::MethodDescriptorProto::name);
             let full = |name| format!("{}.{}/{name}", file.package(), service.name());
             all.extend(names.map(full));
         }
@@ -55,7 +58,7 @@ fn methods(descriptors: &prost_types::FileDescriptorSet) -> Vec<String> {
 /// line fails the build.
 fn audit_events(table: &str, methods: &[String]) -> Result<String, Box<dyn Error>> {
     let mut declared = Vec::new();
-    let mut arms = String::new();
+    let mut rows = Vec::new();
     for line in table
         .lines()
         .filter(|line| !line.is_empty() && !line.starts_with('#'))
@@ -75,7 +78,9 @@ fn audit_events(table: &str, methods: &[String]) -> Result<String, Box<dyn Error
             other => return Err(format!("proto/audit-events.txt: {other} is no action").into()),
         };
         let transaction = if transaction == "-" { "" } else { transaction };
-        arms += &format!("        {method:?} => Some((pb::Action::{action}, {transaction:?})),\n");
+        rows.push(format!(
+            "    ({method:?}, pb::Action::{action}, {transaction:?}),"
+        ));
         if declared.contains(&method) {
             return Err(format!("proto/audit-events.txt: {method} is there twice").into());
         }
@@ -94,9 +99,11 @@ fn audit_events(table: &str, methods: &[String]) -> Result<String, Box<dyn Error
     {
         return Err(format!("proto/audit-events.txt: there is no method {unknown}").into());
     }
-    Ok(format!(
-        "fn declared(method: &str) -> Option<(pb::Action, &'static str)> {{\n    match method {{\n{arms}        _ => None,\n    }}\n}}\n"
-    ))
+    // Sorted by method, to be searched.
+    rows.sort();
+    let (count, rows) = (rows.len(), rows.join("\n"));
+    let kind = format!("[(&str, pb::Action, &str); {count}]");
+    Ok(format!("static DECLARED: {kind} = [\n{rows}\n];\n"))
 }
 
 fn collect(folder: &Path, protos: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {

@@ -4,6 +4,7 @@ mod audit_log;
 mod lists;
 mod misuse;
 mod reload;
+mod sinks;
 mod witnesses;
 
 use std::path::Path;
@@ -38,6 +39,7 @@ use crate::wire::pb::directory::ApplyDirectoryRequest;
 
 pub use lists::fetch;
 pub use reload::Reloaded;
+pub use sinks::Sinks;
 pub use witnesses::Witnesses;
 
 /// Document streams at once, below the runtime's blocking threads (512).
@@ -85,6 +87,8 @@ pub struct Gateway {
     pub audit: Audit,
     /// Who else keeps an eye on it.
     pub witnesses: Witnesses,
+    /// Where it is carried to.
+    pub sinks: Sinks,
     /// Document streams at once: each holds a thread while it reads.
     pub streams: Arc<Semaphore>,
     /// Subscribers at once: each reads the ledger.
@@ -209,6 +213,7 @@ impl Gateway {
         let audit = Audit::open(Arc::clone(&store), home.clone(), &log)?;
         let memory = Witness::new(log.folder.join("witnessed"), Arc::clone(&log.disk));
         let witnesses = Witnesses::new(&config, memory)?;
+        let sinks = Sinks::new(&config, log.folder.join("sinks"), log.disk)?;
 
         let directory = Arc::new(Directory::open(Arc::clone(&store), &config)?);
         if let Some(request) = directory_file {
@@ -270,6 +275,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             audit,
             witnesses,
+            sinks,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             started: clock.now(),
@@ -318,6 +324,9 @@ impl Gateway {
         self.tasks.spawn(Arc::clone(self).watch_for_misuse());
         if self.witnesses.are_there() {
             self.tasks.spawn(Arc::clone(self).keep_witnessed());
+        }
+        for sink in self.sinks.all() {
+            self.tasks.spawn(Arc::clone(self).keep_sink(sink));
         }
         if self.config.revocation.folder.is_some() {
             self.tasks.spawn(Arc::clone(self).keep_fetching());

@@ -80,6 +80,12 @@ fn regions(counts: Option<(u32, u32)>) -> Vec<pb::RegionCounts> {
 
 include!(concat!(env!("OUT_DIR"), "/audit_events.rs"));
 
+fn declared(method: &str) -> Option<(pb::Action, &'static str)> {
+    let at = DECLARED.binary_search_by_key(&method, |(declared, _, _)| *declared);
+    let (_, action, transaction) = DECLARED.get(at.ok()?)?;
+    Some((*action, transaction))
+}
+
 /// The action and the IHE transaction of a method's events, as declared beside it in
 /// `proto/audit-events.txt`. Of what is no method: an execution.
 pub fn declared_event(method: &str) -> (pb::Action, &'static str) {

@@ -6,6 +6,7 @@ pub mod check;
 mod derived;
 pub mod detect;
 mod event;
+pub mod fhir;
 pub mod leaf;
 mod log;
 pub mod map;
@@ -15,6 +16,7 @@ mod read;
 mod record;
 mod signer;
 mod state;
+pub mod syslog;
 #[cfg(test)]
 mod tests;
 pub mod verify;

@@ -208,9 +208,9 @@ mod tests {
 
     fn checkpoint(leaves: &[&str]) -> Checkpoint {
         let mut tree = Frontier::default();
-        leaves
-            .iter()
-            .for_each(|leaf| tree.push(leaf_hash(&[leaf.as_bytes()])));
+        for leaf in leaves {
+            tree.push(leaf_hash(&[leaf.as_bytes()]));
+        }
         Checkpoint {
             origin: "renkei/1.2.3".into(),
             size: tree.size(),

@@ -16,8 +16,8 @@ use crate::audit::check::ReportCheck;
 use crate::audit::note::VerifierKey;
 use crate::wire::pb::audit::report_patient_access_response::Part;
 use crate::wire::pb::audit::{
-    Action, AuditEvent, GetCheckpointRequest, Outcome, ReportPatientAccessRequest, ReportSummary,
-    SearchEventsRequest, report_patient_access_request,
+    Action, AuditEvent, ExportEventsRequest, ExportFormat, GetCheckpointRequest, Outcome,
+    ReportPatientAccessRequest, ReportSummary, SearchEventsRequest, report_patient_access_request,
 };
 use crate::wire::pb::common::PurposeOfUse;
 
@@ -45,6 +45,11 @@ enum Command {
         renkei audit search --as officer.toml --emergency --from 2026-04-01\n  \
         renkei audit search --as operator.toml --method renkei.identity.v1.IdentityService/LinkPatients")]
     Search(Box<Search>),
+    /// Take out the institution's own events, oldest first, one a line
+    #[command(after_help = "Examples:\n  \
+        renkei audit export --as officer.toml > events.jsonl\n  \
+        renkei audit export --as officer.toml --from 120000 --dicom")]
+    Export(Export),
     /// Print the log's newest checkpoint and the node's keys: keep them somewhere else
     #[command(after_help = "Example:\n  renkei audit checkpoint --as officer.toml > kept.txt")]
     Checkpoint,
@@ -144,6 +149,45 @@ fn done(summary: &ReportSummary, counted: bool) -> Done {
         Some(all) if !all.complete => Done::InPart,
         _ if !counted => Done::InPart,
         _ => Done::All,
+    }
+}
+
+#[derive(Args, Debug)]
+struct Export {
+    /// From this place in the log on
+    #[arg(long, value_name = "PLACE", default_value_t = 0)]
+    from: u64,
+    /// Before this place; absent: to the end
+    #[arg(
+        long,
+        value_name = "PLACE",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    to: u64,
+    /// As DICOM audit messages instead of FHIR AuditEvents
+    #[arg(long)]
+    dicom: bool,
+}
+
+impl Export {
+    async fn run(self, session: Session, out: Output) -> Result<Done> {
+        let format = match self.dicom {
+            true => ExportFormat::Dicom,
+            false => ExportFormat::Fhir,
+        };
+        let request = ExportEventsRequest {
+            from_sequence: self.from,
+            to_sequence: self.to,
+            format: format.into(),
+            follow: false,
+        };
+        let mut stream = session.audit().export_events(request).await?.into_inner();
+        while let Some(event) = stream.message().await? {
+            out.json(&event)?;
+            out.human(|text| text.line(String::from_utf8_lossy(&event.event)))?;
+        }
+        Ok(Done::All)
     }
 }
 
@@ -302,13 +346,14 @@ impl Audit {
     pub(crate) async fn run(self, out: Output) -> Result<Done> {
         let session = match &self.command {
             Command::Verify(command) => return command.run(out),
-            Command::Report(_) | Command::Search(_) | Command::Checkpoint => {
+            Command::Report(_) | Command::Search(_) | Command::Export(_) | Command::Checkpoint => {
                 self.connection.open().await?
             }
         };
         match self.command {
             Command::Report(command) => command.run(session, out).await,
             Command::Search(command) => command.run(session, out).await,
+            Command::Export(command) => command.run(session, out).await,
             Command::Checkpoint => checkpoint(session, out).await,
             Command::Verify(_) => Ok(Done::All),
         }

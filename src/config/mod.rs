@@ -460,6 +460,21 @@ pub struct AuditSettings {
     pub quorum: usize,
     /// Minutes without that, with an alarm, until ordinary disclosure stops.
     pub grace_minutes: u64,
+    /// Where the events are carried to.
+    pub sinks: Vec<SinkSettings>,
+}
+
+/// A collector of audit events: one of `file` and `syslog`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSettings {
+    /// The name of its cursor and its alarm: letters, digits, hyphens.
+    pub name: String,
+    /// A file to which each event is appended as a FHIR `AuditEvent`, one a line.
+    pub file: Option<PathBuf>,
+    /// `host:port` of a syslog collector, which gets DICOM audit messages, RFC 5424 over TLS (RFC 5425).
+    /// Its certificate is judged like that of a node.
+    pub syslog: Option<String>,
 }
 
 impl Default for AuditSettings {
@@ -469,6 +484,7 @@ impl Default for AuditSettings {
             witnesses: Vec::new(),
             quorum: 0,
             grace_minutes: 240,
+            sinks: Vec::new(),
         }
     }
 }

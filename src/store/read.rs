@@ -201,14 +201,14 @@ impl Lookup {
     pub fn frame(&mut self, sequence: Sequence, place: Place) -> Result<Frame, StoreError> {
         let fault = |what| StoreError::corrupt("ledger", place.offset, what);
         let open = self.reader.take();
-        let mut reader = match open.filter(|open| open.header.number == place.segment) {
-            Some(reader) => reader,
-            None => {
-                let header = self.core.ledger.segment_of(sequence);
-                let header = header.filter(|header| header.number == place.segment);
-                let header = header.ok_or_else(|| fault("the frame is in another segment"))?;
-                SegmentReader::open(&self.core.ledger, header)?
-            }
+        let open = open.filter(|open| open.header.number == place.segment);
+        let mut reader = if let Some(reader) = open {
+            reader
+        } else {
+            let header = self.core.ledger.segment_of(sequence);
+            let header = header.filter(|header| header.number == place.segment);
+            let header = header.ok_or_else(|| fault("the frame is in another segment"))?;
+            SegmentReader::open(&self.core.ledger, header)?
         };
         let frame = reader.frame_at(place.offset)?;
         self.reader = Some(reader);

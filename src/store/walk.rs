@@ -10,6 +10,8 @@ use super::disk::Disk;
 use super::error::StoreError;
 use super::inspect::Found;
 use super::keys::Keys;
+use super::ledger::end::{END_FILE, Noted};
+use super::ledger::format::SegmentHeader;
 use super::ledger::raw::{RawSegment, segment_numbers};
 use super::ledger::reader::{RawFrame, decode_bytes};
 use super::ledger::segment_name;
@@ -70,7 +72,8 @@ pub fn open_keys_of(dir: &Path, options: &Options) -> Result<Option<Arc<Keys>>, 
     Ok(open_keys(dir, options)?.map(Arc::new))
 }
 
-/// Walks the ledger in `dir` from its first frame to its last. Returns how many bytes an unfinished
+/// Walks the ledger in `dir` from its first frame to its last, which must not be before the one that
+/// `ledger.end` notes. Returns how many bytes an unfinished
 /// write left at its end, which is no fault.
 ///
 /// # Errors
@@ -83,6 +86,8 @@ pub fn walk<E: From<StoreError>>(
 ) -> Result<u64, E> {
     let disk = options.disk.as_ref();
     let dir = dir.join("ledger");
+    // Read first: a ledger that is being written only grows.
+    let noted = Noted::read(disk, &dir);
     let numbers = segment_numbers(disk, &dir)?;
     let mut walk = Walk {
         keys,
@@ -90,7 +95,7 @@ pub fn walk<E: From<StoreError>>(
         last: Sequence(0),
     };
     let mut chain = Some(([0; 32], Sequence(1)));
-    let mut torn = 0;
+    let (mut torn, mut ended, mut headers) = (0, false, Vec::new());
     for (place, number) in numbers.iter().enumerate() {
         let name = segment_name(*number);
         if *number != place as u64 + 1 && chain.is_some() {
@@ -112,11 +117,15 @@ pub fn walk<E: From<StoreError>>(
         }
         let limit = next_first(disk, &dir, numbers.get(place + 1));
         let is_last = place + 1 == numbers.len();
-        if walk.segment(&mut segment, limit, is_last)? {
+        ended = walk.segment(&mut segment, limit, is_last)?;
+        if ended {
             torn = segment.unused_bytes()?;
         }
+        headers.push(segment.header);
         chain = Some((segment.position.chain, segment.position.expected));
     }
+    let end = chain.filter(|_| ended);
+    walk.end(noted, &headers, end)?;
     Ok(torn)
 }
 
@@ -149,6 +158,30 @@ impl<E: From<StoreError>> Walk<'_, E> {
                 what,
             } => self.fault(place, Some(*offset), what),
             other => self.fault(place, None, &other.to_string()),
+        }
+    }
+
+    /// Compares where the ledger ended with where it must have.
+    fn end(
+        &mut self,
+        noted: Result<Option<Noted>, StoreError>,
+        headers: &[SegmentHeader],
+        end: Option<([u8; 32], Sequence)>,
+    ) -> Result<(), E> {
+        let noted = match noted {
+            Ok(Some(noted)) => noted,
+            Ok(None) => return Ok(()),
+            Err(error) => return self.error(END_FILE, &error),
+        };
+        if let Err(error) = noted.check_segments(headers) {
+            return self.error(END_FILE, &error);
+        }
+        let Some((hash, next)) = end else {
+            return Ok(());
+        };
+        match noted.contradicts(headers, Sequence(next.0.saturating_sub(1)), hash) {
+            Some(what) => self.fault(END_FILE, None, what),
+            None => Ok(()),
         }
     }
 

@@ -2,16 +2,19 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Action, Call};
+use crate::audit::leaf::{index_of, of_frame, sequence_of};
 use crate::audit::map::PatientTag;
-use crate::audit::{Filter, Log, Report, inclusion_message, map_message};
+use crate::audit::{Filter, Log, Report, fhir, inclusion_message, map_message, syslog};
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
 use crate::identity::identifier;
+use crate::store::Sequence;
 use crate::wire::pb::audit as pb;
 use crate::wire::pb::audit::audit_service_server::AuditService;
 use crate::wire::{from_timestamp, timestamp};
@@ -350,6 +353,110 @@ async fn cosign(
     gateway.cosign(&call, request).await
 }
 
+/// How an event is written out.
+type Form = fn(&pb::AuditEvent, &str) -> Vec<u8>;
+
+fn form(asked: i32) -> Result<Form> {
+    match pb::ExportFormat::try_from(asked) {
+        Ok(pb::ExportFormat::Fhir) => {
+            Ok(|event, id| fhir::resource(event, id).to_string().into_bytes())
+        }
+        Ok(pb::ExportFormat::Dicom) => Ok(|event, id| syslog::dicom(event, id).into_bytes()),
+        Ok(pb::ExportFormat::Record | pb::ExportFormat::Unspecified) => {
+            let message = "this version writes FHIR and DICOM";
+            Err(Error::field(Reason::NotImplemented, "format", message))
+        }
+        Err(_) => Err(Error::field(Reason::InvalidField, "format", "is unknown")),
+    }
+}
+
+/// What is exported, and to whom.
+struct Export {
+    gateway: Arc<Gateway>,
+    institution: String,
+    form: Form,
+    /// The frames, up to this one.
+    from: Sequence,
+    to: Sequence,
+    reader: mpsc::Sender<Result<pb::ExportEventsResponse>>,
+}
+
+impl Export {
+    /// Goes through the log, oldest first, with one frame in memory. Blocks.
+    fn run(&self) -> Result<()> {
+        let store = &self.gateway.store;
+        let (keys, store_id) = (store.keys(), store.keys().store_id());
+        for frame in store.read_frames(self.from) {
+            let frame = frame?;
+            if frame.sequence > self.to || self.gateway.stop.is_cancelled() {
+                break;
+            }
+            let index = index_of(frame.sequence);
+            let mut leaf = None;
+            for (place, record) in (0..).zip(&frame.audit) {
+                let mut event = pb::AuditEvent::decode(record.clone()).map_err(Error::internal)?;
+                let by = event.institution.as_ref();
+                if by.is_none_or(|by| by.institution_id != self.institution) {
+                    continue;
+                }
+                event.sequence = index;
+                event.home_community_id = self.gateway.home.to_string();
+                let leaf = leaf.get_or_insert_with(|| of_frame(keys, &frame).0);
+                let id = fhir::record_id(&store_id, index, place);
+                let message = pb::ExportEventsResponse {
+                    sequence: index,
+                    event: (self.form)(&event, &id).into(),
+                    leaf_hash: leaf.to_vec().into(),
+                };
+                let gone = || Error::new(Reason::DeadlineExceeded, "the reader is gone");
+                self.reader.blocking_send(Ok(message)).map_err(|_| gone())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes out an institution's own events, oldest first, for its officer.
+async fn export(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ExportEventsRequest,
+) -> Result<Stream<pb::ExportEventsResponse>> {
+    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+    permit.require(&[Action::ReadAudit])?;
+    if request.follow {
+        let message = "this version exports what is there";
+        return Err(Error::field(Reason::NotImplemented, "follow", message));
+    }
+    let form = form(request.format)?;
+    let institution = own(&call, "")?;
+    let busy = |_| Error::new(Reason::Overloaded, "too many streams at once; try again");
+    let slot = Arc::clone(&gateway.streams)
+        .try_acquire_owned()
+        .map_err(busy)?;
+    let last = gateway.store.last_sequence();
+    let to = match request.to_sequence {
+        0 => last,
+        before => last.min(Sequence(before)),
+    };
+    let (sender, receiver) = mpsc::channel(16);
+    let export = Export {
+        gateway: Arc::clone(&gateway),
+        institution,
+        form,
+        from: sequence_of(request.from_sequence),
+        to,
+        reader: sender,
+    };
+    gateway.tasks.spawn_blocking(move || {
+        let _slot = slot;
+        if let Err(error) = export.run() {
+            let _reader_is_there = export.reader.blocking_send(Err(error)).is_ok();
+        }
+    });
+    Ok(Stream { receiver, asked: 0 })
+}
+
 #[tonic::async_trait]
 impl AuditService for AuditRecords {
     async fn search_events(
@@ -384,7 +491,7 @@ impl AuditService for AuditRecords {
         request: Request<pb::ExportEventsRequest>,
     ) -> Result<Response<Self::ExportEventsStream>, Status> {
         self.0
-            .not_implemented(method!("ExportEvents"), request)
+            .stream(method!("ExportEvents"), Class::Query, request, export)
             .await
     }
 

@@ -180,9 +180,7 @@ fn cases(open: &Open, wanted: u64, chance: &mut Chance) -> Vec<Value> {
 fn the_foreign_verifier_agrees() {
     let folder = tempfile::tempdir().unwrap();
     let open = open(folder.path());
-    let seed = std::process::id().into();
-    println!("seed {seed}");
-    let mut chance = Chance(seed);
+    let mut chance = Chance(0x0A13);
     let valid = cases(&open, count(130, 5_000), &mut chance);
     let mutated: Vec<Value> = (0..count(200, 1_000))
         .map(|_| {
@@ -198,14 +196,8 @@ fn the_foreign_verifier_agrees() {
     let run = Command::new("python3")
         .args(["-B", verifier])
         .arg(&path)
-        .output();
-    let run = match run {
-        Ok(run) => run,
-        Err(error) => {
-            println!("!!! python3 cannot be run ({error}): the foreign verifier was NOT asked");
-            return;
-        }
-    };
+        .output()
+        .unwrap();
     let (said, complained) = (
         String::from_utf8_lossy(&run.stdout),
         String::from_utf8_lossy(&run.stderr),

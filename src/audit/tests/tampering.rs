@@ -7,7 +7,7 @@ use super::*;
 use crate::audit::Receipt;
 use crate::audit::note::Note;
 use crate::error::Reason;
-use crate::store::Sequence;
+use crate::store::{Sequence, StoreError};
 
 /// A closed log, and where its frames lie in the one segment they are in.
 struct Recorded {
@@ -92,7 +92,7 @@ fn every_flipped_octet_is_found_and_its_entry_named() {
     for (entry, range) in (0..).zip(recorded.frames.clone()) {
         for at in range {
             // A large log is tried everywhere, not each octet of each entry.
-            if entries > 100 && (at as u64 + entry) % 997 != 0 {
+            if entries > 100 && !(at as u64 + entry).is_multiple_of(997) {
                 continue;
             }
             let mut bad = good.clone();
@@ -126,9 +126,9 @@ fn every_missing_doubled_or_moved_entry_is_found_and_named() {
     let frames = &recorded.frames;
     let parts = |order: &[usize]| {
         let mut bytes = good[..frames[0].start].to_vec();
-        order
-            .iter()
-            .for_each(|at| bytes.extend_from_slice(&good[frames[*at].clone()]));
+        for at in order {
+            bytes.extend_from_slice(&good[frames[*at].clone()]);
+        }
         let end = frames.last().unwrap().end;
         bytes.extend_from_slice(&good[end..]);
         bytes
@@ -183,6 +183,8 @@ fn a_cut_end_is_found() {
     let file = recorded.dir().join("audit/checkpoint");
     let kept: Note = std::fs::read_to_string(&file).unwrap().parse().unwrap();
     std::fs::remove_file(file).unwrap();
+    assert!(!verified(recorded.dir()).is_fine());
+    std::fs::remove_file(recorded.dir().join("ledger.end")).unwrap();
     let found = verified(recorded.dir());
     assert!(found.is_fine() && !found.limits.is_empty());
     let by_checkpoint = VerifyRequest {
@@ -200,6 +202,17 @@ fn a_cut_end_is_found() {
         let found = verify(&request, &options(), &mut |_| {}).unwrap();
         assert!(!found.is_fine(), "{found:#?}");
     }
+}
+
+/// Puts the note of where another ledger ended in place of this one's.
+fn copy_end(from: &Path, to: &Path) {
+    std::fs::copy(from.join("ledger.end"), to.join("ledger.end")).unwrap();
+}
+
+/// Opens the store only.
+fn reopened(dir: &Path) -> Result<(), StoreError> {
+    let schema = Schema::new().table::<Record>();
+    Store::open(dir, schema, options()).map(|_| ())
 }
 
 /// an older copy of the ledger is put back. The signer refuses, and so says a verification.
@@ -227,9 +240,13 @@ fn an_old_image_is_refused() {
     let newer = more.audit.log().checkpoint().unwrap();
     more.close();
 
-    // Only the ledger: the signer remembers.
+    // Only the ledger: the store remembers where it ended.
     std::fs::remove_dir_all(dir.join("ledger")).unwrap();
     copy(&old.join("ledger"), &dir.join("ledger"));
+    assert!(!verified(&dir).is_fine());
+    assert!(matches!(reopened(&dir), Err(StoreError::Corrupt { .. })));
+    // That too: the signer remembers.
+    copy_end(&old, &dir);
     assert!(!verified(&dir).is_fine());
     let back = open(&dir);
     back.fill(3);
@@ -290,6 +307,8 @@ fn another_history_is_found_and_its_first_entry_named() {
     // The ledger is put in place of the other, all hashes right.
     std::fs::remove_dir_all(dir.join("ledger")).unwrap();
     copy(&other.join("ledger"), &dir.join("ledger"));
+    assert!(matches!(reopened(&dir), Err(StoreError::Corrupt { .. })));
+    copy_end(&other, &dir);
     let found = verified(&dir);
     let named: Vec<_> = found
         .faults

@@ -1,7 +1,8 @@
 //! Witnesses: what continues is cosigned, another history never.
 
 use super::*;
-use crate::audit::note::KeyKind;
+use crate::audit::Signed;
+use crate::audit::note::{KeyKind, VerifierKey};
 use crate::audit::witness::{Witness, Witnessed};
 use crate::error::Reason;
 
@@ -74,7 +75,13 @@ fn a_witness_sees_one_history_of_a_log() {
         .consistency(next.checkpoint.size, lie.checkpoint.size);
     let judged = seen.judge(&key, &lie.note, next.checkpoint.size, &path.unwrap());
     assert_eq!(judged.unwrap_err().reason(), Reason::AuditLogBroken);
-    // Another key in the same name.
+    another_key_is_refused(&seen, &key, &next);
+    good.close();
+    forged.close();
+}
+
+/// Another key in the name of a log that was seen.
+fn another_key_is_refused(seen: &Witness, key: &VerifierKey, next: &Signed) {
     let thief = crate::audit::note::SigningKey::new(&key.name, &[7; 32]).unwrap();
     let text = next.checkpoint.text();
     let note = crate::audit::note::Note {
@@ -83,10 +90,8 @@ fn a_witness_sees_one_history_of_a_log() {
     };
     let judged = seen.judge(&thief.verifier(KeyKind::Log), &note, 15, &[]);
     assert_eq!(judged.unwrap_err().reason(), Reason::AuditLogBroken);
-    let judged = seen.judge(&key, &note, 15, &[]);
+    let judged = seen.judge(key, &note, 15, &[]);
     assert_eq!(judged.unwrap_err().reason(), Reason::InvalidField);
-    good.close();
-    forged.close();
 }
 
 /// A cosignature is kept with the checkpoint it is of, and counted once for each witness.

@@ -62,21 +62,18 @@ fn note(path: &Path) -> Result<Note> {
 impl Verify {
     fn request(&self) -> Result<(VerifyRequest, Options)> {
         let notes = self.checkpoints.iter().map(|path| note(path));
-        let (data_dir, key_file, options) = match &self.config {
-            Some(path) => {
-                let config = Config::load(path)
-                    .with_context(|| format!("configuration {}", path.display()))?;
-                let options = gateway::store_options(&config, Options::default());
-                (config.node.data_dir, config.audit.key_file, options)
-            }
-            None => {
-                let options = Options {
-                    root: self.root_key.clone().map(RootSource::File),
-                    ..Options::default()
-                };
-                let dir = self.data_dir.clone().unwrap_or_default();
-                (dir, self.signing_key.clone(), options)
-            }
+        let (data_dir, key_file, options) = if let Some(path) = &self.config {
+            let config =
+                Config::load(path).with_context(|| format!("configuration {}", path.display()))?;
+            let options = gateway::store_options(&config, Options::default());
+            (config.node.data_dir, config.audit.key_file, options)
+        } else {
+            let options = Options {
+                root: self.root_key.clone().map(RootSource::File),
+                ..Options::default()
+            };
+            let dir = self.data_dir.clone().unwrap_or_default();
+            (dir, self.signing_key.clone(), options)
         };
         let request = VerifyRequest {
             folder: data_dir.join("audit"),

@@ -156,15 +156,14 @@ impl SegmentReader {
     /// the chain is not looked at.
     pub(crate) fn frame_at(&mut self, offset: u64) -> Result<Frame, StoreError> {
         self.window.narrow();
-        let found = match parse(&mut self.window, offset)? {
-            Ok(found) => found,
+        let found = if let Ok(found) = parse(&mut self.window, offset)? {
+            found
+        } else {
             // The window may have been read before the writer came this far.
-            Err(_) => {
-                self.window.forget();
-                parse(&mut self.window, offset)?.map_err(|what| {
-                    StoreError::corrupt(segment_name(self.header.number), offset, what)
-                })?
-            }
+            self.window.forget();
+            let name = || segment_name(self.header.number);
+            parse(&mut self.window, offset)?
+                .map_err(|what| StoreError::corrupt(name(), offset, what))?
         };
         self.decode(&found)
     }

@@ -13,6 +13,7 @@ use renkei::demo::world::{self, Actor, World};
 use renkei::gateway::Gateway;
 use renkei::pki::{NodeIdentity, TrustHandle};
 use renkei::store::Options;
+use renkei::store::disk::{Disk, RealDisk};
 use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use renkei::wire::pb::admin::{GetNodeInfoRequest, GetStatusRequest, GetStatusResponse};
 use renkei::wire::pb::directory as dpb;
@@ -41,6 +42,7 @@ pub(crate) struct Setup {
     clock: Arc<dyn Clock>,
     overrides: Vec<(String, String)>,
     processes: bool,
+    disk: Arc<dyn Disk>,
 }
 
 /// An override as the environment would have it.
@@ -58,6 +60,7 @@ impl Setup {
             clock: Arc::new(SystemClock),
             overrides: Vec::new(),
             processes: false,
+            disk: Arc::new(RealDisk),
         }
     }
 
@@ -72,6 +75,12 @@ impl Setup {
     /// Everything lives by this clock.
     pub(crate) fn clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self
+    }
+
+    /// Every node's files are on this disk.
+    pub(crate) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
         self
     }
 
@@ -107,6 +116,7 @@ impl Setup {
             clock: self.clock,
             overrides: self.overrides,
             processes: self.processes,
+            disk: self.disk,
             trust,
             slots: BTreeMap::new(),
             folder,
@@ -151,6 +161,7 @@ pub(crate) struct Network {
     standalone: bool,
     overrides: Vec<(String, String)>,
     processes: bool,
+    disk: Arc<dyn Disk>,
     trust: Arc<TrustHandle>,
     slots: BTreeMap<At, Slot>,
     /// Gone with the network.
@@ -216,6 +227,7 @@ impl Network {
         let config = Config::parse(&self.config(at, address), self.overrides.clone()).unwrap();
         let options = Options {
             clock: Arc::clone(&self.clock),
+            disk: Arc::clone(&self.disk),
             ..Options::default()
         };
         let gateway = Gateway::open(config, options, None).await.unwrap();
