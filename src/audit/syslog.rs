@@ -139,8 +139,9 @@ pub fn dicom(event: &AuditEvent, id: &str) -> String {
     );
     let why = why(event);
     if !why.is_empty() {
-        let text = escaped(&why);
-        kinds += &format!("<EventOutcomeDescription>{text}</EventOutcomeDescription>");
+        kinds += "<EventOutcomeDescription>";
+        kinds += &escaped(&why);
+        kinds += "</EventOutcomeDescription>";
     }
     if let Some(purpose) = purpose_code(event) {
         kinds += &coded("PurposeOfUse", purpose, "2.16.840.1.113883.5.8", purpose);

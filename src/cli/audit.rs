@@ -165,7 +165,7 @@ struct Export {
         hide_default_value = true
     )]
     to: u64,
-    /// As DICOM audit messages instead of FHIR AuditEvents
+    /// As DICOM audit messages instead of FHIR
     #[arg(long)]
     dicom: bool,
 }

@@ -11,18 +11,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use prost::Message as _;
-use rustls_pki_types::ServerName;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
 
 use crate::audit::leaf::index_of;
 use crate::audit::{fhir, syslog};
 use crate::config::{Config, SinkSettings};
 use crate::edge::Severity;
 use crate::error::{Error, Reason, Result};
-use crate::pki::tls::{ServerExpectation, bare_client_config};
+use crate::federation::Wire;
 use crate::store::disk::{Disk, read_small, write_small};
 use crate::store::{Frames, Sequence, Store};
 use crate::types::{Endpoint, HomeCommunityId};
@@ -236,8 +232,8 @@ fn append(disk: &dyn Disk, path: &Path, events: &[(AuditEvent, String)]) -> io::
 
 /// A connection to a syslog collector.
 struct Collector {
-    reading: ReadHalf<TlsStream<TcpStream>>,
-    writing: WriteHalf<TlsStream<TcpStream>>,
+    reading: ReadHalf<Box<dyn Wire>>,
+    writing: WriteHalf<Box<dyn Wire>>,
 }
 
 impl Collector {
@@ -371,21 +367,8 @@ impl Gateway {
         }
     }
 
-    /// Connects to a collector: within the outgoing policy, with the node's certificate, to a server
-    /// whose certificate the network's authorities issued for the name.
     async fn reach(&self, endpoint: &Endpoint) -> Result<Collector> {
-        let name = ServerName::try_from(endpoint.host().to_owned()).map_err(Error::internal)?;
-        let expect = ServerExpectation {
-            name: name.clone(),
-            pins: Vec::new(),
-        };
-        let (trust, clock) = (Arc::clone(&self.trust), Arc::clone(&self.clock));
-        let config = bare_client_config(self.certificate.clone(), trust, clock, expect);
-        let connector = TlsConnector::from(config.map_err(Error::internal)?);
-        let connecting = async {
-            let tcp = self.dialler.connect(endpoint.host(), endpoint.port());
-            connector.connect(name, tcp.await?).await
-        };
+        let connecting = self.federation.peers.bare(endpoint);
         let connected = tokio::time::timeout(TAKES, connecting).await;
         let connected = connected.unwrap_or_else(|late| Err(late.into()));
         let (reading, writing) = tokio::io::split(connected.map_err(away)?);

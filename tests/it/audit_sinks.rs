@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use renkei::audit::Filter;
+use renkei::pki::IdentityHandle;
 use renkei::pki::tls::server_config;
 use renkei::wire::pb::audit as pb;
 use renkei::wire::pb::audit::audit_service_client::AuditServiceClient;
@@ -137,7 +138,7 @@ fn messages(bytes: &mut Vec<u8>) -> Vec<String> {
 impl Collector {
     fn start(network: &Network, listener: TcpListener, got: Arc<Mutex<Vec<String>>>) -> Self {
         let name = network.node(HERE).name.clone();
-        let identity = network.world.identity(&name).unwrap();
+        let identity = IdentityHandle::new(network.world.identity(&name).unwrap());
         let config = server_config(identity, network.trust(), Arc::clone(&network.clock)).unwrap();
         let acceptor = TlsAcceptor::from(config);
         let kept = Arc::clone(&got);
