@@ -201,12 +201,16 @@ reasons! {
     EndpointForbidden = "ENDPOINT_FORBIDDEN", Unavailable, "XDSUnavailableCommunity";
     /// The node cannot make the record durable, so it neither acknowledges nor discloses.
     StoreUnavailable = "STORE_UNAVAILABLE", Unavailable, "XDSRegistryNotAvailable";
+    /// Too few witnesses have cosigned the audit log for too long: nothing is disclosed but in emergencies.
+    AuditNotWitnessed = "AUDIT_NOT_WITNESSED", Unavailable, "XDSRegistryNotAvailable";
     /// The node is draining before a stop.
     ShuttingDown = "SHUTTING_DOWN", Unavailable, "XDSRegistryNotAvailable";
     /// The interface has it, this version does not do it yet.
     NotImplemented = "NOT_IMPLEMENTED", Unimplemented, "XDSRegistryError";
     /// Stored bytes failed their integrity check and were not served.
     IntegrityFailure = "INTEGRITY_FAILURE", DataLoss, "XDSRepositoryError";
+    /// The audit log does not continue what was signed before; nothing is signed until an operator has looked.
+    AuditLogBroken = "AUDIT_LOG_BROKEN", DataLoss, "XDSRegistryError";
     /// A fault of this node; the cause is in its log under the request id.
     Internal = "INTERNAL", Internal, "XDSRegistryError";
 }

@@ -1,7 +1,11 @@
 //! The domain services of a node, wired once. What every handler holds, and all it holds.
 
+mod audit_log;
 mod lists;
+mod misuse;
 mod reload;
+mod sinks;
+mod witnesses;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +17,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{Exposure, Policies, PolicyHandle};
 use crate::audit::Audit;
+use crate::audit::witness::Witness;
 use crate::clock::Clock;
 use crate::config::{Capability, Config, IndexEngine};
 use crate::consent::{Consents, Grounds, Guard};
@@ -35,6 +40,8 @@ use crate::wire::pb::directory::ApplyDirectoryRequest;
 
 pub use lists::fetch;
 pub use reload::Reloaded;
+pub use sinks::Sinks;
+pub use witnesses::Witnesses;
 
 /// Document streams at once, below the runtime's blocking threads (512).
 const MAX_STREAMS: usize = 256;
@@ -85,6 +92,10 @@ pub struct Gateway {
     pub disasters: Arc<Disasters>,
     /// What happened.
     pub audit: Audit,
+    /// Who else keeps an eye on it.
+    pub witnesses: Witnesses,
+    /// Where it is carried to.
+    pub sinks: Sinks,
     /// Document streams at once: each holds a thread while it reads.
     pub streams: Arc<Semaphore>,
     /// Subscribers at once: each reads the ledger.
@@ -228,7 +239,13 @@ impl Gateway {
             .map(|parent| parent.home_community_id.parse());
         let parent: Option<HomeCommunityId> = parent.transpose().map_err(Error::internal)?;
         let options = store_options(&config, options);
+        let log = audit_log::options(&config, &home, &options);
         let (store, opened) = Store::open(Path::new(&config.node.data_dir), schema(), options)?;
+        let log = log(store.keys());
+        let audit = Audit::open(Arc::clone(&store), home.clone(), &log)?;
+        let memory = Witness::new(log.folder.join("witnessed"), Arc::clone(&log.disk));
+        let witnesses = Witnesses::new(&config, memory)?;
+        let sinks = Sinks::new(&config, log.folder.join("sinks"), log.disk)?;
 
         let directory = Arc::new(Directory::open(Arc::clone(&store), &config)?);
         if let Some(request) = directory_file {
@@ -293,7 +310,9 @@ impl Gateway {
             Arc::clone(&federation),
         );
         Ok(Arc::new(Self {
-            audit: Audit::new(Arc::clone(&store), home.clone()),
+            audit,
+            witnesses,
+            sinks,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             started: clock.now(),
@@ -341,6 +360,14 @@ impl Gateway {
             self.stop.clone(),
         ));
         self.tasks.spawn(Arc::clone(self).watch());
+        self.tasks.spawn(Arc::clone(self).keep_audit_log());
+        self.tasks.spawn(Arc::clone(self).watch_for_misuse());
+        if self.witnesses.are_there() {
+            self.tasks.spawn(Arc::clone(self).keep_witnessed());
+        }
+        for sink in self.sinks.all() {
+            self.tasks.spawn(Arc::clone(self).keep_sink(sink));
+        }
         if self.config.revocation.folder.is_some() {
             self.tasks.spawn(Arc::clone(self).keep_fetching());
         }
@@ -383,6 +410,12 @@ impl Gateway {
             .is_err()
         {
             tracing::warn!("calls were still under way at the end of the drain");
+        }
+        let log = Arc::clone(self.audit.log());
+        match tokio::task::spawn_blocking(move || log.close()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "the audit log was not closed in order"),
+            Err(error) => tracing::error!(%error, "the audit log was not closed in order"),
         }
         self.store.close().await?;
         Ok(())

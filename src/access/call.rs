@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::audit::{Outcome, Record, Who};
+use crate::audit::{Outcome, Receipt, Record, Who};
 
 use super::lease::Lease;
 use super::{Caller, Denial};
@@ -29,6 +29,7 @@ pub struct Call {
 struct Pending {
     record: Record,
     written: bool,
+    receipt: Option<Receipt>,
 }
 
 impl Call {
@@ -55,6 +56,7 @@ impl Call {
             record: Mutex::new(Pending {
                 record,
                 written: false,
+                receipt: None,
             }),
             leases: Mutex::default(),
         }
@@ -161,6 +163,16 @@ impl Call {
     /// second one.
     pub(super) fn set_written(&self, written: bool) {
         self.with(|pending| pending.written = written);
+    }
+
+    /// Notes where the audit event is, once it is durable.
+    pub fn set_receipt(&self, receipt: Receipt) {
+        self.with(|pending| pending.receipt = Some(receipt));
+    }
+
+    /// Where the audit event is, once it is durable.
+    pub fn receipt(&self) -> Option<Receipt> {
+        self.with(|pending| pending.receipt)
     }
 
     /// The audit event for this end of the call, unless it is durable already.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
 
+use crate::audit::Receipt;
 use crate::error::{Error, Reason, Result};
 use crate::store::{Commit, Idempotency, Outcome, Store, Write};
 
@@ -116,22 +117,26 @@ impl Call {
             receipt: response.encode_to_vec().into(),
             ..idempotency
         });
+        let audit = vec![self.success_event(now)];
         let commit = Commit {
             writes,
-            audit: vec![self.success_event(now)],
+            audit: audit.clone(),
             idempotency,
         };
         // From here on the event becomes durable even if this call is dropped: the commit runs in a
         // task of its own.
         self.set_written(true);
-        let store = Arc::clone(store);
+        let committing = Arc::clone(store);
         let committed = tokio::spawn(async move {
-            let outcome = store.commit(commit).await;
+            let outcome = committing.commit(commit).await;
             drop(held);
             outcome
         });
         match committed.await.map_err(Error::internal)? {
-            Ok(Outcome::Committed { .. }) => Ok(response),
+            Ok(Outcome::Committed { sequence, hash }) => {
+                self.set_receipt(Receipt::new(store.keys(), sequence, &hash, &audit));
+                Ok(response)
+            }
             Ok(Outcome::Replayed { receipt }) => {
                 self.set_written(false);
                 R::decode(receipt).map_err(Error::internal)

@@ -14,6 +14,7 @@ use super::record::{Outcome, Record};
 /// Encodes a closed record. Sequence and community are the ledger's and are filled in on reading.
 pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes {
     let who = &record.who;
+    let (action, transaction) = declared_event(record.method);
     let institution = cpb::InstitutionRef {
         institution_id: who
             .institution
@@ -38,7 +39,8 @@ pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes
             .map(ToString::to_string)
             .unwrap_or_default(),
         method: record.method.to_owned(),
-        action: action(record.method).into(),
+        action: action.into(),
+        transaction: transaction.to_owned(),
         outcome: outcome_message(outcome).into(),
         reason: record.failure.unwrap_or_default().to_owned(),
         internal_reason: record.denial.unwrap_or_default().to_owned(),
@@ -80,25 +82,23 @@ fn regions(counts: Option<(u32, u32)>) -> Vec<pb::RegionCounts> {
     ]
 }
 
-/// The DICOM event action code of a method, by its verb.
-fn action(method: &str) -> pb::Action {
-    let verb = method.rsplit('/').next().unwrap_or(method);
-    let starts = |verbs: &[&str]| verbs.iter().any(|start| verb.starts_with(start));
-    if starts(&[
-        "Find", "Get", "Query", "Retrieve", "Search", "List", "Report", "Export", "Watch", "Locate",
-    ]) {
-        pb::Action::Read
-    } else if starts(&["Provide", "Register", "Open", "Record", "Submit", "Send"]) {
-        pb::Action::Create
-    } else if starts(&["Remove"]) {
-        pb::Action::Delete
-    } else if starts(&[
-        "Feed", "Update", "Apply", "Withdraw", "Close", "Review", "Decide", "Notify",
-    ]) {
-        pb::Action::Update
-    } else {
-        pb::Action::Execute
-    }
+include!(concat!(env!("OUT_DIR"), "/audit_events.rs"));
+
+fn declared(method: &str) -> Option<(pb::Action, &'static str)> {
+    let at = DECLARED.binary_search_by_key(&method, |(declared, _, _)| *declared);
+    let (_, action, transaction) = DECLARED.get(at.ok()?)?;
+    Some((*action, transaction))
+}
+
+/// The action and the IHE transaction of a method's events, as declared beside it in
+/// `proto/audit-events.txt`. Of what is no method: an execution.
+pub fn declared_event(method: &str) -> (pb::Action, &'static str) {
+    declared(method).unwrap_or((pb::Action::Execute, ""))
+}
+
+/// Whether a method's events are declared.
+pub fn is_declared(method: &str) -> bool {
+    declared(method).is_some()
 }
 
 fn outcome_message(outcome: Outcome) -> pb::Outcome {

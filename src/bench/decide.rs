@@ -36,10 +36,7 @@ pub struct DecideSettings {
 /// Policies that do not load.
 pub fn decide_bench(settings: &DecideSettings) -> Result<()> {
     let single = "@id(\"all\") permit (principal, action, resource);".to_owned();
-    let floor = measure(
-        load(&[("single.cedar".to_owned(), single)])?,
-        settings.time,
-    )?;
+    let floor = measure(load(&[("single.cedar".to_owned(), single)])?, settings.time)?;
     let sets = [
         ("decide.default".to_owned(), default_files()),
         (format!("decide.{MANY}"), many()),

@@ -1,6 +1,7 @@
 //! `renkei bench`: measures, as ratios to a floor taken in the same run on the same machine, so
 //! that they travel (`docs` in `README.md`, "Measure").
 
+mod audit;
 mod constant;
 mod decide;
 mod handshake;
@@ -14,6 +15,7 @@ mod rpc;
 
 use serde::Serialize;
 
+pub use audit::{AuditSettings, audit};
 pub use decide::{DecideSettings, decide_bench};
 pub use handshake::{HandshakeSettings, handshake};
 pub use ledger::{LedgerSettings, Step, engine, ledger, run_step};

@@ -1,5 +1,7 @@
 //! `renkei audit`: who did what with whose record.
 
+mod verify;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
@@ -9,11 +11,13 @@ use super::completeness;
 use super::connection::Connection;
 use super::failure::Problem;
 use super::names::{self, join, label, time};
-use super::output::{Done, Output, Table};
+use super::output::{Done, Output, Table, note};
+use crate::audit::check::ReportCheck;
+use crate::audit::note::VerifierKey;
 use crate::wire::pb::audit::report_patient_access_response::Part;
 use crate::wire::pb::audit::{
-    Action, AuditEvent, Outcome, ReportPatientAccessRequest, ReportSummary, SearchEventsRequest,
-    report_patient_access_request,
+    Action, AuditEvent, ExportEventsRequest, ExportFormat, GetCheckpointRequest, Outcome,
+    ReportPatientAccessRequest, ReportSummary, SearchEventsRequest, report_patient_access_request,
 };
 use crate::wire::pb::common::PurposeOfUse;
 
@@ -41,6 +45,19 @@ enum Command {
         renkei audit search --as officer.toml --emergency --from 2026-04-01\n  \
         renkei audit search --as operator.toml --method renkei.identity.v1.IdentityService/LinkPatients")]
     Search(Box<Search>),
+    /// Take out the institution's own events, oldest first, one a line
+    #[command(after_help = "Examples:\n  \
+        renkei audit export --as officer.toml > events.jsonl\n  \
+        renkei audit export --as officer.toml --from 120000 --dicom")]
+    Export(Export),
+    /// Print the log's newest checkpoint and the node's keys: keep them somewhere else
+    #[command(after_help = "Example:\n  renkei audit checkpoint --as officer.toml > kept.txt")]
+    Checkpoint,
+    /// Check a node's log from its files alone; exit status 1 if anything is wrong
+    #[command(after_help = "Examples:\n  \
+        renkei audit verify --config region.toml\n  \
+        renkei audit verify --data-dir DATA --root-key ROOT_KEY --checkpoint kept.txt --json")]
+    Verify(verify::Verify),
 }
 
 #[derive(Args, Debug)]
@@ -53,9 +70,12 @@ struct Report {
     /// Recorded before then
     #[arg(long, value_name = "TIME", value_parser = args::time)]
     to: Option<prost_types::Timestamp>,
-    /// With an inclusion proof for each event; in the JSON output
+    /// With proofs that each event is in the log and that there are no others; they are verified
     #[arg(long)]
     proofs: bool,
+    /// The log's public key as you know it; absent: the one the node says it has
+    #[arg(long, value_name = "KEY", requires = "proofs")]
+    public_key: Option<VerifierKey>,
 }
 
 impl Report {
@@ -71,6 +91,16 @@ impl Report {
             to: self.to,
             with_proofs: self.proofs,
         };
+        // A part of the events does not lead to the proof about all of them.
+        let mut check = match (self.proofs && !of_a_part, self.public_key) {
+            (false, _) => None,
+            (true, Some(key)) => Some(ReportCheck::new(key)),
+            (true, None) => {
+                let request = GetCheckpointRequest::default();
+                let told = session.audit().get_checkpoint(request).await?;
+                Some(ReportCheck::new(told.into_inner().verifier_key.parse()?))
+            }
+        };
         let mut stream = session
             .audit()
             .report_patient_access(request)
@@ -82,6 +112,9 @@ impl Report {
             out.json(&message)?;
             match message.part {
                 Some(Part::Event(proven)) => {
+                    if let Some(check) = &mut check {
+                        check.event(&proven)?;
+                    }
                     add(&mut table, &proven.event.unwrap_or_default());
                 }
                 Some(Part::Summary(last)) => summary = Some(last),
@@ -91,10 +124,14 @@ impl Report {
         let Some(summary) = summary else {
             return Err(Problem::new("the report was cut off").into());
         };
+        let proved = check.map(|check| check.finish(&summary)).transpose()?;
         let counted = of_a_part || usize::try_from(summary.event_count) == Ok(table.len());
         out.human(|text| {
             text.table(&table);
             text.line(format!("{} of {} events", table.len(), summary.event_count));
+            if proved.is_some() {
+                text.line("Proved: these are all the events about the patient in the log.");
+            }
             if !counted {
                 text.line("INCOMPLETE: the log has another number of events about the patient");
             }
@@ -112,6 +149,45 @@ fn done(summary: &ReportSummary, counted: bool) -> Done {
         Some(all) if !all.complete => Done::InPart,
         _ if !counted => Done::InPart,
         _ => Done::All,
+    }
+}
+
+#[derive(Args, Debug)]
+struct Export {
+    /// From this place in the log on
+    #[arg(long, value_name = "PLACE", default_value_t = 0)]
+    from: u64,
+    /// Before this place; absent: to the end
+    #[arg(
+        long,
+        value_name = "PLACE",
+        default_value_t = 0,
+        hide_default_value = true
+    )]
+    to: u64,
+    /// As DICOM audit messages instead of FHIR
+    #[arg(long)]
+    dicom: bool,
+}
+
+impl Export {
+    async fn run(self, session: Session, out: Output) -> Result<Done> {
+        let format = match self.dicom {
+            true => ExportFormat::Dicom,
+            false => ExportFormat::Fhir,
+        };
+        let request = ExportEventsRequest {
+            from_sequence: self.from,
+            to_sequence: self.to,
+            format: format.into(),
+            follow: false,
+        };
+        let mut stream = session.audit().export_events(request).await?.into_inner();
+        while let Some(event) = stream.message().await? {
+            out.json(&event)?;
+            out.human(|text| text.line(String::from_utf8_lossy(&event.event)))?;
+        }
+        Ok(Done::All)
     }
 }
 
@@ -210,6 +286,17 @@ impl Search {
     }
 }
 
+/// The note goes to standard output as it is, so that it can be kept in a file; the keys beside it.
+async fn checkpoint(session: Session, out: Output) -> Result<Done> {
+    let request = GetCheckpointRequest::default();
+    let told = session.audit().get_checkpoint(request).await?.into_inner();
+    out.json(&told)?;
+    out.human(|text| told.checkpoint.lines().for_each(|line| text.line(line)))?;
+    note(&format!("log     {}", told.verifier_key));
+    note(&format!("witness {}", told.witness_key));
+    Ok(Done::All)
+}
+
 fn events_table() -> Table {
     Table::new([
         "Sequence",
@@ -257,10 +344,18 @@ fn add(table: &mut Table, event: &AuditEvent) {
 
 impl Audit {
     pub(crate) async fn run(self, out: Output) -> Result<Done> {
-        let session = self.connection.open().await?;
+        let session = match &self.command {
+            Command::Verify(command) => return command.run(out),
+            Command::Report(_) | Command::Search(_) | Command::Export(_) | Command::Checkpoint => {
+                self.connection.open().await?
+            }
+        };
         match self.command {
             Command::Report(command) => command.run(session, out).await,
             Command::Search(command) => command.run(session, out).await,
+            Command::Export(command) => command.run(session, out).await,
+            Command::Checkpoint => checkpoint(session, out).await,
+            Command::Verify(_) => Ok(Done::All),
         }
     }
 }

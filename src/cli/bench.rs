@@ -8,9 +8,9 @@ use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
 use crate::bench::{
-    DecideSettings, HandshakeSettings, LedgerSettings, MatchingSettings, NodeStep,
-    RegistrySettings, RetrieveSettings, RpcSettings, Step, decide_bench, engine, handshake, ledger,
-    matching, node, node_step, registry, retrieve, rpc, run_step,
+    AuditSettings, DecideSettings, HandshakeSettings, LedgerSettings, MatchingSettings, NodeStep,
+    RegistrySettings, RetrieveSettings, RpcSettings, Step, audit, decide_bench, engine, handshake,
+    ledger, matching, node, node_step, registry, retrieve, rpc, run_step,
 };
 
 /// Measure, as ratios to a floor taken in the same run
@@ -24,6 +24,8 @@ pub(super) enum Bench {
     Decide(Decide),
     /// Appends by so many writers, opening and making the index again, against the disk alone
     Ledger(Ledger),
+    /// The audit log: following, verifying, a report and proofs, against hashing the ledger's bytes
+    Audit(AuditLog),
     /// Patient matching against the truth: false links, recall, review, thresholds, speed
     Matching(Matching),
     /// Finding documents in registries of growing size, and registering, against constant answers and
@@ -148,6 +150,41 @@ pub(super) struct Ledger {
     node_step: Option<NodeStep>,
 }
 
+/// Arguments of `bench audit`.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  renkei bench audit --quick\n  \
+                        renkei bench audit --entries 10000000 --folder /var/lib/renkei-bench")]
+pub(super) struct AuditLog {
+    /// A smoke run
+    #[arg(long)]
+    quick: bool,
+    /// Entries in the log
+    #[arg(long, default_value_t = 500_000)]
+    entries: u64,
+    /// Entries about one patient
+    #[arg(long, default_value_t = 10_000)]
+    of_patient: u64,
+    /// A folder on the disk to measure [default: the system's temporary one]
+    #[arg(long)]
+    folder: Option<PathBuf>,
+}
+
+impl AuditLog {
+    fn run(&self, json: bool) -> Result<Done> {
+        let (entries, of_patient) = match self.quick {
+            true => (QUICK, QUICK / 10),
+            false => (self.entries, self.of_patient),
+        };
+        audit(&AuditSettings {
+            entries,
+            of_patient,
+            folder: self.folder.clone().unwrap_or_else(std::env::temp_dir),
+            json,
+        })?;
+        Ok(Done::All)
+    }
+}
+
 /// Frames and patients of a smoke run.
 const QUICK: u64 = 5_000;
 
@@ -240,6 +277,7 @@ impl Bench {
                 time: time(args.quick, args.seconds),
                 json: out.is_json(),
             })?,
+            Self::Audit(args) => return args.run(out.is_json()),
             Self::Rpc(args) => {
                 let settings = RpcSettings {
                     in_flight: if args.quick {

@@ -53,7 +53,8 @@ printable! {
     emergency: IdentifyPatientResponse OpenBreakGlassResponse CloseBreakGlassResponse
         GetSummaryResponse ListAccessNoticesResponse ReviewAccessResponse;
     consent: RecordConsentResponse WithdrawConsentResponse ListConsentsResponse;
-    audit: SearchEventsResponse ReportPatientAccessResponse;
+    audit: SearchEventsResponse ReportPatientAccessResponse GetCheckpointResponse
+        ExportEventsResponse;
     directory: ApplyDirectoryRequest ApplyDirectoryResponse ListCommunitiesResponse
         ListInstitutionsResponse GetRegionStatusResponse SuspendInstitutionResponse;
     admin: GetNodeInfoResponse GetStatusResponse ReloadConfigurationResponse;

@@ -55,6 +55,9 @@ pub struct Config {
     /// The policies of the decision point.
     #[serde(default)]
     pub access: Access,
+    /// Its audit log.
+    #[serde(default)]
+    pub audit: AuditSettings,
     /// What holds where no consent is recorded.
     #[serde(default)]
     pub consent: Consent,
@@ -454,6 +457,48 @@ pub struct Access {
     /// A folder with Cedar policies (`*.cedar`, `entities.json`) in place of the default set. Looked
     /// at as the files of trust are: what is bad changes nothing and raises an alarm.
     pub policies: Option<PathBuf>,
+}
+
+/// The node's audit log.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AuditSettings {
+    /// The key that signs checkpoints, 32 octets (Ed25519), readable by its owner only; made at the
+    /// first start. Absent: `audit/log.key` in the data folder. Best kept where the root key is.
+    pub key_file: Option<PathBuf>,
+    /// The verifier keys of the witnesses: other communities' nodes (`docs/audit-log.md`).
+    pub witnesses: Vec<String>,
+    /// How many of them must have cosigned what the log says; 0 asks them and does not insist.
+    pub quorum: usize,
+    /// Minutes without that, with an alarm, until ordinary disclosure stops.
+    pub grace_minutes: u64,
+    /// Where the events are carried to.
+    pub sinks: Vec<SinkSettings>,
+}
+
+/// A collector of audit events: one of `file` and `syslog`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SinkSettings {
+    /// The name of its cursor and its alarm: letters, digits, hyphens.
+    pub name: String,
+    /// A file to which each event is appended as a FHIR `AuditEvent`, one a line.
+    pub file: Option<PathBuf>,
+    /// `host:port` of a syslog collector, which gets DICOM audit messages, RFC 5424 over TLS (RFC 5425).
+    /// Its certificate is judged like that of a node.
+    pub syslog: Option<String>,
+}
+
+impl Default for AuditSettings {
+    fn default() -> Self {
+        Self {
+            key_file: None,
+            witnesses: Vec::new(),
+            quorum: 0,
+            grace_minutes: 240,
+            sinks: Vec::new(),
+        }
+    }
 }
 
 /// What holds where a patient has recorded nothing.

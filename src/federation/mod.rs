@@ -26,7 +26,7 @@ pub use links::Links;
 pub use locator::Locator;
 pub use outbox::Outbox;
 pub use path::Paths;
-pub use peers::Peers;
+pub use peers::{Peers, Wire};
 pub use uplink::follow_parent;
 
 use crate::directory::Directory;

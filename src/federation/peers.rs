@@ -3,11 +3,13 @@
 //! and the outgoing policy does not allow.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint as TonicEndpoint, Uri};
 use tower::service_fn;
@@ -16,7 +18,9 @@ use crate::access::Call;
 use crate::clock::Clock;
 use crate::directory::{Directory, Peer, Snapshot};
 use crate::error::{Error, Reason, Result};
-use crate::pki::tls::{ServerExpectation, client_config, emergency_client_config, refusal_of};
+use crate::pki::tls::{
+    ServerExpectation, bare_client_config, client_config, emergency_client_config, refusal_of,
+};
 use crate::pki::{IdentityHandle, TrustHandle, Usage};
 use crate::types::{CertificatePin, Endpoint, HomeCommunityId};
 use crate::wire::{ASSERTION, REQUEST_ID};
@@ -137,6 +141,26 @@ impl Peers {
         Ok(channel)
     }
 
+    /// A TLS connection to what is no node, such as a log collector: within the outgoing policy, with
+    /// this node's certificate, to a server whose certificate is accepted and has the host's name.
+    /// It is judged when it is made, not again.
+    ///
+    /// # Errors
+    /// The network's; a refusal of the policy or of the certificate.
+    pub async fn bare(&self, endpoint: &Endpoint) -> io::Result<Box<dyn Wire>> {
+        let name = ServerName::try_from(endpoint.host().to_owned()).map_err(io::Error::other)?;
+        let expect = ServerExpectation {
+            name: name.clone(),
+            pins: Vec::new(),
+        };
+        let (trust, clock) = (Arc::clone(&self.trust), Arc::clone(&self.clock));
+        let config = bare_client_config(&self.identity, trust, clock, expect);
+        let connector = TlsConnector::from(config.map_err(io::Error::other)?);
+        let tcp = self.dialler.connect(endpoint.host(), endpoint.port());
+        let tls = connector.connect(name, tcp.await?).await?;
+        Ok(Box::new(tls))
+    }
+
     /// Closes every connection whose server's certificate is not accepted any more, or that goes to
     /// what the directory does not name any more. Gives how many.
     pub fn rejudge(&self) -> usize {
@@ -170,6 +194,11 @@ impl Peers {
         (!named).then_some("not-registered")
     }
 }
+
+/// What is read from and written to, whatever is below.
+pub trait Wire: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Wire for T {}
 
 /// A lazy channel to `endpoint`, whose server must show the certificate `pin`; for clients, which
 /// go where a person points them.
@@ -254,7 +283,7 @@ fn channel_in(
                 chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
                 emergency,
             };
-            Ok::<_, std::io::Error>(TokioIo::new(links.join(tls, shown)))
+            Ok::<_, io::Error>(TokioIo::new(links.join(tls, shown)))
         }
     });
     // The scheme is http because TLS is ours; tonic would otherwise insist on its own.

@@ -89,6 +89,22 @@ pub fn client_config(
     client(trust, clock, expect, Some(identity.into()), false)
 }
 
+/// As [`client_config`], for a server that speaks something else than HTTP/2 over TLS.
+///
+/// # Errors
+/// As [`client_config`].
+pub fn bare_client_config(
+    identity: impl Into<IdentityHandle>,
+    trust: Arc<TrustHandle>,
+    clock: Arc<dyn Clock>,
+    expect: ServerExpectation,
+) -> Result<Arc<ClientConfig>, Error> {
+    let config = client_config(identity, trust, clock, expect)?;
+    let mut config = ClientConfig::clone(&config);
+    config.alpn_protocols.clear();
+    Ok(Arc::new(config))
+}
+
 /// As [`client_config`], for calls of the emergency class only: revocation lists may be later.
 ///
 /// # Errors

@@ -144,6 +144,8 @@ pub enum Outcome {
     Committed {
         /// Its frame.
         sequence: Sequence,
+        /// The hash of the frame as it lies on disk: what the audit tree is over.
+        hash: [u8; 32],
     },
     /// The same request was committed before; nothing was changed now.
     Replayed {
@@ -204,11 +206,22 @@ pub(crate) fn decode<R: Row>(bytes: &[u8]) -> Result<R, StoreError> {
     })
 }
 
+/// Where a frame lies.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The segment's number.
+    pub segment: u64,
+    /// Where in its file the frame starts, in bytes.
+    pub offset: u64,
+}
+
 /// One frame of the ledger, verified and decrypted.
 #[derive(Clone, Debug)]
 pub struct Frame {
-    /// Its place.
+    /// Its number.
     pub sequence: Sequence,
+    /// Where it lies.
+    pub place: Place,
     /// When it was written, by the clock of the machine that wrote it. Data, not order (INV-10).
     pub time: Timestamp,
     /// The rows it changed.

@@ -186,7 +186,7 @@ impl Committer {
         }]);
         self.settle();
         match answer.try_recv() {
-            Ok(Ok(Outcome::Committed { sequence })) => Ok(sequence),
+            Ok(Ok(Outcome::Committed { sequence, .. })) => Ok(sequence),
             Ok(Err(error)) => Err(error),
             Ok(Ok(Outcome::Replayed { .. })) | Err(_) => Err(StoreError::Poisoned),
         }
@@ -288,16 +288,19 @@ impl Committer {
         let mut changes = Vec::new();
         for (place, item) in ready.into_iter().enumerate() {
             let sequence = Sequence(first.0 + place as u64);
-            if place >= appended.durable {
+            let Some(&hash) = appended.hashes.get(place) else {
                 let error = appended.error.clone().unwrap_or(StoreError::Poisoned);
                 settled.push(Settled::new(item.reply, Err(error), item.permit));
-            } else if item.writes.is_empty() {
+                continue;
+            };
+            if item.writes.is_empty() {
                 // Nothing to apply: an audit record waits for the disk only.
-                let result = Ok(Outcome::Committed { sequence });
+                let result = Ok(Outcome::Committed { sequence, hash });
                 settled.push(Settled::new(item.reply, result, item.permit));
             } else {
                 changes.push(Change {
                     sequence,
+                    hash,
                     writes: item.writes,
                     mutations: item.mutations,
                     reply: item.reply,

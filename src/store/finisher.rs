@@ -23,6 +23,7 @@ const WAITING_GROUPS: usize = 1;
 /// A durable frame with rows.
 pub(crate) struct Change {
     pub(crate) sequence: Sequence,
+    pub(crate) hash: [u8; 32],
     pub(crate) writes: Vec<AppliedWrite>,
     pub(crate) mutations: Vec<Mutation>,
     pub(crate) reply: Reply<Outcome>,
@@ -177,6 +178,7 @@ fn apply(core: &Core, last: Sequence, mut changes: Vec<Change>, gap: &mut bool) 
     let followers = core.followers();
     for Change {
         sequence,
+        hash,
         writes,
         reply,
         permit,
@@ -187,7 +189,7 @@ fn apply(core: &Core, last: Sequence, mut changes: Vec<Change>, gap: &mut bool) 
             follower.applied(sequence, &writes);
         }
         drop(permit);
-        settle(core, reply, Ok(Outcome::Committed { sequence }));
+        settle(core, reply, Ok(Outcome::Committed { sequence, hash }));
     }
 }
 

@@ -46,6 +46,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 mod upkeep;
+mod walk;
 
 use std::path::Path;
 use std::sync::mpsc::Sender;
@@ -60,7 +61,8 @@ pub use blobs::{
     BlobId, BlobInfo, BlobReader, BlobWriter, Blobs, ClosedBlob, KeptBlob, Quarantined, Why,
 };
 pub use commit::{
-    AppliedWrite, Commit, Expect, Follower, Frame, Idempotency, Outcome, Sequence, Versioned, Write,
+    AppliedWrite, Commit, Expect, Follower, Frame, Idempotency, Outcome, Place, Sequence,
+    Versioned, Write,
 };
 use committer::{Request, Waiting};
 use error::IoContext as _;
@@ -72,11 +74,12 @@ pub use keywork::{Purged, Reencrypted, Rotation};
 pub use load::Load;
 pub use offline::is_store as is_there;
 pub use options::{CheckReport, Fault, IndexKind, OpenReport, Options, RebuildReason, Stats};
-pub use read::Page;
+pub use read::{Lookup, Page};
 pub use scrub::{ScrubOptions, ScrubReport};
 pub use sweep::SweepReport;
 pub use table::{IndexKey, KeyBuilder, Row, Schema, TableId};
 pub use upkeep::{Upkeep, keep_documents, keep_keys};
+pub use walk::{Sealed, Walked, open_keys_of, walk};
 
 /// An open store. Dropping it closes it, waiting for what is already queued.
 #[derive(Debug)]

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::Store;
-use super::commit::{Frame, Idempotency, Sequence, Versioned, decode};
+use super::commit::{Frame, Idempotency, Place, Sequence, Versioned, decode};
+use super::core::Core;
 use super::error::StoreError;
 use super::idempotency::IdempotencyRow;
 use super::index::StoredRow;
-use super::ledger::reader::FrameIterator;
+use super::ledger::reader::{FrameIterator, SegmentReader};
 use super::table::Row;
 
 /// Rows fetched at once by a walk over a table or an index.
@@ -167,6 +168,14 @@ impl Store {
         }
     }
 
+    /// Reads frames here and there.
+    pub fn lookup(&self) -> Lookup {
+        Lookup {
+            core: Arc::clone(&self.core),
+            reader: None,
+        }
+    }
+
     /// The frames of the ledger from `from` up to the last durable one, verified. Having ended,
     /// the iterator can be asked again and goes on with frames written since.
     pub fn read_frames(
@@ -174,5 +183,38 @@ impl Store {
         from: Sequence,
     ) -> impl Iterator<Item = Result<Frame, StoreError>> + Send + use<> {
         FrameIterator::new(Arc::clone(&self.core.ledger), from)
+    }
+}
+
+/// Reads single frames by their places; cheapest in the order of the ledger.
+#[derive(Debug)]
+pub struct Lookup {
+    core: Arc<Core>,
+    reader: Option<SegmentReader>,
+}
+
+impl Lookup {
+    /// The frame numbered `sequence`, which lies at `place`: verified and decrypted.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] if what lies there is not that frame; [`StoreError::Io`].
+    pub fn frame(&mut self, sequence: Sequence, place: Place) -> Result<Frame, StoreError> {
+        let fault = |what| StoreError::corrupt("ledger", place.offset, what);
+        let open = self.reader.take();
+        let open = open.filter(|open| open.header.number == place.segment);
+        let mut reader = if let Some(reader) = open {
+            reader
+        } else {
+            let header = self.core.ledger.segment_of(sequence);
+            let header = header.filter(|header| header.number == place.segment);
+            let header = header.ok_or_else(|| fault("the frame is in another segment"))?;
+            SegmentReader::open(&self.core.ledger, header)?
+        };
+        let frame = reader.frame_at(place.offset)?;
+        self.reader = Some(reader);
+        if frame.sequence != sequence {
+            return Err(fault("another frame lies here"));
+        }
+        Ok(frame)
     }
 }

@@ -24,6 +24,10 @@ pub const ASSERTION: &str = "renkei-assertion";
 /// Metadata: the request id, the same at every node a call goes through.
 pub const REQUEST_ID: &str = "renkei-request-id";
 
+/// Metadata of every answer: where its audit record is (`docs/audit-log.md`): the log's name, the
+/// leaf's index, and the leaf's hash in base64, with spaces between.
+pub const RECEIPT: &str = "renkei-audit-receipt";
+
 /// The descriptors of everything in `proto/`, with comments; for server reflection and linting.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

@@ -14,6 +14,8 @@ use renkei::error::Reason;
 use renkei::pki::dev::Variant;
 use renkei::types::PersonRole;
 use renkei::wire::REQUEST_ID;
+use renkei::wire::pb::admin::CreateBackupRequest;
+use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use renkei::wire::pb::audit as pb;
 use renkei::wire::pb::audit::audit_service_client::AuditServiceClient;
 use renkei::wire::pb::common as cpb;
@@ -100,9 +102,9 @@ async fn calls(
     documents.query_registry(request).await.unwrap_err();
     let request = with_id(&doctor, "listed", query);
     documents.query_registry(request).await.unwrap();
-    let mut audits = AuditServiceClient::new(system.channel.clone());
-    let request = with_id(&system, "not-yet", pb::GetCheckpointRequest::default());
-    audits.get_checkpoint(request).await.unwrap_err();
+    let mut admin = AdminServiceClient::new(system.channel.clone());
+    let request = with_id(&system, "not-yet", CreateBackupRequest::default());
+    admin.create_backup(request).await.unwrap_err();
     let parts = tokio_stream::iter(Vec::<docs::ProvideDocumentsRequest>::new());
     let request = with_id(&system, "empty", parts);
     documents.provide_documents(request).await.unwrap_err();
@@ -120,7 +122,7 @@ async fn calls(
         ("malformed", "QueryIdentifiers", pb::Outcome::Invalid),
         ("denied", "QueryRegistry", pb::Outcome::Denied),
         ("listed", "QueryRegistry", pb::Outcome::Success),
-        ("not-yet", "GetCheckpoint", pb::Outcome::Error),
+        ("not-yet", "CreateBackup", pb::Outcome::Error),
         ("empty", "ProvideDocuments", pb::Outcome::Invalid),
         ("nothing", "RetrieveDocuments", pb::Outcome::Invalid),
     ]

@@ -10,6 +10,11 @@
 
 mod architecture;
 mod audit;
+mod audit_durable;
+mod audit_foreign;
+mod audit_methods;
+mod audit_sinks;
+mod audit_witness;
 mod demo;
 mod deploy;
 mod documents_corpus;

@@ -177,6 +177,47 @@ fn metadata(headers: &http::HeaderMap) -> MetadataMap {
     MetadataMap::from_headers(kept)
 }
 
+/// A call on its way to a door. If its message cannot be taken, or the caller hangs up before it is
+/// whole, no door will audit it: this does.
+struct Arriving {
+    door: Door,
+    gateway: Arc<Gateway>,
+    method: Method,
+    metadata: MetadataMap,
+    peer: Peer,
+    admitted: Arc<Admitted>,
+    answered: bool,
+}
+
+impl Arriving {
+    /// Audits the call as refused for `error`: in a task of its own, which ends even if the caller
+    /// does not wait for it.
+    fn audit(&mut self, error: Error) -> impl Future<Output = ()> + use<> {
+        self.answered = true;
+        let (door, method) = (self.door.clone(), self.method.name);
+        let (metadata, peer) = (self.metadata.clone(), self.peer.clone());
+        let admitted = Arc::clone(&self.admitted);
+        let task = self.gateway.tasks.spawn(async move {
+            let _admitted = admitted;
+            door.undecoded(method, &metadata, &peer, &error).await;
+        });
+        async move {
+            if let Err(error) = task.await {
+                tracing::error!(rpc = method, %error, "a refusal could not be audited");
+            }
+        }
+    }
+}
+
+impl Drop for Arriving {
+    fn drop(&mut self) {
+        if !self.answered && !self.admitted.reached() {
+            let message = "the caller hung up before the message was whole";
+            drop(self.audit(Error::new(Reason::DeadlineExceeded, message)));
+        }
+    }
+}
+
 type Answer = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
 
 impl<B> Service<Request<B>> for Services
@@ -208,37 +249,49 @@ where
             admitted.record();
         }
         request.extensions_mut().insert(Arc::clone(&admitted));
-        let kept = metadata(request.headers());
-        match self.in_time(&peer, class) {
+        let late = self.in_time(&peer, class);
+        let mut arriving = method.map(|method| Arriving {
+            door: self.door.clone(),
+            gateway: Arc::clone(&self.gateway),
+            method,
+            metadata: metadata(request.headers()),
+            peer,
+            admitted: Arc::clone(&admitted),
+            answered: false,
+        });
+        match late {
             Ok(None) => {}
             Ok(Some(late)) => {
                 request.extensions_mut().insert(late);
             }
             Err(error) => {
-                let door = self.door.clone();
                 return Box::pin(async move {
-                    if let Some(method) = method {
-                        door.undecoded(method.name, &kept, &peer, &error).await;
+                    let answer = status(&error).into_http();
+                    if let Some(mut arriving) = arriving {
+                        arriving.audit(error).await;
                     }
                     drop(admitted);
-                    Ok(status(&error).into_http())
+                    Ok(answer)
                 });
             }
         }
         let answer = self.routes.call(request);
-        let (door, counters) = (self.door.clone(), Arc::clone(&self.gateway.edge.counters));
+        let counters = Arc::clone(&self.gateway.edge.counters);
         Box::pin(async move {
             let mut answer = answer.await?;
             if !admitted.reached() {
-                match (method, undecoded(&answer)) {
-                    (Some(method), Some(error)) => {
+                match (&mut arriving, undecoded(&answer)) {
+                    (Some(arriving), Some(error)) => {
                         counters.refused_undecoded.add();
                         answer = status(&error).into_http();
-                        door.undecoded(method.name, &kept, &peer, &error).await;
+                        arriving.audit(error).await;
                     }
                     (None, Some(_)) => counters.unknown_methods.add(),
                     (_, None) => {}
                 }
+            }
+            if let Some(arriving) = &mut arriving {
+                arriving.answered = true;
             }
             answer.extensions_mut().insert(admitted);
             Ok(answer)

@@ -2,24 +2,31 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Action, Call};
-use crate::audit::Filter;
+use crate::audit::leaf::{index_of, of_frame, sequence_of};
+use crate::audit::map::PatientTag;
+use crate::audit::{Filter, Log, Report, fhir, inclusion_message, map_message, syslog};
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
 use crate::identity::identifier;
+use crate::store::Sequence;
 use crate::wire::pb::audit as pb;
 use crate::wire::pb::audit::audit_service_server::AuditService;
+use crate::wire::{from_timestamp, timestamp};
 
 use super::door::{Class, Door, Replies};
 
 /// Events on a page at most.
 const MAX_PAGE: usize = 1_000;
-/// Events of one patient's report; more is an error, never a silent gap.
-const MAX_REPORT: usize = 100_000;
+/// Events looked at for one page; a page may end before it is full.
+const MAX_LOOKED: u64 = 50_000;
+/// How far back a leaf is sought by its hash.
+const MAX_SOUGHT: u64 = 1 << 20;
 
 macro_rules! method {
     ($name:literal) => {
@@ -47,6 +54,29 @@ fn own(call: &Call, asked: &str) -> Result<String> {
     }
 }
 
+fn bad_time(field: &'static str) -> Error {
+    Error::field(Reason::InvalidField, field, "is not a time")
+}
+
+fn time(
+    given: Option<&prost_types::Timestamp>,
+    field: &'static str,
+) -> Result<Option<jiff::Timestamp>> {
+    let read = |time| from_timestamp(time).ok_or_else(|| bad_time(field));
+    given.map(read).transpose()
+}
+
+fn page_token(token: &str) -> Result<Option<u64>> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let wrong = |_| {
+        let message = "is not a token of this query";
+        Error::field(Reason::InvalidToken, "page_token", message)
+    };
+    token.parse().map(Some).map_err(wrong)
+}
+
 async fn search(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
@@ -54,30 +84,11 @@ async fn search(
 ) -> Result<pb::SearchEventsResponse> {
     let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
     permit.require(&[Action::ReadAudit])?;
-    let unsupported = [
-        ("from", request.from.is_some()),
-        ("to", request.to.is_some()),
-        ("person_subject", !request.person_subject.is_empty()),
-        ("linkage_id", !request.linkage_id.is_empty()),
-        ("methods", !request.methods.is_empty()),
-        ("outcomes", !request.outcomes.is_empty()),
-        ("purposes", !request.purposes.is_empty()),
-    ];
-    if let Some((field, _)) = unsupported.into_iter().find(|(_, given)| *given) {
+    if !request.linkage_id.is_empty() {
         let message = "is not a condition this version searches by";
-        return Err(Error::field(Reason::NotImplemented, field, message));
+        return Err(Error::field(Reason::NotImplemented, "linkage_id", message));
     }
-    let from = if request.page_token.is_empty() {
-        0
-    } else {
-        request.page_token.parse().map_err(|_| {
-            Error::field(
-                Reason::InvalidToken,
-                "page_token",
-                "is not a token of this query",
-            )
-        })?
-    };
+    let before = page_token(&request.page_token)?;
     let patient = request.patient_id.as_ref();
     let patient = patient
         .map(|id| identifier(Some(id), "patient_id"))
@@ -88,27 +99,64 @@ async fn search(
             .map(|id| gateway.store.keys().patient_tag(id).to_vec())
             .collect(),
         institution: own(&call, &request.institution_id)?,
-        from,
+        from: 0,
         emergency_only: request.emergency_only,
         request_id: request.request_id,
+        since: time(request.from.as_ref(), "from")?,
+        until: time(request.to.as_ref(), "to")?,
+        subject: request.person_subject,
+        methods: request.methods,
+        outcomes: request.outcomes,
+        purposes: request.purposes,
     };
     let size = match request.page_size as usize {
         0 => MAX_PAGE,
         size => size.min(MAX_PAGE),
     };
     let audit = gateway.audit.clone();
-    let read = tokio::task::spawn_blocking(move || audit.events(&filter, size + 1));
-    let mut events = read.await.map_err(Error::internal)??;
-    let next_page_token = events
-        .get(size)
-        .map(|event| event.sequence.to_string())
-        .unwrap_or_default();
-    events.truncate(size);
-    call.note(|record| record.items = u32::try_from(events.len()).unwrap_or(u32::MAX));
+    let page = beside(move || audit.search(&filter, before, size, MAX_LOOKED)).await?;
+    call.note(|record| record.items = u32::try_from(page.events.len()).unwrap_or(u32::MAX));
     Ok(pb::SearchEventsResponse {
-        events,
-        next_page_token,
+        events: page.events,
+        next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),
     })
+}
+
+/// Runs blocking work beside the calls.
+async fn beside<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(Error::internal)?
+}
+
+/// The tags under which the log has a person: at the hub the person has identifiers in other domains
+/// too, and the report covers them all.
+fn tags_of(
+    gateway: &Gateway,
+    call: &Call,
+    request: &pb::ReportPatientAccessRequest,
+) -> Result<Vec<PatientTag>> {
+    use pb::report_patient_access_request::Patient;
+    let patient = request.patient.as_ref();
+    let id = match patient.ok_or_else(|| Error::missing("patient"))? {
+        Patient::PatientId(id) => identifier(Some(id), "patient_id")?,
+        Patient::LinkageId(_) => {
+            let message = "the report is by patient identifier in this version";
+            return Err(Error::field(Reason::NotImplemented, "linkage_id", message));
+        }
+    };
+    super::identity::own_domain(gateway, call, &id)?;
+    let keys = gateway.store.keys();
+    let mut tags = vec![keys.patient_tag(&id)];
+    if let Some(linkage) = gateway.identity.linkage(&id) {
+        let others = gateway.identity.known_as(linkage);
+        tags.extend(others.iter().map(|other| keys.patient_tag(other)));
+    }
+    // The patient asked about stays first.
+    let mut known = std::collections::HashSet::new();
+    tags.retain(|tag| known.insert(*tag));
+    call.note(|record| record.patient = tags.first().map(|tag| tag.to_vec()));
+    Ok(tags)
 }
 
 /// "Who saw my record": every event about a patient of this community, at this node.
@@ -117,70 +165,293 @@ async fn report(
     call: Arc<Call>,
     request: pb::ReportPatientAccessRequest,
 ) -> Result<Stream<pb::ReportPatientAccessResponse>> {
-    use pb::report_patient_access_request::Patient;
     let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
     permit.require(&[Action::ReadAudit])?;
-    if request.from.is_some() || request.to.is_some() {
-        let message = "this version reports from the first event to the last";
-        return Err(Error::field(Reason::NotImplemented, "from", message));
-    }
-    if request.with_proofs {
-        let message = "proofs are not made by this version";
-        return Err(Error::field(Reason::NotImplemented, "with_proofs", message));
-    }
-    let id = match request
-        .patient
-        .as_ref()
-        .ok_or_else(|| Error::missing("patient"))?
-    {
-        Patient::PatientId(id) => identifier(Some(id), "patient_id")?,
-        Patient::LinkageId(_) => {
-            let message = "the report is by patient identifier in this version";
-            return Err(Error::field(Reason::NotImplemented, "linkage_id", message));
-        }
+    let part = Part {
+        since: time(request.from.as_ref(), "from")?,
+        until: time(request.to.as_ref(), "to")?,
     };
-    super::identity::own_domain(&gateway, &call, &id)?;
-    // At the hub the person has identifiers in other domains too; the report covers them all.
-    let mut patients = vec![gateway.store.keys().patient_tag(&id).to_vec()];
-    if let Some(linkage) = gateway.identity.linkage(&id) {
-        let others = gateway.identity.known_as(linkage);
-        let tag = |other| gateway.store.keys().patient_tag(other).to_vec();
-        patients.extend(others.iter().map(tag));
-    }
-    call.note(|record| record.patient = patients.first().cloned());
-    let filter = Filter {
-        patients,
-        ..Filter::default()
-    };
-    let audit = gateway.audit.clone();
-    let read = tokio::task::spawn_blocking(move || audit.events(&filter, MAX_REPORT + 1));
-    let events = read.await.map_err(Error::internal)??;
-    if events.len() > MAX_REPORT {
-        return Err(Error::new(
-            Reason::TooManyResults,
-            "more events than one report holds",
-        ));
-    }
-    call.note(|record| record.items = u32::try_from(events.len()).unwrap_or(u32::MAX));
+    let tags = tags_of(&gateway, &call, &request)?;
+    let (audit, prove) = (gateway.audit.clone(), request.with_proofs);
+    let report = beside(move || audit.report(&tags, prove)).await?;
+    call.note(|record| record.items = u32::try_from(report.count()).unwrap_or(u32::MAX));
     let (sender, receiver) = mpsc::channel(16);
-    gateway.tasks.spawn(async move {
-        use pb::report_patient_access_response::Part;
-        let total = events.len() as u64;
-        let summary = pb::ReportSummary {
-            event_count: total,
-            ..Default::default()
-        };
-        let parts = events.into_iter().map(|event| {
-            Part::Event(pb::ProvenEvent {
-                event: Some(event),
-                ..Default::default()
-            })
-        });
-        for part in parts.chain([Part::Summary(summary)]) {
-            let message = pb::ReportPatientAccessResponse { part: Some(part) };
-            if sender.send(Ok(message)).await.is_err() {
-                return;
+    gateway.tasks.spawn_blocking(move || {
+        if let Err(error) = tell(&report, &part, &sender) {
+            let _reader_is_there = sender.blocking_send(Err(error)).is_ok();
+        }
+    });
+    Ok(Stream { receiver, asked: 0 })
+}
+
+/// The part of time that is asked for.
+struct Part {
+    since: Option<jiff::Timestamp>,
+    until: Option<jiff::Timestamp>,
+}
+
+impl Part {
+    fn has(&self, event: &pb::AuditEvent) -> bool {
+        let at = event.recorded.as_ref().and_then(from_timestamp);
+        let after = self
+            .since
+            .is_none_or(|since| at.is_some_and(|at| at >= since));
+        after
+            && self
+                .until
+                .is_none_or(|until| at.is_some_and(|at| at < until))
+    }
+}
+
+type Reader = mpsc::Sender<Result<pb::ReportPatientAccessResponse>>;
+
+/// Sends the events, then the summary.
+fn tell(report: &Report, part: &Part, reader: &Reader) -> Result<()> {
+    use pb::report_patient_access_response::Part as Sent;
+    let gone = || Error::new(Reason::DeadlineExceeded, "the reader is gone");
+    let send = |part| {
+        let message = pb::ReportPatientAccessResponse { part: Some(part) };
+        reader.blocking_send(Ok(message)).map_err(|_| gone())
+    };
+    let proven = report.proven();
+    report.tell(&mut |told| {
+        if !part.has(&told.event) {
+            return Ok(());
+        }
+        send(Sent::Event(pb::ProvenEvent {
+            proof: report.inclusion(told.event.sequence)?,
+            opening: proven.map(|_| told.opening),
+            event: Some(told.event),
+        }))
+    })?;
+    let mut summary = pb::ReportSummary {
+        event_count: report.count(),
+        ..Default::default()
+    };
+    if let Some(proven) = proven {
+        let root = proven.signed.checkpoint.patients.map(|(_, root)| root);
+        let root = root.ok_or_else(|| Error::internal("a checkpoint without patients"))?;
+        let mut proofs = proven
+            .patients
+            .iter()
+            .map(|(head, proof)| map_message(head, proof, &root));
+        summary.checkpoint = proven.signed.note.to_string();
+        summary.map_proof = proofs.next();
+        summary.more_map_proofs = proofs.collect();
+    }
+    send(Sent::Summary(summary))
+}
+
+/// What shows hashes only, any participant may have: it says nothing to who has no receipt.
+fn check(gateway: &Gateway, call: &Call) -> Result<()> {
+    let permit = gateway.guard.authorize(call, Action::ReadDirectory)?;
+    permit.require(&[Action::ReadDirectory])
+}
+
+async fn checkpoint(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetCheckpointRequest,
+) -> Result<pb::GetCheckpointResponse> {
+    check(&gateway, &call)?;
+    let log = Arc::clone(gateway.audit.log());
+    let latest = log
+        .latest()
+        .filter(|latest| latest.checkpoint.size >= request.min_size);
+    let signed = if let Some(latest) = latest {
+        latest
+    } else {
+        let mut durable = gateway.store.watch();
+        let there = durable.wait_for(|last| last.0 >= request.min_size).await;
+        // What is borrowed is let go of before the next wait.
+        there.map(|_| ()).map_err(Error::internal)?;
+        beside(move || log.checkpoint()).await?
+    };
+    Ok(pb::GetCheckpointResponse {
+        checkpoint: signed.note.to_string(),
+        size: signed.checkpoint.size,
+        root_hash: signed.checkpoint.root.to_vec().into(),
+        signed: Some(timestamp(signed.at)),
+        verifier_key: gateway.audit.log().verifier().to_string(),
+        witness_key: gateway.audit.log().witness_key().to_string(),
+    })
+}
+
+/// The size a proof leads to, and the checkpoint of that size.
+fn proved_size(log: &Log, asked: u64) -> Result<(u64, String)> {
+    let signed = match asked {
+        0 => Some(log.checkpoint()?),
+        size => log.signed_at(size),
+    };
+    let size = signed
+        .as_ref()
+        .map_or(asked, |signed| signed.checkpoint.size);
+    Ok((
+        size,
+        signed
+            .map(|signed| signed.note.to_string())
+            .unwrap_or_default(),
+    ))
+}
+
+async fn inclusion(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetInclusionProofRequest,
+) -> Result<pb::GetInclusionProofResponse> {
+    use pb::get_inclusion_proof_request::Leaf;
+    check(&gateway, &call)?;
+    let leaf = request.leaf.ok_or_else(|| Error::missing("leaf"))?;
+    let log = Arc::clone(gateway.audit.log());
+    beside(move || {
+        let (size, checkpoint) = proved_size(&log, request.size)?;
+        let index = match leaf {
+            Leaf::Sequence(index) => index,
+            Leaf::LeafHash(hash) => {
+                let hash = hash.as_ref().try_into().map_err(|_| {
+                    Error::field(Reason::InvalidField, "leaf_hash", "is not 32 octets")
+                })?;
+                let unknown = || Error::new(Reason::NotFound, "no such leaf was written lately");
+                log.find(&hash, MAX_SOUGHT)?.ok_or_else(unknown)?
             }
+        };
+        let (leaf, path) = log.inclusion(index, size)?;
+        Ok(pb::GetInclusionProofResponse {
+            proof: Some(inclusion_message(index, size, &leaf, &path)),
+            checkpoint,
+        })
+    })
+    .await
+}
+
+async fn consistency(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetConsistencyProofRequest,
+) -> Result<pb::GetConsistencyProofResponse> {
+    check(&gateway, &call)?;
+    let log = Arc::clone(gateway.audit.log());
+    beside(move || {
+        let (to_size, checkpoint) = proved_size(&log, request.to_size)?;
+        let path = log.consistency(request.from_size, to_size)?;
+        Ok(pb::GetConsistencyProofResponse {
+            from_size: request.from_size,
+            to_size,
+            path: path.iter().map(|hash| hash.to_vec().into()).collect(),
+            checkpoint,
+        })
+    })
+    .await
+}
+
+async fn cosign(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::CosignCheckpointRequest,
+) -> Result<pb::CosignCheckpointResponse> {
+    check(&gateway, &call)?;
+    gateway.cosign(&call, request).await
+}
+
+/// How an event is written out.
+type Form = fn(&pb::AuditEvent, &str) -> Vec<u8>;
+
+fn form(asked: i32) -> Result<Form> {
+    match pb::ExportFormat::try_from(asked) {
+        Ok(pb::ExportFormat::Fhir) => {
+            Ok(|event, id| fhir::resource(event, id).to_string().into_bytes())
+        }
+        Ok(pb::ExportFormat::Dicom) => Ok(|event, id| syslog::dicom(event, id).into_bytes()),
+        Ok(pb::ExportFormat::Record | pb::ExportFormat::Unspecified) => {
+            let message = "this version writes FHIR and DICOM";
+            Err(Error::field(Reason::NotImplemented, "format", message))
+        }
+        Err(_) => Err(Error::field(Reason::InvalidField, "format", "is unknown")),
+    }
+}
+
+/// What is exported, and to whom.
+struct Export {
+    gateway: Arc<Gateway>,
+    institution: String,
+    form: Form,
+    /// The frames, up to this one.
+    from: Sequence,
+    to: Sequence,
+    reader: mpsc::Sender<Result<pb::ExportEventsResponse>>,
+}
+
+impl Export {
+    /// Goes through the log, oldest first, with one frame in memory. Blocks.
+    fn run(&self) -> Result<()> {
+        let store = &self.gateway.store;
+        let (keys, store_id) = (store.keys(), store.keys().store_id());
+        for frame in store.read_frames(self.from) {
+            let frame = frame?;
+            if frame.sequence > self.to || self.gateway.stop.is_cancelled() {
+                break;
+            }
+            let index = index_of(frame.sequence);
+            let mut leaf = None;
+            for (place, record) in (0..).zip(&frame.audit) {
+                let mut event = pb::AuditEvent::decode(record.clone()).map_err(Error::internal)?;
+                let by = event.institution.as_ref();
+                if by.is_none_or(|by| by.institution_id != self.institution) {
+                    continue;
+                }
+                event.sequence = index;
+                event.home_community_id = self.gateway.home.to_string();
+                let leaf = leaf.get_or_insert_with(|| of_frame(keys, &frame).0);
+                let id = fhir::record_id(&store_id, index, place);
+                let message = pb::ExportEventsResponse {
+                    sequence: index,
+                    event: (self.form)(&event, &id).into(),
+                    leaf_hash: leaf.to_vec().into(),
+                };
+                let gone = || Error::new(Reason::DeadlineExceeded, "the reader is gone");
+                self.reader.blocking_send(Ok(message)).map_err(|_| gone())?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Takes out an institution's own events, oldest first, for its officer.
+async fn export(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::ExportEventsRequest,
+) -> Result<Stream<pb::ExportEventsResponse>> {
+    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+    permit.require(&[Action::ReadAudit])?;
+    if request.follow {
+        let message = "this version exports what is there";
+        return Err(Error::field(Reason::NotImplemented, "follow", message));
+    }
+    let form = form(request.format)?;
+    let institution = own(&call, "")?;
+    let busy = |_| Error::new(Reason::Overloaded, "too many streams at once; try again");
+    let slot = Arc::clone(&gateway.streams)
+        .try_acquire_owned()
+        .map_err(busy)?;
+    let last = gateway.store.last_sequence();
+    let to = match request.to_sequence {
+        0 => last,
+        before => last.min(Sequence(before)),
+    };
+    let (sender, receiver) = mpsc::channel(16);
+    let export = Export {
+        gateway: Arc::clone(&gateway),
+        institution,
+        form,
+        from: sequence_of(request.from_sequence),
+        to,
+        reader: sender,
+    };
+    gateway.tasks.spawn_blocking(move || {
+        let _slot = slot;
+        if let Err(error) = export.run() {
+            let _reader_is_there = export.reader.blocking_send(Err(error)).is_ok();
         }
     });
     Ok(Stream { receiver, asked: 0 })
@@ -220,7 +491,7 @@ impl AuditService for AuditRecords {
         request: Request<pb::ExportEventsRequest>,
     ) -> Result<Response<Self::ExportEventsStream>, Status> {
         self.0
-            .not_implemented(method!("ExportEvents"), request)
+            .stream(method!("ExportEvents"), Class::Query, request, export)
             .await
     }
 
@@ -229,7 +500,7 @@ impl AuditService for AuditRecords {
         request: Request<pb::GetCheckpointRequest>,
     ) -> Result<Response<pb::GetCheckpointResponse>, Status> {
         self.0
-            .not_implemented(method!("GetCheckpoint"), request)
+            .run(method!("GetCheckpoint"), Class::Query, request, checkpoint)
             .await
     }
 
@@ -238,7 +509,21 @@ impl AuditService for AuditRecords {
         request: Request<pb::GetInclusionProofRequest>,
     ) -> Result<Response<pb::GetInclusionProofResponse>, Status> {
         self.0
-            .not_implemented(method!("GetInclusionProof"), request)
+            .run(
+                method!("GetInclusionProof"),
+                Class::Query,
+                request,
+                inclusion,
+            )
+            .await
+    }
+
+    async fn cosign_checkpoint(
+        &self,
+        request: Request<pb::CosignCheckpointRequest>,
+    ) -> Result<Response<pb::CosignCheckpointResponse>, Status> {
+        self.0
+            .run(method!("CosignCheckpoint"), Class::Query, request, cosign)
             .await
     }
 
@@ -247,7 +532,12 @@ impl AuditService for AuditRecords {
         request: Request<pb::GetConsistencyProofRequest>,
     ) -> Result<Response<pb::GetConsistencyProofResponse>, Status> {
         self.0
-            .not_implemented(method!("GetConsistencyProof"), request)
+            .run(
+                method!("GetConsistencyProof"),
+                Class::Query,
+                request,
+                consistency,
+            )
             .await
     }
 }

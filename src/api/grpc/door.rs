@@ -5,20 +5,22 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
+use data_encoding::BASE64;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Call, Denial};
-use crate::audit::{Outcome, Record, Who};
+use crate::audit::{Outcome, Receipt, Record, Who};
 use crate::directory::{Arrival, CertifiedPeer as Peer, Unauthenticated};
 use crate::edge::{self, Admitted};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::gateway::Gateway;
-use crate::store::Commit;
+use crate::store::{Commit, Outcome as Stored};
 use crate::types::{PersonRole, PurposeOfUse};
-use crate::wire::{ASSERTION, REQUEST_ID};
+use crate::wire::{ASSERTION, RECEIPT, REQUEST_ID};
 
 use super::revocable::Revocable;
 use super::status::status;
@@ -106,7 +108,11 @@ impl Door {
         let message = request.into_inner();
         let running = Arc::clone(&call);
         let task = gateway.tasks.clone().spawn(async move {
-            let answer = handler(Arc::clone(&gateway), Arc::clone(&call), message);
+            let _panics = PanicsAudited(Arc::clone(&gateway), Arc::clone(&call));
+            let answer = async {
+                gateway.is_witnessed(method)?;
+                handler(Arc::clone(&gateway), Arc::clone(&call), message).await
+            };
             let answer = tokio::time::timeout_at(call.deadline(), answer).await;
             let answer = answer.unwrap_or_else(|_| {
                 Err(Error::new(Reason::DeadlineExceeded, "the deadline passed"))
@@ -118,15 +124,30 @@ impl Door {
             answer
         });
         match task.await {
-            Ok(Ok(answer)) => Ok(Response::new(answer)),
-            Ok(Err(error)) => Err(status(&error)),
+            Ok(Ok(answer)) => {
+                let mut response = Response::new(answer);
+                self.add_receipt(&running, response.metadata_mut());
+                Ok(response)
+            }
+            Ok(Err(error)) => Err(self.told(&running, &error)),
             Err(error) => {
                 tracing::error!(rpc = method, "a handler panicked");
-                running.note(|record| record.failure = Some(Reason::Internal.name()));
-                let told = audit(&self.gateway, &running, Outcome::Error).await;
-                told.map_err(|error| status(&error))?;
-                Err(status(&Error::internal(error)))
+                Err(self.told(&running, &Error::internal(error)))
             }
+        }
+    }
+
+    /// A failure with its receipt.
+    fn told(&self, call: &Call, error: &Error) -> Status {
+        let mut status = status(error);
+        self.add_receipt(call, status.metadata_mut());
+        status
+    }
+
+    /// Says where the call's audit record is.
+    fn add_receipt(&self, call: &Call, metadata: &mut MetadataMap) {
+        if let Some(receipt) = call.receipt() {
+            put_receipt(&self.gateway, receipt, metadata);
         }
     }
 
@@ -150,12 +171,9 @@ impl Door {
             Ok((answer, call))
         };
         let answer = self.run(method, class, request, under_way).await?;
-        let (answer, call) = answer.into_inner();
-        Ok(Response::new(Box::pin(Revocable::new(
-            answer.receiver,
-            call,
-            gateway,
-        ))))
+        Ok(answer.map(|(answer, call)| -> Replies<T> {
+            Box::pin(Revocable::new(answer.receiver, call, gateway))
+        }))
     }
 
     /// Answers a method that the interface has and this version does not do: after
@@ -289,12 +307,16 @@ impl Door {
         record.failure = Some(error.reason().name());
         record.denial = Some(rule);
         let event = record.close(Outcome::Denied, self.gateway.clock.now());
-        let commit = Commit {
-            audit: vec![event],
-            ..Commit::default()
-        };
-        if let Err(store) = self.gateway.store.commit(commit).await {
-            tracing::error!(error = %store, "a refusal could not be audited");
+        let mut status = status(&error);
+        // In a task of its own: whoever is refused may hang up meanwhile.
+        let gateway = Arc::clone(&self.gateway);
+        let written = self
+            .gateway
+            .tasks
+            .spawn(async move { write(&gateway, event).await });
+        match written.await.map_err(Error::internal).flatten() {
+            Ok(receipt) => put_receipt(&self.gateway, receipt, status.metadata_mut()),
+            Err(store) => tracing::error!(error = %store, "a refusal could not be audited"),
         }
         tracing::warn!(
             rpc = method,
@@ -302,7 +324,7 @@ impl Door {
             rule,
             "refused"
         );
-        status(&error)
+        status
     }
 }
 
@@ -313,6 +335,24 @@ fn request_id(metadata: &MetadataMap) -> String {
         .and_then(|value| value.to_str().ok())
         .filter(|id| id.len() <= 64 && id.bytes().all(|b| b.is_ascii_graphic()))
         .map_or_else(|| uuid::Uuid::now_v7().to_string(), str::to_owned)
+}
+
+/// Audits a call whose handler panics: whoever called may be gone, so its own task does.
+struct PanicsAudited(Arc<Gateway>, Arc<Call>);
+
+impl Drop for PanicsAudited {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        let (gateway, call) = (Arc::clone(&self.0), Arc::clone(&self.1));
+        call.note(|record| record.failure = Some(Reason::Internal.name()));
+        self.0.tasks.spawn(async move {
+            if let Err(error) = audit(&gateway, &call, Outcome::Error).await {
+                tracing::error!(%error, "a panic could not be audited");
+            }
+        });
+    }
 }
 
 /// Makes the audit event durable, then lets the answer go. No durable record, no disclosure. What
@@ -375,13 +415,35 @@ async fn tells_nothing_by_time(call: &Call, error: &Error) {
 /// [`Reason::StoreUnavailable`].
 pub(super) async fn audit(gateway: &Gateway, call: &Call, outcome: Outcome) -> Result<()> {
     if let Some(event) = call.closing_event(outcome, gateway.clock.now()) {
-        let commit = Commit {
-            audit: vec![event],
-            ..Commit::default()
-        };
-        let _committed = gateway.store.commit(commit).await?;
+        call.set_receipt(write(gateway, event).await?);
     }
     Ok(())
+}
+
+/// Makes an audit event durable by itself.
+async fn write(gateway: &Gateway, event: Bytes) -> Result<Receipt> {
+    let audit = vec![event];
+    let commit = Commit {
+        audit: audit.clone(),
+        ..Commit::default()
+    };
+    match gateway.store.commit(commit).await? {
+        Stored::Committed { sequence, hash } => {
+            Ok(Receipt::new(gateway.store.keys(), sequence, &hash, &audit))
+        }
+        Stored::Replayed { .. } => Err(Error::internal("an audit event was taken for a repeat")),
+    }
+}
+
+/// Puts a receipt among the metadata of an answer.
+fn put_receipt(gateway: &Gateway, receipt: Receipt, metadata: &mut MetadataMap) {
+    let (origin, leaf) = (
+        &gateway.audit.log().verifier().name,
+        BASE64.encode(&receipt.leaf),
+    );
+    if let Ok(value) = format!("{origin} {} {leaf}", receipt.index).parse() {
+        metadata.insert(RECEIPT, value);
+    }
 }
 
 /// One line for what an operator should know of: faults, not refusals.

@@ -310,6 +310,14 @@ fn consent_is_recorded_and_access_reported() {
     let summary = &report.last().unwrap()["summary"];
     assert_eq!(summary["event_count"], report.len() - 1);
     assert!(report.len() > 2);
+    // With proofs, which are verified: a lie would be an error.
+    let (done, proved) = run(&doctor, &[&officer[..], &["--proofs"]].concat()).unwrap();
+    assert_eq!(done, Done::All);
+    assert_eq!(proved.len(), report.len() + 1);
+    let told = answer(&doctor, &["audit", "checkpoint"]);
+    let note: crate::audit::note::Note = told["checkpoint"].as_str().unwrap().parse().unwrap();
+    let key = told["verifier_key"].as_str().unwrap().parse().unwrap();
+    assert!(note.is_signed_by(&key));
 }
 
 #[test]

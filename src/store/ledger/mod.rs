@@ -71,8 +71,8 @@ impl NewFrame {
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct Appended {
-    /// This many frames, from the first on, are durable.
-    pub(crate) durable: usize,
+    /// The hashes of the frames that are durable: the first ones.
+    pub(crate) hashes: Vec<[u8; 32]>,
     /// Why the rest is not. [`StoreError::Poisoned`] if its fate is unknown; any other error means
     /// that it is certainly not there.
     pub(crate) error: Option<StoreError>,
@@ -163,32 +163,28 @@ impl Ledger {
 
     /// Appends frames and makes them durable, with one sync for each segment they touch.
     pub(crate) fn append(&mut self, frames: &[NewFrame]) -> Appended {
-        let mut durable = 0;
-        while let Some(rest) = frames.get(durable..).filter(|rest| !rest.is_empty()) {
-            if self.is_poisoned() {
-                return Appended {
-                    durable,
-                    error: Some(StoreError::Poisoned),
-                };
-            }
-            match self.append_run(rest) {
-                Ok(count) => durable += count,
+        let mut hashes = Vec::with_capacity(frames.len());
+        while let Some(rest) = frames.get(hashes.len()..).filter(|rest| !rest.is_empty()) {
+            let appended = match self.is_poisoned() {
+                true => Err(StoreError::Poisoned),
+                false => self.append_run(rest),
+            };
+            match appended {
+                Ok(run) => hashes.extend(run),
                 Err(error) => {
-                    return Appended {
-                        durable,
-                        error: Some(error),
-                    };
+                    let error = Some(error);
+                    return Appended { hashes, error };
                 }
             }
         }
         Appended {
-            durable,
+            hashes,
             error: None,
         }
     }
 
-    /// Appends as many frames as fit the current segment. Returns how many, at least one.
-    fn append_run(&mut self, frames: &[NewFrame]) -> Result<usize, StoreError> {
+    /// Appends as many frames as fit the current segment, at least one. Returns their hashes.
+    fn append_run(&mut self, frames: &[NewFrame]) -> Result<Vec<[u8; 32]>, StoreError> {
         let first = frames.first().map_or(0, NewFrame::size);
         let utc = frames.first().map_or(0, |frame| frame.utc_nanoseconds);
         let full = self.current.as_ref().is_none_or(|current| {
@@ -205,10 +201,10 @@ impl Ledger {
         let Some(current) = &self.current else {
             return Err(StoreError::Poisoned);
         };
-        let (bytes, chain) = self.encode_run(current, frames)?;
+        let (bytes, hashes) = self.encode_run(current, frames)?;
         self.write_run(&bytes, utc)?;
         self.next = Sequence(self.next.0 + count as u64);
-        self.chain = chain;
+        self.chain = hashes.last().copied().unwrap_or(self.chain);
         self.bytes_written += bytes.len() as u64;
         if let Some(current) = &mut self.current {
             current.end = end;
@@ -220,7 +216,7 @@ impl Ledger {
         }
         self.shared
             .set_durable(Sequence(self.next.0.saturating_sub(1)));
-        Ok(count)
+        Ok(hashes)
     }
 
     /// How many frames go into the current segment, at least one, and where the last will end.
@@ -241,11 +237,12 @@ impl Ledger {
         &self,
         current: &Current,
         frames: &[NewFrame],
-    ) -> Result<(Vec<u8>, [u8; 32]), StoreError> {
+    ) -> Result<(Vec<u8>, Vec<[u8; 32]>), StoreError> {
         let monotonic = u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let mut chain = self.chain;
         let size: u64 = frames.iter().map(NewFrame::size).sum();
         let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        let mut hashes = Vec::with_capacity(frames.len());
         for (place, frame) in frames.iter().enumerate() {
             let length = u32::try_from(frame.payload.len() + TAG_BYTES).unwrap_or(u32::MAX);
             let header = FrameHeader {
@@ -258,8 +255,9 @@ impl Ledger {
                 previous_hash: chain,
             };
             chain = encode_frame(&current.key, &header, &frame.payload, &mut bytes)?;
+            hashes.push(chain);
         }
-        Ok((bytes, chain))
+        Ok((bytes, hashes))
     }
 
     /// Takes disk space up to `end`. A failure leaves everything as it was.

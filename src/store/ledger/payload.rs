@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 
-use super::super::commit::{AppliedWrite, Frame};
+use super::super::commit::{AppliedWrite, Frame, Place};
 use super::super::error::StoreError;
 use super::super::keys::{Envelope, Keys, Random, SubjectKey, Tag, open_row, seal_row};
 use super::super::table::TableId;
@@ -84,6 +84,7 @@ impl Payload {
 /// destroyed reads as deleted.
 pub(crate) fn decode(
     header: &FrameHeader,
+    place: Place,
     hash: [u8; 32],
     payload: Vec<u8>,
     keys: &Keys,
@@ -122,6 +123,7 @@ pub(crate) fn decode(
     }
     Ok(Frame {
         sequence: header.sequence,
+        place,
         time: jiff::Timestamp::from_nanosecond(i128::from(header.utc_nanoseconds))
             .map_err(|_| fault("has an impossible time"))?,
         writes,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::super::commit::{Frame, Sequence};
+use super::super::commit::{Frame, Place, Sequence};
 use super::super::crypto::{SealKey, counter_nonce, sha256};
 use super::super::disk::DiskFile;
 use super::super::error::{IoContext as _, StoreError};
@@ -15,6 +15,8 @@ use crate::planted::planted;
 
 /// How much is read at once.
 const WINDOW_BYTES: usize = 256 << 10;
+/// And where frames here and there are wanted.
+const NARROW_BYTES: usize = 4 << 10;
 
 /// A window over a file that grows to what is asked for.
 #[derive(Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Window {
     file: Arc<dyn DiskFile>,
     start: u64,
     bytes: Vec<u8>,
+    /// How much is read at once, in bytes.
+    least: usize,
 }
 
 impl Window {
@@ -30,7 +34,13 @@ impl Window {
             file,
             start: 0,
             bytes: Vec::new(),
+            least: WINDOW_BYTES,
         }
+    }
+
+    /// Reads little at once from now on: for frames here and there.
+    pub(crate) fn narrow(&mut self) {
+        self.least = NARROW_BYTES;
     }
 
     /// Looks at the file again from now on.
@@ -47,7 +57,7 @@ impl Window {
         let skip = if let Some(skip) = inside {
             skip
         } else {
-            let wanted = length.max(WINDOW_BYTES);
+            let wanted = length.max(self.least);
             if self.bytes.len() != wanted {
                 self.bytes = vec![0; wanted];
             }
@@ -139,24 +149,55 @@ impl SegmentReader {
     /// Decrypts a frame that [`SegmentReader::step`] gave.
     pub(crate) fn decode(&mut self, frame: &RawFrame) -> Result<Frame, StoreError> {
         let bytes = self.window.at(frame.offset, frame.header.frame_bytes())?;
-        let header = bytes.get(..FRAME_HEADER_BYTES).unwrap_or_default();
-        let end = bytes.len().saturating_sub(HASH_BYTES);
-        let mut data = bytes
-            .get(FRAME_HEADER_BYTES..end)
-            .unwrap_or_default()
-            .to_vec();
-        let nonce = counter_nonce(frame.header.sequence.0, 0);
-        self.key.open(nonce, header, &mut data).ok_or_else(|| {
-            let place = segment_name(self.header.number);
-            StoreError::corrupt(place, frame.offset, "the payload does not verify")
-        })?;
-        payload::decode(&frame.header, frame.hash, data, &self.keys)
+        decode_bytes(frame, self.header.number, bytes, &self.key, &self.keys)
+    }
+
+    /// Reads the frame at `offset`, wherever the last one was: its own checks are made, its place in
+    /// the chain is not looked at.
+    pub(crate) fn frame_at(&mut self, offset: u64) -> Result<Frame, StoreError> {
+        self.window.narrow();
+        let found = if let Ok(found) = parse(&mut self.window, offset)? {
+            found
+        } else {
+            // The window may have been read before the writer came this far.
+            self.window.forget();
+            let name = || segment_name(self.header.number);
+            parse(&mut self.window, offset)?
+                .map_err(|what| StoreError::corrupt(name(), offset, what))?
+        };
+        self.decode(&found)
     }
 
     /// The error for a chain that ends where it must not.
     pub(crate) fn broken(&self, what: &'static str) -> StoreError {
         StoreError::corrupt(segment_name(self.header.number), self.offset, what)
     }
+}
+
+/// Decrypts a frame of the segment numbered `segment`, given as it lies on disk.
+pub(crate) fn decode_bytes(
+    frame: &RawFrame,
+    segment: u64,
+    bytes: &[u8],
+    key: &SealKey,
+    keys: &Keys,
+) -> Result<Frame, StoreError> {
+    let header = bytes.get(..FRAME_HEADER_BYTES).unwrap_or_default();
+    let end = bytes.len().saturating_sub(HASH_BYTES);
+    let mut data = bytes
+        .get(FRAME_HEADER_BYTES..end)
+        .unwrap_or_default()
+        .to_vec();
+    let nonce = counter_nonce(frame.header.sequence.0, 0);
+    key.open(nonce, header, &mut data).ok_or_else(|| {
+        let place = segment_name(segment);
+        StoreError::corrupt(place, frame.offset, "the payload does not verify")
+    })?;
+    let place = Place {
+        segment,
+        offset: frame.offset,
+    };
+    payload::decode(&frame.header, place, frame.hash, data, keys)
 }
 
 /// The frame at `offset`, verified by its own CRC and hash only.

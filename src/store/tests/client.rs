@@ -164,7 +164,7 @@ impl Receipts {
     fn repeat(&mut self, store: &Store, dice: &mut Dice) -> End {
         let key = dice.below(4);
         match wait(store.commit(repeatable(store, key))) {
-            Ok(Outcome::Committed { sequence }) => {
+            Ok(Outcome::Committed { sequence, .. }) => {
                 let known = self
                     .keys
                     .insert(key, Some(key.to_be_bytes().to_vec().into()));

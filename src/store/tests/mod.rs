@@ -150,7 +150,7 @@ pub(super) fn open_with(
 
 pub(super) fn sequence(outcome: impl Borrow<Outcome>) -> Sequence {
     match *outcome.borrow() {
-        Outcome::Committed { sequence } => sequence,
+        Outcome::Committed { sequence, .. } => sequence,
         Outcome::Replayed { .. } => panic!("replayed"),
     }
 }

@@ -213,7 +213,7 @@ async fn write(store: &Arc<Store>, id: u64, with_document: bool) -> Result<(), S
             ..Commit::default()
         })
         .await?;
-    let Outcome::Committed { sequence } = outcome else {
+    let Outcome::Committed { sequence, .. } = outcome else {
         panic!("replayed");
     };
     match blob {

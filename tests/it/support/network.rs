@@ -13,6 +13,7 @@ use renkei::demo::world::{self, Actor, World};
 use renkei::gateway::Gateway;
 use renkei::pki::{NodeIdentity, TrustHandle};
 use renkei::store::Options;
+use renkei::store::disk::{Disk, RealDisk};
 use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use renkei::wire::pb::admin::{GetNodeInfoRequest, GetStatusRequest, GetStatusResponse};
 use renkei::wire::pb::directory as dpb;
@@ -41,6 +42,13 @@ pub(crate) struct Setup {
     clock: Arc<dyn Clock>,
     overrides: Vec<(String, String)>,
     processes: bool,
+    disk: Arc<dyn Disk>,
+}
+
+/// An override as the environment would have it.
+fn overriding(key: &str, value: &str) -> (String, String) {
+    let name = format!("RENKEI__{}", key.to_uppercase().replace('.', "__"));
+    (name, value.to_owned())
 }
 
 impl Setup {
@@ -52,6 +60,7 @@ impl Setup {
             clock: Arc::new(SystemClock),
             overrides: Vec::new(),
             processes: false,
+            disk: Arc::new(RealDisk),
         }
     }
 
@@ -69,6 +78,12 @@ impl Setup {
         self
     }
 
+    /// Every node's files are on this disk.
+    pub(crate) fn disk(mut self, disk: Arc<dyn Disk>) -> Self {
+        self.disk = disk;
+        self
+    }
+
     /// Every node is a process of its own, and lives by the system's clock.
     pub(crate) fn by_process(self) -> Self {
         Self {
@@ -79,8 +94,7 @@ impl Setup {
 
     /// Overrides a key of every node's configuration, such as `listen.drain_timeout_ms`.
     pub(crate) fn set(mut self, key: &str, value: &str) -> Self {
-        let name = format!("RENKEI__{}", key.to_uppercase().replace('.', "__"));
-        self.overrides.push((name, value.to_owned()));
+        self.overrides.push(overriding(key, value));
         self
     }
 
@@ -102,6 +116,7 @@ impl Setup {
             clock: self.clock,
             overrides: self.overrides,
             processes: self.processes,
+            disk: self.disk,
             trust,
             slots: BTreeMap::new(),
             folder,
@@ -146,6 +161,7 @@ pub(crate) struct Network {
     standalone: bool,
     overrides: Vec<(String, String)>,
     processes: bool,
+    disk: Arc<dyn Disk>,
     trust: Arc<TrustHandle>,
     slots: BTreeMap<At, Slot>,
     /// Gone with the network.
@@ -211,6 +227,7 @@ impl Network {
         let config = Config::parse(&self.config(at, address), self.overrides.clone()).unwrap();
         let options = Options {
             clock: Arc::clone(&self.clock),
+            disk: Arc::clone(&self.disk),
             ..Options::default()
         };
         let gateway = Gateway::open(config, options, None).await.unwrap();
@@ -368,6 +385,11 @@ impl Network {
             }
             Running::Process(process) => process.stop().await,
         }
+    }
+
+    /// Overrides a key of the configuration of nodes that are started from now on.
+    pub(crate) fn set(&mut self, key: &str, value: &str) {
+        self.overrides.push(overriding(key, value));
     }
 
     /// Starts a stopped node again, on its address and data.
