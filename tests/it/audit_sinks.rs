@@ -169,6 +169,13 @@ impl Collector {
     }
 }
 
+/// Forgets so many of the last messages.
+fn forget(got: &Mutex<Vec<String>>, last: usize) {
+    let mut kept = got.lock().unwrap();
+    let left = kept.len() - last;
+    kept.truncate(left);
+}
+
 /// a collector that is away, and one that swallowed what it had not kept.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_syslog_collector_gets_everything_though_it_dies() {
@@ -188,10 +195,7 @@ async fn a_syslog_collector_gets_everything_though_it_dies() {
         // It dies, and with it what it had read last.
         collector.task.abort();
         assert!((&mut collector.task).await.unwrap_err().is_cancelled());
-        let mut kept = got.lock().unwrap();
-        let left = kept.len() - 5 * (round + 1);
-        kept.truncate(left);
-        drop(kept);
+        forget(&got, 5 * (round + 1));
         ask(&network).await;
         let listener = TcpListener::bind(address).await.unwrap();
         collector = Collector::start(&network, listener, Arc::clone(&got));
@@ -220,7 +224,8 @@ async fn an_officer_exports_the_institutions_own_events() {
     ask(&network).await;
     let institution = &network.sample.regions[0].institutions[0];
     let other = network.system(HERE, &network.sample.regions[0].institutions[1]);
-    identifiers(&other, Default::default()).await.unwrap_err();
+    let nobody = renkei::wire::pb::common::Identifier::default();
+    identifiers(&other, nobody).await.unwrap_err();
     let officer = network.acting(HERE, &officer(&institution.code));
     let mut client = AuditServiceClient::new(officer.channel.clone());
     for (format, start) in [
