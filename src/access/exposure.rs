@@ -57,6 +57,21 @@ struct Accounts {
     refused: HashMap<String, Timestamp>,
 }
 
+/// The account of a caller, and its institution.
+fn account(caller: &Caller) -> (Account, String) {
+    let participant = &caller.participant;
+    let institution = match &participant.code {
+        Some(code) => code.to_string(),
+        None => participant.community.to_string(),
+    };
+    let person = caller.person.as_ref();
+    let subject = person.map(|person| person.subject.clone());
+    (
+        (institution.clone(), subject.unwrap_or_default()),
+        institution,
+    )
+}
+
 /// The accounts.
 #[derive(Debug, Default)]
 pub struct Exposure(Mutex<Accounts>);
@@ -69,14 +84,7 @@ impl Exposure {
     /// Counts strangers that are about to be shown to a caller. `false`: it would be more than an
     /// hour allows, and none of them may be shown.
     pub fn show(&self, caller: &Caller, strangers: &[LinkageId], now: Timestamp) -> bool {
-        let participant = &caller.participant;
-        let institution = match &participant.code {
-            Some(code) => code.to_string(),
-            None => participant.community.to_string(),
-        };
-        let person = caller.person.as_ref();
-        let subject = person.map(|person| person.subject.clone());
-        let account = (institution.clone(), subject.unwrap_or_default());
+        let (account, institution) = account(caller);
         let mut accounts = self.lock();
         accounts.make_room(&account, now);
         let shown = accounts.persons.entry(account).or_default();
@@ -98,6 +106,17 @@ impl Exposure {
             all.add(*stranger, now);
         }
         true
+    }
+
+    /// Whether a caller was shown as many strangers as an hour allows.
+    pub fn is_spent(&self, caller: &Caller, now: Timestamp) -> bool {
+        let (account, _) = account(caller);
+        let mut accounts = self.lock();
+        let Some(shown) = accounts.persons.get_mut(&account) else {
+            return false;
+        };
+        shown.forget(now);
+        shown.who.len() >= PER_PERSON
     }
 
     /// Institutions to tell an operator of: a person was stopped, or many persons were shown many.

@@ -60,6 +60,11 @@ pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes
         disclosed_count: record.items,
         regions: regions(record.regions),
         policy_version: record.policy.clone().unwrap_or_default(),
+        stated_reason: record
+            .reason
+            .as_ref()
+            .map(|reason| reason.0.clone())
+            .unwrap_or_default(),
         ..pb::AuditEvent::default()
     };
     event.encode_to_vec().into()

@@ -18,6 +18,9 @@ use super::Gateway;
 /// An alarm stays on so long after the last event it rests on.
 const STAYS: SignedDuration = SignedDuration::from_hours(24);
 
+/// The audit is not watched for misuse.
+const UNWATCHED: &str = "AUDIT_UNWATCHED";
+
 /// Events that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(500);
 /// Frames read in one go.
@@ -66,10 +69,13 @@ impl Gateway {
             (frames, events, more) = match read {
                 Ok(Ok(read)) => read,
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "the audit cannot be watched for misuse");
+                    self.unwatched(&error.to_string());
                     return;
                 }
-                Err(_) => return,
+                Err(error) => {
+                    self.unwatched(&error.to_string());
+                    return;
+                }
             };
             for event in &events {
                 for finding in detector.observe(event) {
@@ -79,6 +85,15 @@ impl Gateway {
             }
             self.end_old(&mut on);
         }
+    }
+
+    /// Nobody looks at the audit any more until the node is started again: an operator must know.
+    fn unwatched(&self, error: &str) {
+        tracing::error!(error, "the audit cannot be watched for misuse");
+        let message = "the audit cannot be read, so nobody watches it for misuse until a restart";
+        let (alarms, now) = (&self.edge.alarms, self.clock.now());
+        let message = message.to_owned();
+        alarms.raise(UNWATCHED, "audit", Severity::Error, message, now);
     }
 
     fn suspect(&self, finding: &Finding) {

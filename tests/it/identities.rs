@@ -150,7 +150,14 @@ async fn an_institution_or_one_certificate_of_it_is_suspended_at_once() {
         let now = answer.institution.unwrap();
         let whole = now.status() == dpb::MemberStatus::Suspended;
         assert_eq!(whole, only.is_none());
-        refused(ask(&system).await, Reason::UnregisteredCertificate);
+        let mut first = ask(&system).await;
+        if let Err(status) = &first
+            && status.message() == "transport error"
+        {
+            // The connection was closed before the answer was read: so is the next one's.
+            first = ask(&system).await;
+        }
+        refused(first, Reason::UnregisteredCertificate);
         alarmed(&alarms(&network).await, &pin, "unregistered-certificate");
         let again = suspend(&network, |request| {
             request.institution_id.clone_from(&institution.code);

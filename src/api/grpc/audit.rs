@@ -10,6 +10,7 @@ use crate::access::{Action, Call};
 use crate::audit::leaf::{index_of, of_frame, sequence_of};
 use crate::audit::map::PatientTag;
 use crate::audit::{Filter, Log, Report, fhir, inclusion_message, map_message, syslog};
+use crate::consent::About;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
@@ -146,6 +147,15 @@ fn tags_of(
         }
     };
     super::identity::own_domain(gateway, call, &id)?;
+    // An officer of an institution that knows the patient, not of any.
+    let about = About {
+        patients: std::slice::from_ref(&id),
+        ..About::default()
+    };
+    let permit = gateway
+        .guard
+        .authorize_for(call, Action::ReadAudit, about)?;
+    permit.require(&[Action::ReadAudit])?;
     let keys = gateway.store.keys();
     let mut tags = vec![keys.patient_tag(&id)];
     if let Some(linkage) = gateway.identity.linkage(&id) {

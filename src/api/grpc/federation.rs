@@ -357,6 +357,7 @@ async fn summary_items(
     gateway.serves(Capability::Repository)?;
     let patients = asked_patients(&request)?;
     about(&gateway, &call, &patients);
+    one_person(&gateway, &call, &patients)?;
     let grant = request
         .break_glass
         .as_ref()
@@ -376,6 +377,20 @@ async fn summary_items(
     let items = u32::try_from(response.items.len()).unwrap_or(u32::MAX);
     call.note(|record| record.items = items);
     Ok(response)
+}
+
+/// A hub knows whose identifiers it asks about together; whoever asks directly may ask about one
+/// person, as this node knows them, since one event of the audit is about one.
+fn one_person(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) -> Result<()> {
+    let Some(first) = patients.first().filter(|_| call.caller().relay.is_none()) else {
+        return Ok(());
+    };
+    let person = gateway.guard.identifiers_of(first);
+    if patients.iter().all(|patient| person.contains(patient)) {
+        return Ok(());
+    }
+    let message = "people need a call each";
+    Err(Error::field(Reason::InvalidField, "patient_ids", message))
 }
 
 /// A break-glass grant that another node opened. Believed only from the parent, whose certificate

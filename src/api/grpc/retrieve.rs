@@ -93,7 +93,7 @@ pub(super) async fn retrieve_local<T: Send + 'static>(
     {
         return Err(error);
     }
-    call.note(|record| record.items = u32::try_from(count).unwrap_or(u32::MAX));
+    disclosed(gateway, call, &judged)?;
     // The receipt of a referral is durable before its documents leave.
     let served = judged.iter().filter_map(|judged| match judged {
         Judged::Readable(found, ..) => Some(document_ref(&found.entry)),
@@ -118,6 +118,25 @@ pub(super) async fn retrieve_local<T: Send + 'static>(
         }
     });
     Ok(Stream { receiver, asked: 0 })
+}
+
+/// The event of a retrieve that succeeds is about what leaves, not about what was refused beside it.
+fn disclosed(gateway: &Gateway, call: &Call, judged: &[Judged]) -> Result<()> {
+    let mut documents = Vec::with_capacity(judged.len());
+    let mut patient = None;
+    for one in judged {
+        if let Judged::Readable(found, ..) = one {
+            patient = Some(identifier(found.entry.patient_id.as_ref(), "patient_id")?);
+            documents.push(found.entry.entry_uuid.clone());
+        }
+    }
+    let tag = patient.map(|patient| gateway.store.keys().patient_tag(&patient).to_vec());
+    call.note(|record| {
+        record.items = u32::try_from(documents.len()).unwrap_or(u32::MAX);
+        record.patient = tag;
+        record.documents = documents;
+    });
+    Ok(())
 }
 
 /// Documents on their way to a caller.

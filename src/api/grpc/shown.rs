@@ -45,7 +45,24 @@ pub(super) fn shown(
         }
     }
     count(gateway, call, &strangers)?;
-    Ok(found)
+    match found.is_empty() && is_spent(gateway, call) {
+        true => Err(call.refuse(Denial::Enumeration)),
+        false => Ok(found),
+    }
+}
+
+/// What a caller is told who asked for somebody that is not there. Who may be shown no more strangers
+/// is refused the same whether there is one or not, or the walk would go on by the refusals (P-05).
+pub(super) fn missed(gateway: &Gateway, call: &Call, error: Error) -> Error {
+    match is_spent(gateway, call) {
+        true => call.refuse(Denial::Enumeration),
+        false => error,
+    }
+}
+
+fn is_spent(gateway: &Gateway, call: &Call) -> bool {
+    let caller = call.caller();
+    caller.person.is_some() && gateway.exposure.is_spent(caller, gateway.clock.now())
 }
 
 /// Whether a person may be found by this caller at all: not if they refused, unless the caller has a

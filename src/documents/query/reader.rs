@@ -267,11 +267,13 @@ impl<'a> Reader<'a> {
         if let Some(known) = self.shown.get(&found.uuid) {
             return Ok(*known);
         }
-        let entry_uuid = &found.entry.entry_uuid;
-        self.call
-            .note(|record| record.documents.push(entry_uuid.clone()));
         let patient = found.entry.patient_id.as_ref();
         let shown = self.judge(patient, Some(found.facts()))?.is_some();
+        if shown {
+            let entry_uuid = &found.entry.entry_uuid;
+            self.call
+                .note(|record| record.documents.push(entry_uuid.clone()));
+        }
         self.shown.insert(found.uuid.clone(), shown);
         Ok(shown)
     }

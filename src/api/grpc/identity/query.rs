@@ -10,7 +10,7 @@ use crate::identity::{identifier, identifier_message};
 use crate::types::{AssigningAuthority, LinkageId, PatientIdentifier};
 use crate::wire::pb::identity as pb;
 
-use super::super::shown::{MAX_SHOWN, findable, show_one, shown};
+use super::super::shown::{MAX_SHOWN, findable, missed, show_one, shown};
 use super::count;
 
 /// Events of a history on a page.
@@ -42,7 +42,8 @@ pub(super) async fn query(
             wanted_domains(&gateway, &request.target_domains)?;
             let tag = gateway.store.keys().patient_tag(&id);
             call.note(|record| record.patient = Some(tag.to_vec()));
-            let resolved = gateway.identity.resolve(&id).ok_or_else(unknown)?;
+            let resolved = gateway.identity.resolve(&id);
+            let resolved = resolved.ok_or_else(|| missed(&gateway, &call, unknown()))?;
             (resolved.linkage, Some(id), resolved.superseded_by)
         }
         Subject::LinkageId(id) => {
@@ -53,7 +54,7 @@ pub(super) async fn query(
     let known = gateway.identity.identifiers(linkage);
     let ids: Vec<PatientIdentifier> = known.iter().map(|(id, _)| id.clone()).collect();
     if known.is_empty() || !findable(&gateway, &call, Action::QueryIdentifiers, &ids)? {
-        return Err(unknown());
+        return Err(missed(&gateway, &call, unknown()));
     }
     show_one(&gateway, &call, linkage, &ids)?;
     let wanted = |id: &PatientIdentifier| {
@@ -206,10 +207,12 @@ pub(super) async fn matching(
         Some(id) => by_identifier(&gateway, &identifier(Some(id), "patient.identifier")?)?,
         None => Vec::new(),
     };
-    if candidates.is_empty() {
-        if wanted == pb::Demographics::default() {
-            return Err(Error::missing("patient.demographics"));
-        }
+    let described = wanted != pb::Demographics::default();
+    if !described && patient.identifier.is_none() {
+        return Err(Error::missing("patient.demographics"));
+    }
+    // An identifier that names nobody is not told from one of somebody hidden.
+    if candidates.is_empty() && described {
         candidates = gateway.identity.search(&wanted)?;
     }
     let mut candidates = shown(&gateway, &call, candidates)?;
@@ -290,7 +293,14 @@ pub(super) async fn duplicates(
         (Some(domain), Some(id)) => id.assigning_authority == *domain,
         _ => record.home_community_id == community,
     };
-    let found = under_own_ids(&gateway, &call, shown(&gateway, &call, found)?)?;
+    let before = found.len();
+    let found = shown(&gateway, &call, found)?;
+    // What is foreseen must not tell of somebody hidden.
+    let outcome = match found.len() == before {
+        true => outcome,
+        false => pb::FeedOutcome::NewPerson,
+    };
+    let found = under_own_ids(&gateway, &call, found)?;
     call.note(|record| record.items = count(found.len()));
     let (same_domain, elsewhere) = found.into_iter().partition(|one| {
         let records = one.person.iter().flat_map(|person| &person.records);
@@ -318,7 +328,8 @@ pub(super) async fn get(
             let id = identifier(Some(id), "identifier")?;
             let tag = gateway.store.keys().patient_tag(&id);
             call.note(|record| record.patient = Some(tag.to_vec()));
-            let linkage = gateway.identity.linkage(&id).ok_or_else(unknown)?;
+            let linkage = gateway.identity.linkage(&id);
+            let linkage = linkage.ok_or_else(|| missed(&gateway, &call, unknown()))?;
             (linkage, gateway.identity.stored(&id)?)
         }
         Subject::LinkageId(id) => (linkage_id(&gateway, &call, id)?, None),
@@ -326,7 +337,7 @@ pub(super) async fn get(
     let person = gateway.identity.person(linkage)?.ok_or_else(unknown)?;
     let ids = gateway.identity.known_as(linkage);
     if !findable(&gateway, &call, Action::SearchPatients, &ids)? {
-        return Err(unknown());
+        return Err(missed(&gateway, &call, unknown()));
     }
     show_one(&gateway, &call, linkage, &ids)?;
     call.note(|record| record.items = count(person.records.len()));

@@ -12,10 +12,12 @@ use crate::config::Capability;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
-use crate::identity::Interest;
+use crate::identity::{Interest, identifier};
 use crate::store::Sequence;
-use crate::types::AssigningAuthority;
+use crate::types::{AssigningAuthority, PatientIdentifier};
 use crate::wire::pb::identity as pb;
+
+use super::super::shown::findable;
 
 /// Changes on their way to a caller: who does not read slows only itself down.
 const QUEUE: usize = 16;
@@ -169,6 +171,9 @@ async fn tell(
                 sequence: frame.sequence,
                 told: index + 1,
             };
+            if !may_see(gateway, call, &change.set)? {
+                continue;
+            }
             let part = call.for_part();
             part.note(|record| {
                 record.patient = Some(change.tag.to_vec());
@@ -188,6 +193,16 @@ async fn tell(
             told: 0,
         };
     }
+}
+
+/// Whether the caller may be told of a person at all: as for a query (bar Z-10).
+fn may_see(gateway: &Gateway, call: &Call, set: &pb::IdentifierSet) -> Result<bool> {
+    let known: Vec<PatientIdentifier> = set
+        .identifiers
+        .iter()
+        .filter_map(|id| identifier(Some(id), "identifier").ok())
+        .collect();
+    findable(gateway, call, Action::QueryIdentifiers, &known)
 }
 
 #[cfg(test)]
