@@ -87,7 +87,7 @@ pub const METHODS: &[(&str, Methods)] = &[
         ("GetCheckpoint", &[A::ReadAudit, A::ReadDirectory]),
         ("GetInclusionProof", &[A::ReadAudit, A::ReadDirectory]),
         ("GetConsistencyProof", &[A::ReadAudit, A::ReadDirectory]),
-        ("CosignCheckpoint", &[A::Exchange]),
+        ("CosignCheckpoint", &[A::ReadDirectory]),
     ]),
     ("renkei.directory.v1.DirectoryService", &[
         ("GetDirectory", &[A::ReadDirectory]),

@@ -53,10 +53,16 @@ const TABLE: [(&str, Ask); 14] = [
 ];
 
 /// Requests with a key that write nothing into the store, and why.
-const WRITE_NOTHING: [(&str, &str); 1] = [(
-    "ReloadConfiguration",
-    "reads files again; twice is the same as once",
-)];
+const WRITE_NOTHING: [(&str, &str); 2] = [
+    (
+        "ReloadConfiguration",
+        "reads files again; twice is the same as once",
+    ),
+    (
+        "CosignCheckpoint",
+        "remembers the largest log it saw; the same checkpoint is cosigned again",
+    ),
+];
 
 /// Requests that write and have no line in the table yet. Their handlers look for the key like the
 /// others; that a repeat changes nothing is seen, if at all, in the tests of their own modules.
