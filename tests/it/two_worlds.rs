@@ -58,18 +58,23 @@ fn metadata(map: &tonic::metadata::MetadataMap) -> String {
         .into_headers()
         .iter()
         .filter(|(name, _)| name.as_str() != "date")
-        .map(|(name, value)| match name.as_str() == renkei::wire::RECEIPT {
-            // Which entry of the node's log it is and its hash: of the call, and of how much the
-            // whole node did before.
-            true => {
-                let receipt = value.to_str().unwrap();
-                let (log, entry) = receipt.split_once(' ').unwrap();
-                let (index, hash) = entry.split_once(' ').unwrap();
-                assert!(index.parse::<u64>().is_ok() && hash.len() == 44, "{receipt}");
-                format!("{name}: {log}")
-            }
-            false => format!("{name}: {:?}", value.as_bytes()),
-        })
+        .map(
+            |(name, value)| match name.as_str() == renkei::wire::RECEIPT {
+                // Which entry of the node's log it is and its hash: of the call, and of how much the
+                // whole node did before.
+                true => {
+                    let receipt = value.to_str().unwrap();
+                    let (log, entry) = receipt.split_once(' ').unwrap();
+                    let (index, hash) = entry.split_once(' ').unwrap();
+                    assert!(
+                        index.parse::<u64>().is_ok() && hash.len() == 44,
+                        "{receipt}"
+                    );
+                    format!("{name}: {log}")
+                }
+                false => format!("{name}: {:?}", value.as_bytes()),
+            },
+        )
         .collect();
     lines.sort();
     lines.join("\n")
