@@ -23,6 +23,8 @@ pub struct Call {
     deadline: Instant,
     record: Mutex<Pending>,
     leases: Mutex<Vec<Lease>>,
+    /// Whether a commit under way wrote the event; nothing while it is not known.
+    committing: Mutex<Option<watch::Receiver<Option<bool>>>>,
 }
 
 #[derive(Debug)]
@@ -59,6 +61,7 @@ impl Call {
                 receipt: None,
             }),
             leases: Mutex::default(),
+            committing: Mutex::default(),
         }
     }
 
@@ -163,6 +166,35 @@ impl Call {
     /// second one.
     pub(super) fn set_written(&self, written: bool) {
         self.with(|pending| pending.written = written);
+    }
+
+    /// A commit under way says here whether it wrote the event.
+    pub(super) fn set_committing(&self, settled: watch::Receiver<Option<bool>>) {
+        let mut committing = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *committing = Some(settled);
+    }
+
+    /// Waits for the end of a commit whose handler was given up, so that the event is written once: by
+    /// the commit, or, if it was refused or a repeat, by the door (bar A-04).
+    pub async fn settle(&self) {
+        let taken = self
+            .committing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(mut settled) = taken else { return };
+        let is_new = settled.wait_for(Option::is_some).await;
+        if !is_new.is_ok_and(|is_new| *is_new == Some(true)) {
+            self.set_written(false);
+        }
+    }
+
+    /// The internal reason that was noted.
+    pub fn denial(&self) -> Option<&'static str> {
+        self.with(|pending| pending.record.denial)
     }
 
     /// Notes where the audit event is, once it is durable.

@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 use bytes::Bytes;
 use jiff::Timestamp;
 use prost::Message;
+use tokio::sync::watch;
 
 use crate::audit::Receipt;
 use crate::error::{Error, Reason, Result};
@@ -126,10 +127,14 @@ impl Call {
         // From here on the event becomes durable even if this call is dropped: the commit runs in a
         // task of its own.
         self.set_written(true);
+        let (settle, settled) = watch::channel(None);
+        self.set_committing(settled);
         let committing = Arc::clone(store);
         let committed = tokio::spawn(async move {
             let outcome = committing.commit(commit).await;
             drop(held);
+            let is_new = matches!(outcome, Ok(Outcome::Committed { .. }));
+            settle.send_replace(Some(is_new));
             outcome
         });
         match committed.await.map_err(Error::internal)? {

@@ -119,7 +119,12 @@ impl Guard {
     /// # Errors
     /// The store.
     pub fn allows(&self, call: &Call, action: Action, about: About<'_>) -> Result<bool> {
-        Ok(self.judge(call, action, about)?.is_ok())
+        let decision = self.judge(call, action, about)?;
+        if let Err(denial) = &decision {
+            let name = denial.name();
+            call.note(|record| record.denial = Some(name));
+        }
+        Ok(decision.is_ok())
     }
 
     fn judge(

@@ -114,9 +114,13 @@ impl Door {
                 handler(Arc::clone(&gateway), Arc::clone(&call), message).await
             };
             let answer = tokio::time::timeout_at(call.deadline(), answer).await;
-            let answer = answer.unwrap_or_else(|_| {
-                Err(Error::new(Reason::DeadlineExceeded, "the deadline passed"))
-            });
+            let answer = match answer {
+                Ok(answer) => answer,
+                Err(_) => {
+                    call.settle().await;
+                    Err(Error::new(Reason::DeadlineExceeded, "the deadline passed"))
+                }
+            };
             let answer = close(&gateway, &call, answer).await;
             if let Some(admitted) = admitted {
                 admitted.record();
@@ -370,6 +374,10 @@ async fn close<A>(gateway: &Gateway, call: &Call, answer: Result<A>) -> Result<A
             log(call, error);
             match error.kind() {
                 ErrorKind::Denied | ErrorKind::Unauthenticated => Outcome::Denied,
+                // What is told as not there, because it was refused.
+                ErrorKind::NotFound if call.denial().is_some_and(|why| why != LATE_LIST) => {
+                    Outcome::Denied
+                }
                 ErrorKind::Invalid | ErrorKind::NotFound | ErrorKind::Conflict => Outcome::Invalid,
                 ErrorKind::DeadlineExceeded => Outcome::Cancelled,
                 _ => Outcome::Error,
