@@ -226,8 +226,8 @@ impl Run<'_> {
             let any = self.value(&Value::Patient("any".to_owned())).await.unwrap();
             text = text.replace("$patientid$", &escaped(&any));
         }
-        let text = self.with_patients(row, text).await;
-        let request = match ebxml::read(with_documents(row, text).as_bytes()) {
+        let text = self.with_patients(row, &text).await;
+        let request = match ebxml::read(with_documents(row, &text).as_bytes()) {
             Ok(request) => request,
             Err(error) => {
                 let all = || std::iter::once(&error).chain(error.others());
@@ -266,7 +266,7 @@ impl Run<'_> {
 
     /// Puts patients where a message has a name for one: a placeholder that the index does not bind,
     /// or, where the sender assigns the patient, any word.
-    async fn with_patients(&mut self, row: &Row, text: String) -> String {
+    async fn with_patients(&mut self, row: &Row, text: &str) -> String {
         let mut parts = Vec::new();
         for part in text.split_inclusive('>') {
             let tag = part.rfind('<').map_or("", |at| &part[at..]);
@@ -487,14 +487,14 @@ fn attached(path: &Path) -> Vec<u8> {
 }
 
 /// The documents of a message that were left out of it: all that are attached to its step.
-fn with_documents(row: &Row, text: String) -> String {
+fn with_documents(row: &Row, text: &str) -> String {
     let end = "ProvideAndRegisterDocumentSetRequest>";
     let has_them = text.contains(":Document ") || text.contains("<Document ");
     let Some(at) = text.rfind(end).and_then(|at| text[..at].rfind("</")) else {
-        return text;
+        return text.to_owned();
     };
     if has_them {
-        return text;
+        return text.to_owned();
     }
     let documents = row.attachments.iter().map(|(id, path)| {
         let content = base64::engine::general_purpose::STANDARD.encode(attached(path));
