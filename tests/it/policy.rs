@@ -471,7 +471,7 @@ fn stranger(network: &Network, number: u32) -> SampleRecord {
         birth_date: format!("19{:02}-03-{:02}", 20 + number % 60, 1 + number % 28),
         birth_date_text: String::new(),
         number: format!("{:06}", 500_000 + number),
-        phone: format!("000-0000-{:04}", number),
+        phone: format!("000-0000-{number:04}"),
         line: format!("{number}番地"),
         former_family_kanji: None,
         former_family_kana: None,
