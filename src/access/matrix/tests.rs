@@ -137,8 +137,12 @@ fn model(cell: Cell) -> bool {
         // The cells are decided at a hub, which takes writes from gateways below it.
         A::AssertIdentity | A::SubmitDocuments => own || role == R::System,
         // Of the own community's institutions, this one has a record of the patient; of others none.
-        A::RecordConsent | A::ReadConsent | A::ReadAudit => own,
-        A::Operate | A::ApplyDirectory | A::DeclareDisaster => own,
+        A::RecordConsent
+        | A::ReadConsent
+        | A::ReadAudit
+        | A::Operate
+        | A::ApplyDirectory
+        | A::DeclareDisaster => own,
         A::QueryIdentifiers | A::SearchPatients => {
             own || role == R::DataSteward || !matches!(consent, C::Denied | C::DeniedAlways)
         }

@@ -114,12 +114,11 @@ impl Door {
                 handler(Arc::clone(&gateway), Arc::clone(&call), message).await
             };
             let answer = tokio::time::timeout_at(call.deadline(), answer).await;
-            let answer = match answer {
-                Ok(answer) => answer,
-                Err(_) => {
-                    call.settle().await;
-                    Err(Error::new(Reason::DeadlineExceeded, "the deadline passed"))
-                }
+            let answer = if let Ok(answer) = answer {
+                answer
+            } else {
+                call.settle().await;
+                Err(Error::new(Reason::DeadlineExceeded, "the deadline passed"))
             };
             let answer = close(&gateway, &call, answer).await;
             if let Some(admitted) = admitted {

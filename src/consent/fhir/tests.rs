@@ -4,6 +4,7 @@ use super::*;
 use crate::consent::terms;
 use crate::error::Reason;
 
+#[expect(clippy::too_many_lines, reason = "every field of a consent")]
 fn full() -> pb::Consent {
     let institution = |code: &str| pb::Party {
         institution_id: code.into(),
