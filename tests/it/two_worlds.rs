@@ -310,6 +310,7 @@ fn document_of(network: &Network, record: &SampleRecord) -> SampleDocument {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::too_many_lines, reason = "one story, twice")]
 async fn a_patient_who_refused_is_nowhere_to_be_seen() {
     let clock: Arc<dyn Clock> = Arc::new(Still(renkei::clock::SystemClock.now()));
     let network = Setup::standalone().clock(clock).start().await;
