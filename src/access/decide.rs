@@ -103,7 +103,7 @@ impl Action {
     }
 
     /// Whether the patient's wishes are asked: for clinical data, and for being found at all.
-    const fn asks_consent(self) -> bool {
+    pub const fn asks_consent(self) -> bool {
         self.is_clinical() || matches!(self, Self::QueryIdentifiers | Self::SearchPatients)
     }
 
@@ -137,7 +137,7 @@ pub struct Facts<'a> {
     /// This node only passes the question on: the disclosing node decides on what nobody said;
     /// what is known here to be denied is denied here.
     pub relaying: bool,
-    /// A declared disaster is in force that covers the institution and the patient.
+    /// A declared disaster is in force that covers the institution.
     pub disaster: bool,
     /// The question names a patient.
     pub patient: bool,
@@ -147,6 +147,33 @@ pub struct Facts<'a> {
     pub document: Option<&'a DocumentFacts>,
     /// Now.
     pub now: Timestamp,
+}
+
+#[cfg(test)]
+impl<'a> Facts<'a> {
+    /// A call about nobody, with nothing known for or against it.
+    pub(crate) fn alone(
+        caller: &'a Caller,
+        action: Action,
+        home: &'a HomeCommunityId,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            caller,
+            action,
+            home,
+            parent: None,
+            directives: &[],
+            opt_out_network: false,
+            grant: None,
+            relaying: false,
+            disaster: false,
+            patient: false,
+            related: false,
+            document: None,
+            now,
+        }
+    }
 }
 
 /// What a break-glass grant that came with a call is worth.

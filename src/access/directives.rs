@@ -218,7 +218,8 @@ pub fn evaluate(directives: &[Directive], question: &Question<'_>) -> Answer {
                 named |= names(directive, question);
             }
             (Stance::Permit, true) => {
-                named |= names(directive, question);
+                // What was given for emergencies names nothing for ordinary care.
+                named |= is_urgent(question) && names(directive, question);
                 if state == ConsentState::Silent {
                     state = ConsentState::EmergencyOnly;
                 }
@@ -231,6 +232,13 @@ pub fn evaluate(directives: &[Directive], question: &Question<'_>) -> Answer {
         None => state,
     };
     Answer { state, named }
+}
+
+fn is_urgent(question: &Question<'_>) -> bool {
+    matches!(
+        question.purpose,
+        PurposeOfUse::Emergency | PurposeOfUse::Disaster
+    )
 }
 
 fn applies(directive: &Directive, question: &Question<'_>) -> bool {
@@ -563,6 +571,29 @@ mod tests {
             classes: Classes::NONE.with(DataClass::Notes),
             ..permit()
         }));
+    }
+
+    /// What was given for emergencies opens nothing in ordinary care.
+    #[test]
+    fn an_emergency_permit_names_nothing_for_treatment() {
+        let classes = Classes::NONE.with(DataClass::Psychiatry);
+        let psychiatric = DocumentFacts {
+            classes,
+            confidentiality: Confidentiality::Restricted,
+            ..document("18842-5")
+        };
+        let given = Directive {
+            classes,
+            emergency: true,
+            ..permit()
+        };
+        let both = ask_about(&[permit(), given.clone()], Some(&psychiatric));
+        assert_eq!((both.state, both.named), (ConsentState::Permitted, false));
+        let ordinary = Directive {
+            emergency: false,
+            ..given
+        };
+        assert!(ask_about(&[ordinary], Some(&psychiatric)).named);
     }
 
     #[test]

@@ -8,6 +8,8 @@ use tokio::sync::watch;
 pub struct Lease {
     changed: watch::Receiver<u64>,
     holds: Box<dyn Fn() -> bool + Send + Sync>,
+    /// It was judged, and did not hold: it does not come back.
+    ended: bool,
 }
 
 impl fmt::Debug for Lease {
@@ -25,16 +27,17 @@ impl Lease {
         Self {
             changed,
             holds: Box::new(holds),
+            ended: false,
         }
     }
 
     /// Whether it holds: judged again if anything changed since it was last judged.
     pub(super) fn holds(&mut self) -> bool {
-        if !matches!(self.changed.has_changed(), Ok(true)) {
-            return true;
+        if !self.ended && matches!(self.changed.has_changed(), Ok(true)) {
+            self.changed.mark_unchanged();
+            self.ended = !(self.holds)();
         }
-        self.changed.mark_unchanged();
-        (self.holds)()
+        !self.ended
     }
 
     /// Notices of changes, for who waits.

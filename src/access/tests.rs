@@ -89,19 +89,14 @@ impl Case {
         decide(
             &POLICIES,
             &Facts {
-                caller: &self.caller,
-                action: self.action,
-                home: &home,
                 parent: parent.as_ref(),
                 directives: &self.directives,
                 opt_out_network: self.opt_out,
                 grant: self.grant.as_ref(),
                 relaying: self.relaying,
                 disaster: self.disaster,
-                patient: false,
-                related: false,
                 document: self.document.as_ref(),
-                now: now(),
+                ..Facts::alone(&self.caller, self.action, &home, now())
             },
         )
     }

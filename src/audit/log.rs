@@ -14,13 +14,15 @@ use crate::store::disk::Disk;
 use crate::store::{Frame, Frames, Random, Sequence, Store};
 
 use super::derived::{Files, Readers, Snapshot, damaged};
-use super::leaf::{Receipt, index_of, sequence_of};
+use super::leaf::{index_of, sequence_of};
 use super::map::{Head, MapProof, PatientMap, PatientTag};
 use super::merkle::{self, Frontier, Hash, TILE_HEIGHT, TILE_WIDTH};
 use super::note::{Checkpoint, Note, SignatureLine, VerifierKey};
 use super::signer::Signer;
 use super::state::{State, institution_key};
 
+/// Frames that a call takes into the index at most; beyond them the follower is waited for.
+const MAX_BEHIND: u64 = 65_536;
 /// Frames taken in one go while others may wait for the lock.
 const STEP_FRAMES: usize = 4_096;
 /// Frames after which the state is kept, so that an opening after a crash reads no more than these.
@@ -180,6 +182,17 @@ impl Log {
         }
     }
 
+    /// Takes what became durable lately, for an answer that is about now. While the index is made again
+    /// only the follower goes through the ledger, not every call.
+    pub(super) fn take_latest(&self) -> Result<()> {
+        let behind = self.store.last_sequence().0.saturating_sub(self.size());
+        if behind > MAX_BEHIND {
+            let what = "the audit index is being made again";
+            return Err(Error::new(Reason::StoreUnavailable, what));
+        }
+        self.catch_up().map(|_| ())
+    }
+
     /// The number of leaves.
     pub fn size(&self) -> u64 {
         self.writer().state.size()
@@ -200,7 +213,7 @@ impl Log {
     /// # Errors
     /// [`Reason::AuditLogBroken`] if it does not continue what was signed before.
     pub fn checkpoint(&self) -> Result<Arc<Signed>> {
-        self.catch_up()?;
+        self.take_latest()?;
         self.sign(&mut self.writer())
     }
 
@@ -306,7 +319,7 @@ impl Log {
     /// # Errors
     /// As [`Log::checkpoint`].
     pub fn prove(&self, tags: &[PatientTag]) -> Result<Proven> {
-        self.catch_up()?;
+        self.take_latest()?;
         let mut writer = self.writer();
         let signed = self.sign(&mut writer)?;
         let mut patients = Vec::with_capacity(tags.len());
@@ -324,7 +337,7 @@ impl Log {
     /// # Errors
     /// As [`Log::advance`].
     pub fn heads(&self, tags: &[PatientTag]) -> Result<Vec<Head>> {
-        self.catch_up()?;
+        self.take_latest()?;
         let writer = self.writer();
         let head = |tag| writer.state.patients.get(tag).copied();
         Ok(tags
@@ -427,11 +440,6 @@ impl Log {
     pub(super) fn frame(&self, lookup: &mut crate::store::Lookup, index: u64) -> Result<Frame> {
         let place = self.readers.place(index)?;
         Ok(lookup.frame(sequence_of(index), place)?)
-    }
-
-    /// The receipt for a frame that became durable with these records.
-    pub fn receipt(&self, sequence: Sequence, hash: &Hash, records: &[bytes::Bytes]) -> Receipt {
-        Receipt::new(self.store.keys(), sequence, hash, records)
     }
 
     /// Takes and signs what is left, and keeps the state. Blocks.

@@ -4,6 +4,8 @@
 //! Of a tree, every eighth level is kept, as in C2SP tlog-tiles: level `k` has the roots of complete
 //! subtrees of 256^k leaves. What is between is computed when a proof needs it.
 
+use std::ops::Range;
+
 use aws_lc_rs::digest;
 
 use crate::error::{Error, Reason, Result};
@@ -163,17 +165,8 @@ pub fn inclusion(hashes: &dyn Hashes, index: u64, size: u64) -> Result<Vec<Hash>
         let message = "is not in a tree of that size";
         return Err(Error::field(Reason::InvalidField, "leaf", message));
     }
-    let (mut start, mut end, mut path) = (0, size, Vec::new());
-    while end - start > 1 {
-        let middle = start + split(end - start);
-        if index < middle {
-            path.push(range_root(hashes, middle, end)?);
-            end = middle;
-        } else {
-            path.push(range_root(hashes, start, middle)?);
-            start = middle;
-        }
-    }
+    let is_leaf = |part: &Range<u64>| part.end - part.start == 1;
+    let (_, mut path) = descend(hashes, size, is_leaf, |middle| index < middle)?;
     path.reverse();
     Ok(path)
 }
@@ -190,26 +183,36 @@ pub fn consistency(hashes: &dyn Hashes, from: u64, to: u64) -> Result<Vec<Hash>>
     if from == 0 || from == to {
         return Ok(Vec::new());
     }
-    let (mut start, mut end, mut path) = (0, to, Vec::new());
-    loop {
-        if end == from {
-            // The earlier tree's own last part: known to who asks if it is the whole tree.
-            if start > 0 {
-                path.push(range_root(hashes, start, end)?);
-            }
-            break;
-        }
-        let middle = start + split(end - start);
-        if from <= middle {
-            path.push(range_root(hashes, middle, end)?);
-            end = middle;
-        } else {
-            path.push(range_root(hashes, start, middle)?);
-            start = middle;
-        }
+    let is_end = |part: &Range<u64>| part.end == from;
+    let (part, mut path) = descend(hashes, to, is_end, |middle| from <= middle)?;
+    // The earlier tree's own last part: known to who asks if it is the whole tree.
+    if part.start > 0 {
+        path.push(range_root(hashes, part.start, part.end)?);
     }
     path.reverse();
     Ok(path)
+}
+
+/// Goes down from the root of the tree of `size` leaves, to the left part where `is_left` of where a
+/// part is split, until `is_there`: the part it ends at, and the roots of those passed by.
+fn descend(
+    hashes: &dyn Hashes,
+    size: u64,
+    is_there: impl Fn(&Range<u64>) -> bool,
+    is_left: impl Fn(u64) -> bool,
+) -> Result<(Range<u64>, Vec<Hash>)> {
+    let (mut part, mut passed) = (0..size, Vec::new());
+    while !is_there(&part) {
+        let middle = part.start + split(part.end - part.start);
+        if is_left(middle) {
+            passed.push(range_root(hashes, middle, part.end)?);
+            part.end = middle;
+        } else {
+            passed.push(range_root(hashes, part.start, middle)?);
+            part.start = middle;
+        }
+    }
+    Ok((part, passed))
 }
 
 /// Whether `path` shows that `leaf` is leaf number `index` of the tree of `size` leaves with this

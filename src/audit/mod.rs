@@ -25,7 +25,7 @@ pub mod witness;
 pub use event::{declared_event, is_declared, purpose};
 pub use leaf::Receipt;
 pub use log::{Log, LogOptions, Proven, Signed};
-pub use read::{Audit, Filter, Page, Report, Told, inclusion_message, map_message};
+pub use read::{Audit, Filter, Page, Report, Told, event_of, inclusion_message, map_message};
 pub use record::{Outcome, Record, Who};
 pub use signer::Signer;
 pub use state::{State, patient_tag};

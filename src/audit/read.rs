@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 use prost::Message as _;
@@ -18,7 +19,32 @@ use super::log::{Log, LogOptions, Proven};
 use super::map::{EMPTY, Head, MapProof, PatientTag, chained};
 
 /// Events of one report at most; more is an error, never a silent gap.
-const MAX_REPORT: u64 = 1_000_000;
+const MAX_REPORT: u64 = 100_000;
+
+/// Whether the events of these patients together are few enough to hold.
+fn bounded(heads: &[Head]) -> Result<()> {
+    let count: u64 = heads.iter().map(|head| head.count).sum();
+    if count <= MAX_REPORT {
+        return Ok(());
+    }
+    let message = "more events than one report holds";
+    Err(Error::new(Reason::TooManyResults, message))
+}
+
+/// The event that a record of leaf `index` says. One that cannot be read is an error for whoever reads:
+/// left out, it would be a gap that nobody sees.
+///
+/// # Errors
+/// [`Reason::IntegrityFailure`].
+pub fn event_of(record: &Bytes, index: u64, home: &HomeCommunityId) -> Result<pb::AuditEvent> {
+    let mut event = pb::AuditEvent::decode(record.clone()).map_err(|error| {
+        let message = "an audit record cannot be read";
+        Error::new(Reason::IntegrityFailure, message).caused_by(error)
+    })?;
+    event.sequence = index;
+    event.home_community_id = home.to_string();
+    Ok(event)
+}
 
 /// What events are wanted. Empty conditions hold for all.
 #[derive(Clone, Debug, Default)]
@@ -150,7 +176,7 @@ impl Audit {
         limit: usize,
         look: u64,
     ) -> Result<Page> {
-        self.log.catch_up()?;
+        self.log.take_latest()?;
         self.find(filter, before, limit, look)
             .inspect_err(|error| self.log.mend(error))
     }
@@ -187,7 +213,9 @@ impl Audit {
                 .filter_map(|tag| tag.as_slice().try_into().ok());
             let tags: Vec<PatientTag> = tags.collect();
             let mut all = Vec::new();
-            for head in self.log.heads(&tags)? {
+            let heads = self.log.heads(&tags)?;
+            bounded(&heads)?;
+            for head in heads {
                 all.extend(self.links_of(&head)?.into_iter().map(|(at, _)| at));
             }
             all.sort_unstable();
@@ -209,10 +237,6 @@ impl Audit {
 
     /// The links of a patient, oldest first, with their numbers.
     fn links_of(&self, head: &Head) -> Result<Vec<(u64, Link)>> {
-        if head.count > MAX_REPORT {
-            let message = "more events than one report holds";
-            return Err(Error::new(Reason::TooManyResults, message));
-        }
         let mut links = Vec::new();
         let mut next = if head.count == 0 { 0 } else { head.link + 1 };
         while let Some(at) = next.checked_sub(1) {
@@ -242,6 +266,7 @@ impl Audit {
             Some(proven) => proven.patients.iter().map(|(head, _)| *head).collect(),
             None => self.log.heads(tags)?,
         };
+        bounded(&heads)?;
         let mut links = Vec::new();
         for head in &heads {
             let own = self
@@ -341,9 +366,7 @@ impl<'a> Reader<'a> {
         };
         let opening = self.audit.opening(&frame, link.place)?;
         self.last = Some(frame);
-        let mut event = pb::AuditEvent::decode(opening.record.clone()).unwrap_or_default();
-        event.sequence = link.index;
-        event.home_community_id = self.audit.home.to_string();
+        let mut event = event_of(&opening.record, link.index, &self.audit.home)?;
         event.patient_event_number = link.number;
         event.patient_previous_sequence = match link.patient_before.checked_sub(1) {
             Some(before) => Some(self.audit.log.readers().link(before)?.index),

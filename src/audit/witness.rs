@@ -17,6 +17,8 @@ use super::note::{Checkpoint, Note, VerifierKey};
 
 /// A file with a key and a note is no longer.
 const MAX_FILE: usize = 64 << 10;
+/// Logs of one community that are witnessed: a node that begins anew has another.
+const MAX_LOGS: usize = 16;
 
 /// What a witness answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,6 +41,13 @@ pub struct Witness {
     folder: PathBuf,
     disk: Arc<dyn Disk>,
     known: Mutex<BTreeMap<String, Known>>,
+}
+
+/// How many logs are known of the community that this one is of: `renkei/<community>/<store>`.
+fn logs_beside(known: &BTreeMap<String, Known>, origin: &str) -> usize {
+    let of = |origin: &str| origin.rsplit_once('/').map(|(of, _)| of.to_owned());
+    let community = of(origin);
+    known.keys().filter(|known| of(known) == community).count()
 }
 
 fn conflict(what: &'static str) -> Error {
@@ -116,6 +125,9 @@ impl Witness {
             }
         } else if from != 0 {
             return Ok(Witnessed::Known(0));
+        } else if logs_beside(&known, &next.origin) >= MAX_LOGS {
+            let message = "is of more logs than a community may have witnessed here";
+            return Err(Error::field(Reason::InvalidField, "checkpoint", message));
         }
         self.disk.create_dir_all(&self.folder).map_err(io_failed)?;
         let text = format!("{key}\n{note}");

@@ -149,8 +149,11 @@ fn measure(policies: Policies, time: Duration) -> Result<Histogram<u64>> {
     let documents: Vec<DocumentFacts> = DataClass::ALL.iter().copied().map(document).collect();
     let directives: Vec<Directive> = (0..5).map(|_| Directive::new(Stance::Permit)).collect();
     let mut histogram = Histogram::new_with_bounds(1, 1_000_000_000, 3).context("a histogram")?;
-    let turns = callers.iter().cycle().zip(Action::ALL.iter().cycle());
-    let turns = turns.zip(documents.iter().cycle());
+    // Every caller with every action; the documents' number has no part in common with theirs.
+    let pairs = callers
+        .iter()
+        .flat_map(|caller| Action::ALL.iter().map(move |action| (caller, action)));
+    let turns = pairs.cycle().zip(documents.iter().cycle());
     let began = Instant::now();
     for (number, ((caller, action), document)) in turns.enumerate() {
         if number == WARM_UP {

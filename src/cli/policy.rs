@@ -95,13 +95,13 @@ struct Explain {
     #[arg(long = "class", value_name = "CLASS")]
     classes: Vec<String>,
     /// Confidentiality of the document: N, R, V
-    #[arg(long, value_name = "LEVEL", default_value = "N")]
+    #[arg(long, value_name = "LEVEL", default_value = "N", requires = "classes")]
     level: String,
     /// A consent names the document's class or level
-    #[arg(long)]
+    #[arg(long, requires = "classes")]
     named: bool,
     /// The institution wrote the document
-    #[arg(long)]
+    #[arg(long, requires = "classes")]
     own: bool,
 }
 

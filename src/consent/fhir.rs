@@ -21,6 +21,8 @@ const OWN: &str = "urn:renkei:consent:";
 const SCOPE: &str = "http://terminology.hl7.org/CodeSystem/consentscope";
 const LOINC: &str = "http://loinc.org";
 const ACT_REASON: &str = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+/// Who may see what is consented to.
+const RECIPIENT: &str = "IRCP";
 const PARTICIPATION: &str = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType";
 const LEVEL: &str = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality";
 const RELATIONSHIP: &str = "http://terminology.hl7.org/CodeSystem/v3-RoleCode";

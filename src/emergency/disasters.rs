@@ -35,15 +35,21 @@ pub struct Disasters {
     known: Arc<Known>,
 }
 
-/// Declared disasters, as decisions ask for them.
-#[derive(Debug, Default)]
-struct Known(RwLock<Vec<DisasterRow>>);
+/// The disasters in force, as decisions ask for them.
+#[derive(Debug)]
+struct Known {
+    rows: RwLock<Vec<DisasterRow>>,
+    clock: Arc<dyn Clock>,
+}
 
 impl Known {
     fn put(&self, row: DisasterRow) {
-        let mut known = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        known.retain(|other| other.key() != row.key());
-        known.push(row);
+        let now = self.clock.now();
+        let mut known = self.rows.write().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|other| other.key() != row.key() && in_force(other, now));
+        if in_force(&row, now) {
+            known.push(row);
+        }
     }
 }
 
@@ -62,7 +68,10 @@ impl Disasters {
     /// # Errors
     /// The store.
     pub fn open(store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Self> {
-        let known = Arc::new(Known::default());
+        let known = Arc::new(Known {
+            rows: RwLock::default(),
+            clock: Arc::clone(&clock),
+        });
         store.scan::<DisasterRow>(&mut |found| {
             known.put(found.row);
             Ok(())
@@ -115,7 +124,7 @@ impl Disasters {
         let (mut row, version) = self.row(id)?;
         let wrong = |message| Error::field(Reason::WrongState, "disaster_id", message);
         let me = approver(call.caller());
-        if row.approvers.len() != 1 {
+        if row.ended || row.approvers.len() != 1 {
             return Err(wrong("it is declared already, or ended"));
         }
         if row.approvers.contains(&me) {
@@ -185,7 +194,11 @@ impl Declared for Disasters {
         let Some(code) = &caller.participant.code else {
             return false;
         };
-        let known = self.known.0.read().unwrap_or_else(PoisonError::into_inner);
+        let known = self
+            .known
+            .rows
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         known.iter().any(|row| {
             let disaster = row.disaster.as_ref();
             // A drill is for practising the declaration: there are no test patients to open.
@@ -375,24 +388,8 @@ mod tests {
         fn call(&self, who: u8) -> (Permit, Call) {
             let caller = operator(who);
             let home = caller.participant.community.clone();
-            let permit = decide(
-                &self.policies,
-                &Facts {
-                    caller: &caller,
-                    action: Action::DeclareDisaster,
-                    home: &home,
-                    parent: None,
-                    directives: &[],
-                    opt_out_network: false,
-                    grant: None,
-                    relaying: false,
-                    disaster: false,
-                    patient: false,
-                    related: false,
-                    document: None,
-                    now: self.hands.now(),
-                },
-            );
+            let facts = Facts::alone(&caller, Action::DeclareDisaster, &home, self.hands.now());
+            let permit = decide(&self.policies, &facts);
             let method = "renkei.emergency.v1.EmergencyService/DeclareDisaster";
             let deadline = tokio::time::Instant::now() + Duration::from_mins(1);
             let call = Call::new(caller, method, "id".to_owned(), deadline);
@@ -476,6 +473,17 @@ mod tests {
         let (permit, call) = node.call(3);
         let again = node.disasters.end(&permit, &call, &end).await;
         assert_eq!(again.unwrap_err().reason(), Reason::WrongState);
+        // A proposal that was taken back is not agreed to any more.
+        let id = id_of(node.declare(1, proposal()).await.unwrap());
+        let end = pb::EndDisasterRequest {
+            disaster_id: id.clone(),
+            ..Default::default()
+        };
+        let (permit, call) = node.call(3);
+        node.disasters.end(&permit, &call, &end).await.unwrap();
+        let late = node.agree(2, &id).await.unwrap_err();
+        assert_eq!(late.reason(), Reason::WrongState);
+        assert!(!node.covers("1310000001"));
     }
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -115,7 +115,9 @@ impl Gateway {
             let Some(latest) = log.latest() else { continue };
             let wanted = log.worth_witnessing().min(latest.checkpoint.size);
             match log.witnessed_last() {
-                Some(size) if size >= wanted => self.count_witnesses(size),
+                Some(size) if size >= wanted && self.is_cosigned(size) => {
+                    self.count_witnesses(size);
+                }
                 _ => self.have_witnessed(&latest).await,
             }
         }

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
-use prost::Message as _;
 
 use crate::audit::detect::{Detector, Finding, Rule};
+use crate::audit::event_of;
 use crate::audit::leaf::index_of;
 use crate::edge::Severity;
-use crate::store::{Frames, StoreError};
+use crate::error::Result;
+use crate::store::Frames;
+use crate::types::HomeCommunityId;
 use crate::wire::pb::audit::AuditEvent;
 
 use super::Gateway;
@@ -21,23 +23,26 @@ const STAYS: SignedDuration = SignedDuration::from_hours(24);
 /// The audit is not watched for misuse.
 const UNWATCHED: &str = "AUDIT_UNWATCHED";
 
+/// Alarms of misuse that are on at most; an operator who has so many needs no more of them.
+const MAX_ON: usize = 1_000;
+
+/// The alarms that are on: when it last happened, and the count that was told.
+type On = BTreeMap<(Rule, String), (Timestamp, u64)>;
+
 /// Events that come within this time are looked at together.
 const GATHER: Duration = Duration::from_millis(500);
 /// Frames read in one go.
 const STEP_FRAMES: usize = 4_096;
 
 /// Reads what is durable, some thousands of frames at most.
-fn read(mut frames: Frames) -> Result<(Frames, Vec<AuditEvent>, bool), StoreError> {
+fn read(mut frames: Frames, home: &HomeCommunityId) -> Result<(Frames, Vec<AuditEvent>, bool)> {
     let mut events = Vec::new();
     for _ in 0..STEP_FRAMES {
         let Some(frame) = frames.try_next()? else {
             return Ok((frames, events, false));
         };
         for record in &frame.audit {
-            if let Ok(mut event) = AuditEvent::decode(record.clone()) {
-                event.sequence = index_of(frame.sequence);
-                events.push(event);
-            }
+            events.push(event_of(record, index_of(frame.sequence), home)?);
         }
     }
     Ok((frames, events, true))
@@ -49,7 +54,7 @@ impl Gateway {
         let mut durable = self.store.watch();
         let mut frames = self.store.frames(self.store.last_sequence().next());
         let mut detector = Detector::default();
-        let mut on: BTreeMap<(Rule, String), Timestamp> = BTreeMap::new();
+        let mut on = On::new();
         let mut more = false;
         loop {
             let next = async {
@@ -64,7 +69,8 @@ impl Gateway {
                 () = self.stop.cancelled() => return,
                 goes_on = next => if !goes_on { return },
             }
-            let read = tokio::task::spawn_blocking(move || read(frames)).await;
+            let home = self.home.clone();
+            let read = tokio::task::spawn_blocking(move || read(frames, &home)).await;
             let events;
             (frames, events, more) = match read {
                 Ok(Ok(read)) => read,
@@ -79,8 +85,7 @@ impl Gateway {
             };
             for event in &events {
                 for finding in detector.observe(event) {
-                    self.suspect(&finding);
-                    on.insert((finding.rule, finding.who), self.clock.now());
+                    self.suspect(&finding, &mut on);
                 }
             }
             self.end_old(&mut on);
@@ -96,22 +101,34 @@ impl Gateway {
         alarms.raise(UNWATCHED, "audit", Severity::Error, message, now);
     }
 
-    fn suspect(&self, finding: &Finding) {
+    /// Raises an alarm, and again when it is twice as bad; the alarm stays on while it goes on.
+    fn suspect(&self, finding: &Finding, on: &mut On) {
         let Finding {
             rule,
             who,
             count,
             evidence: (first, last),
         } = finding;
+        let key = (*rule, who.clone());
+        let told = on.get(&key).map_or(0, |(_, told)| *told);
+        if told == 0 && on.len() >= MAX_ON {
+            return;
+        }
+        let is_worse = *count >= told.saturating_mul(2).max(1);
+        let told = if is_worse { *count } else { told };
+        on.insert(key, (self.clock.now(), told));
+        if !is_worse {
+            return;
+        }
         let message = format!("{who}: {count}, entries {first} to {last} of the audit log");
         let now = self.clock.now();
         let alarms = &self.edge.alarms;
         alarms.raise(rule.code(), who, Severity::Warning, message, now);
     }
 
-    fn end_old(&self, on: &mut BTreeMap<(Rule, String), Timestamp>) {
+    fn end_old(&self, on: &mut On) {
         let (before, now) = (on.len(), self.clock.now());
-        on.retain(|_, since| now.duration_since(*since) < STAYS);
+        on.retain(|_, (last, _)| now.duration_since(*last) < STAYS);
         if on.len() == before {
             return;
         }

@@ -10,11 +10,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use prost::Message as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::audit::leaf::index_of;
-use crate::audit::{fhir, syslog};
+use crate::audit::{event_of, fhir, syslog};
 use crate::config::{Config, SinkSettings};
 use crate::edge::Severity;
 use crate::error::{Error, Reason, Result};
@@ -186,9 +185,7 @@ fn load(mut frames: Frames, home: &HomeCommunityId, store_id: &[u8; 16]) -> Resu
         };
         let index = index_of(frame.sequence);
         for (place, record) in (0..).zip(&frame.audit) {
-            let mut event = AuditEvent::decode(record.clone()).map_err(Error::internal)?;
-            event.sequence = index;
-            event.home_community_id = home.to_string();
+            let event = event_of(record, index, home)?;
             events.push((event, fhir::record_id(store_id, index, place)));
         }
     }

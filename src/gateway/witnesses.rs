@@ -89,16 +89,24 @@ impl Witnesses {
 
 /// The community whose node has this key: a log is named after it.
 fn community(key: &VerifierKey) -> Result<HomeCommunityId> {
-    let oid = key.name.split('/').nth(1).unwrap_or_default();
-    let home = format!("urn:oid:{oid}").parse();
-    home.map_err(|_| Error::internal(format!("{} is not the key of a node", key.name)))
+    let unnamed = || Error::internal(format!("{} is not the key of a node", key.name));
+    let mut parts = key.name.split('/');
+    let (_, oid, log) = (parts.next(), parts.next(), parts.next());
+    let is_id =
+        log.is_some_and(|log| log.len() == 32 && log.bytes().all(|b| b.is_ascii_hexdigit()));
+    if !is_id || parts.next().is_some() {
+        return Err(unnamed());
+    }
+    let home = format!("urn:oid:{}", oid.unwrap_or_default()).parse();
+    home.map_err(|_| unnamed())
 }
 
 impl Gateway {
     /// Asks every witness that has not cosigned `signed`, and counts.
     pub(super) async fn have_witnessed(&self, signed: &Signed) {
         let size = signed.checkpoint.size;
-        for key in &self.witnesses.keys {
+        let lacking = self.witnesses.keys.iter();
+        for key in lacking.filter(|key| !signed.note.is_signed_by(key)) {
             let asked = tokio::time::timeout(ANSWER, self.ask(key, signed)).await;
             let asked = asked.unwrap_or_else(|_| {
                 Err(Error::new(
@@ -164,14 +172,20 @@ impl Gateway {
         ))
     }
 
+    /// Whether enough witnesses have cosigned the checkpoint of this size.
+    pub(super) fn is_cosigned(&self, size: u64) -> bool {
+        let witnesses = &self.witnesses;
+        self.audit.log().cosigned(size, &witnesses.keys) >= witnesses.quorum
+    }
+
     /// Notes whether enough witnesses have cosigned what was signed last.
     pub(super) fn count_witnesses(&self, size: u64) {
         let witnesses = &self.witnesses;
-        let count = self.audit.log().cosigned(size, &witnesses.keys);
         let mut lacking = witnesses
             .lacking
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
+        let count = self.audit.log().cosigned(size, &witnesses.keys);
         if count >= witnesses.quorum {
             *lacking = None;
             self.edge.alarms.keep_only(NOT_WITNESSED, &[]);
@@ -253,9 +267,12 @@ impl Gateway {
                 }
             })?;
         let time = u64::try_from(self.clock.now().as_second()).unwrap_or(0);
+        let log = self.audit.log();
         Ok(match judged {
             Witnessed::Continues => pb::CosignCheckpointResponse {
-                cosignature: self.audit.log().cosign(&text, time).to_string(),
+                cosignature: blocking(log, move |log| Ok(log.cosign(&text, time)))
+                    .await?
+                    .to_string(),
                 known_size: size,
             },
             Witnessed::Known(known_size) => pb::CosignCheckpointResponse {

@@ -210,21 +210,8 @@ fn a_fault_is_told_and_a_decision_that_takes_too_long_is_none() {
     });
     let caller = crate::access::tests::operator();
     let home = caller.participant.community.clone();
-    let facts = Facts {
-        caller: &caller,
-        action: Action::Operate,
-        home: &home,
-        parent: None,
-        directives: &[],
-        opt_out_network: false,
-        grant: None,
-        relaying: false,
-        disaster: false,
-        related: false,
-        patient: false,
-        document: None,
-        now: jiff::Timestamp::UNIX_EPOCH,
-    };
+    let now = jiff::Timestamp::UNIX_EPOCH;
+    let facts = Facts::alone(&caller, Action::Operate, &home, now);
     let handle = Arc::new(handle);
     assert!(decide(&handle, &facts).is_ok());
     assert_eq!(told.load(Ordering::Relaxed), 0);

@@ -2,14 +2,14 @@
 
 use std::sync::Arc;
 
-use prost::Message as _;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::access::{Action, Call};
 use crate::audit::leaf::{index_of, of_frame, sequence_of};
 use crate::audit::map::PatientTag;
-use crate::audit::{Filter, Log, Report, fhir, inclusion_message, map_message, syslog};
+use crate::audit::{Filter, Log, Report, event_of, fhir, inclusion_message, map_message, syslog};
 use crate::consent::About;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
@@ -182,16 +182,30 @@ async fn report(
         until: time(request.to.as_ref(), "to")?,
     };
     let tags = tags_of(&gateway, &call, &request)?;
+    let slot = slot(&gateway)?;
     let (audit, prove) = (gateway.audit.clone(), request.with_proofs);
     let report = beside(move || audit.report(&tags, prove)).await?;
     call.note(|record| record.items = u32::try_from(report.count()).unwrap_or(u32::MAX));
     let (sender, receiver) = mpsc::channel(16);
+    let stop = gateway.stop.clone();
     gateway.tasks.spawn_blocking(move || {
-        if let Err(error) = tell(&report, &part, &sender) {
+        let _slot = slot;
+        if let Err(error) = tell(&report, &part, &sender, &stop) {
             let _reader_is_there = sender.blocking_send(Err(error)).is_ok();
         }
     });
     Ok(Stream { receiver, asked: 0 })
+}
+
+/// A place among the streams of the node: each holds a thread while it reads.
+///
+/// # Errors
+/// [`Reason::Overloaded`].
+fn slot(gateway: &Gateway) -> Result<OwnedSemaphorePermit> {
+    let busy = |_| Error::new(Reason::Overloaded, "too many streams at once; try again");
+    Arc::clone(&gateway.streams)
+        .try_acquire_owned()
+        .map_err(busy)
 }
 
 /// The part of time that is asked for.
@@ -216,7 +230,7 @@ impl Part {
 type Reader = mpsc::Sender<Result<pb::ReportPatientAccessResponse>>;
 
 /// Sends the events, then the summary.
-fn tell(report: &Report, part: &Part, reader: &Reader) -> Result<()> {
+fn tell(report: &Report, part: &Part, reader: &Reader, stop: &CancellationToken) -> Result<()> {
     use pb::report_patient_access_response::Part as Sent;
     let gone = || Error::new(Reason::DeadlineExceeded, "the reader is gone");
     let send = |part| {
@@ -225,6 +239,9 @@ fn tell(report: &Report, part: &Part, reader: &Reader) -> Result<()> {
     };
     let proven = report.proven();
     report.tell(&mut |told| {
+        if stop.is_cancelled() {
+            return Err(Error::new(Reason::ShuttingDown, "the node is stopping"));
+        }
         if !part.has(&told.event) {
             return Ok(());
         }
@@ -287,10 +304,14 @@ async fn checkpoint(
     })
 }
 
-/// The size a proof leads to, and the checkpoint of that size.
-fn proved_size(log: &Log, asked: u64) -> Result<(u64, String)> {
+/// The size a proof leads to, and the checkpoint of that size. If none is asked for, the newest one that
+/// is large enough: a new one is signed only if there is none, so that calls do not make the node sign.
+fn proved_size(log: &Log, asked: u64, at_least: u64) -> Result<(u64, String)> {
     let signed = match asked {
-        0 => Some(log.checkpoint()?),
+        0 => Some(match log.latest() {
+            Some(latest) if latest.checkpoint.size >= at_least => latest,
+            _ => log.checkpoint()?,
+        }),
         size => log.signed_at(size),
     };
     let size = signed
@@ -314,7 +335,6 @@ async fn inclusion(
     let leaf = request.leaf.ok_or_else(|| Error::missing("leaf"))?;
     let log = Arc::clone(gateway.audit.log());
     beside(move || {
-        let (size, checkpoint) = proved_size(&log, request.size)?;
         let index = match leaf {
             Leaf::Sequence(index) => index,
             Leaf::LeafHash(hash) => {
@@ -325,6 +345,7 @@ async fn inclusion(
                 log.find(&hash, MAX_SOUGHT)?.ok_or_else(unknown)?
             }
         };
+        let (size, checkpoint) = proved_size(&log, request.size, index.saturating_add(1))?;
         let (leaf, path) = log.inclusion(index, size)?;
         Ok(pb::GetInclusionProofResponse {
             proof: Some(inclusion_message(index, size, &leaf, &path)),
@@ -342,7 +363,7 @@ async fn consistency(
     check(&gateway, &call)?;
     let log = Arc::clone(gateway.audit.log());
     beside(move || {
-        let (to_size, checkpoint) = proved_size(&log, request.to_size)?;
+        let (to_size, checkpoint) = proved_size(&log, request.to_size, request.from_size)?;
         let path = log.consistency(request.from_size, to_size)?;
         Ok(pb::GetConsistencyProofResponse {
             from_size: request.from_size,
@@ -398,19 +419,21 @@ impl Export {
         let (keys, store_id) = (store.keys(), store.keys().store_id());
         for frame in store.read_frames(self.from) {
             let frame = frame?;
-            if frame.sequence > self.to || self.gateway.stop.is_cancelled() {
+            // A reader who is gone is not looked for only when there is something to tell.
+            if frame.sequence > self.to || self.reader.is_closed() {
                 break;
+            }
+            if self.gateway.stop.is_cancelled() {
+                return Err(Error::new(Reason::ShuttingDown, "the node is stopping"));
             }
             let index = index_of(frame.sequence);
             let mut leaf = None;
             for (place, record) in (0..).zip(&frame.audit) {
-                let mut event = pb::AuditEvent::decode(record.clone()).map_err(Error::internal)?;
+                let event = event_of(record, index, &self.gateway.home)?;
                 let by = event.institution.as_ref();
                 if by.is_none_or(|by| by.institution_id != self.institution) {
                     continue;
                 }
-                event.sequence = index;
-                event.home_community_id = self.gateway.home.to_string();
                 let leaf = leaf.get_or_insert_with(|| of_frame(keys, &frame).0);
                 let id = fhir::record_id(&store_id, index, place);
                 let message = pb::ExportEventsResponse {
@@ -440,10 +463,7 @@ async fn export(
     }
     let form = form(request.format)?;
     let institution = own(&call, "")?;
-    let busy = |_| Error::new(Reason::Overloaded, "too many streams at once; try again");
-    let slot = Arc::clone(&gateway.streams)
-        .try_acquire_owned()
-        .map_err(busy)?;
+    let slot = slot(&gateway)?;
     let last = gateway.store.last_sequence();
     let to = match request.to_sequence {
         0 => last,

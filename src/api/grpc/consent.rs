@@ -9,6 +9,7 @@ use crate::consent::{About, fhir};
 use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
 use crate::identity::identifier;
+use crate::store::Write;
 use crate::types::PatientIdentifier;
 use crate::wire::pb::consent as pb;
 use crate::wire::pb::consent::consent_service_server::ConsentService;
@@ -79,9 +80,7 @@ async fn record(
         ));
     }
     let patient = patient(&gateway, &call, Action::RecordConsent, given)?;
-    let outbox = &gateway.federation.outbox;
-    let forward =
-        |consent: &pb::Consent| outbox.notice(&patient, Content::Consent(consent.clone()));
+    let forward = forward(&gateway, &patient);
     let consent = gateway
         .consents
         .record(&permit, &call, &patient, &request, forward)
@@ -89,6 +88,15 @@ async fn record(
     Ok(pb::RecordConsentResponse {
         consent: Some(consent),
     })
+}
+
+/// Tells the hub of a consent.
+fn forward<'a>(
+    gateway: &'a Gateway,
+    patient: &'a PatientIdentifier,
+) -> impl Fn(&pb::Consent) -> Vec<Write> + 'a {
+    let outbox = &gateway.federation.outbox;
+    move |consent| outbox.notice(patient, Content::Consent(consent.clone()))
 }
 
 /// Takes over a consent that a community recorded: with its id, its status, its dates.
@@ -110,9 +118,7 @@ async fn withdraw(
     let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
     let known = gateway.consents.get(&request.consent_id)?;
     let patient = patient(&gateway, &call, Action::RecordConsent, &known).map_err(hide_foreign)?;
-    let outbox = &gateway.federation.outbox;
-    let forward =
-        |consent: &pb::Consent| outbox.notice(&patient, Content::Consent(consent.clone()));
+    let forward = forward(&gateway, &patient);
     let consent = gateway
         .consents
         .withdraw(&permit, &call, &patient, &request, forward)
@@ -152,9 +158,7 @@ async fn import(
     let consent = if check_only {
         consents.check(&permit, &request)?
     } else {
-        let outbox = &gateway.federation.outbox;
-        let forward =
-            |consent: &pb::Consent| outbox.notice(&patient, Content::Consent(consent.clone()));
+        let forward = forward(&gateway, &patient);
         consents
             .record(&permit, &call, &patient, &request, forward)
             .await?

@@ -6,6 +6,7 @@ use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
 use crate::identity::identifier;
 use crate::types::{LinkageId, PatientIdentifier};
+use crate::wire::pb::common as cpb;
 use crate::wire::pb::identity as pb;
 
 /// Persons in one answer at most; of more, none is shown and they are not counted (P-05, P-07).
@@ -24,16 +25,15 @@ pub(super) fn shown(
     let mut found = Vec::new();
     let mut strangers = Vec::new();
     for candidate in candidates {
-        let person = candidate.person.clone().unwrap_or_default();
-        let known: Vec<PatientIdentifier> = person
-            .records
-            .iter()
-            .filter_map(|record| identifier(record.identifier.as_ref(), "identifier").ok())
-            .collect();
+        let Some(person) = &candidate.person else {
+            continue;
+        };
+        let ids = person.records.iter().map(|record| &record.identifier);
+        let known = identifiers(ids.map(Option::as_ref))?;
         if !findable(gateway, call, Action::SearchPatients, &known)? {
             continue;
         }
-        if !is_related(call, &known)
+        if !gateway.guard.is_related(call.caller(), &known)
             && let Ok(linkage) = person.linkage_id.parse::<LinkageId>()
         {
             strangers.push(linkage);
@@ -65,6 +65,19 @@ fn is_spent(gateway: &Gateway, call: &Call) -> bool {
     caller.person.is_some() && gateway.exposure.is_spent(caller, gateway.clock.now())
 }
 
+/// Stored identifiers. One that cannot be read is an error and not left out: whoever is known by none is
+/// nobody whose wishes could be asked.
+///
+/// # Errors
+/// [`Reason::Internal`].
+pub(super) fn identifiers<'a>(
+    stored: impl Iterator<Item = Option<&'a cpb::Identifier>>,
+) -> Result<Vec<PatientIdentifier>> {
+    stored
+        .map(|id| identifier(id, "identifier").map_err(Error::internal))
+        .collect()
+}
+
 /// Whether a person may be found by this caller at all: not if they refused, unless the caller has a
 /// record of them.
 pub(super) fn findable(
@@ -73,6 +86,9 @@ pub(super) fn findable(
     action: Action,
     patients: &[PatientIdentifier],
 ) -> Result<bool> {
+    if patients.is_empty() {
+        return Ok(false);
+    }
     let about = About {
         patients,
         ..About::default()
@@ -87,16 +103,10 @@ pub(super) fn show_one(
     linkage: LinkageId,
     patients: &[PatientIdentifier],
 ) -> Result<()> {
-    match is_related(call, patients) {
+    match gateway.guard.is_related(call.caller(), patients) {
         true => Ok(()),
         false => count(gateway, call, &[linkage]),
     }
-}
-
-/// A person of whom the institution has a record is no stranger to it.
-fn is_related(call: &Call, patients: &[PatientIdentifier]) -> bool {
-    let code = call.caller().participant.code.as_ref();
-    code.is_some_and(|code| patients.iter().any(|patient| patient.is_of(code)))
 }
 
 /// People are counted; a system acts on the patients of its own institution, day and night.

@@ -22,8 +22,8 @@ use super::door::audit;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 /// Between two looks whether reads see a frame that is durable already.
 const APPLYING: Duration = Duration::from_millis(1);
-/// Messages on their way to the subscriber.
-const QUEUE: usize = 8;
+/// Messages on their way to the subscriber: what waits here was judged before it waited.
+const QUEUE: usize = 1;
 
 /// Follows the registry from a token on, or from now.
 ///
@@ -112,6 +112,12 @@ impl Watcher {
         let mut left = notices.len();
         for notice in notices {
             left -= 1;
+            if !judging.still_permitted() {
+                let message = "wishes changed meanwhile; go on from the last token";
+                return self
+                    .end(Error::new(Reason::ConcurrentChange, message))
+                    .await;
+            }
             let one = self.call.for_part();
             one.note(|record| {
                 record.items = u32::try_from(notice.objects.len()).unwrap_or(u32::MAX);

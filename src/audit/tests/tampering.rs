@@ -233,9 +233,7 @@ fn an_old_image_is_refused() {
             .next()
             .unwrap()
             .unwrap();
-        more.audit
-            .log()
-            .receipt(frame.sequence, &frame.hash, &frame.audit)
+        Receipt::new(more.store.keys(), frame.sequence, &frame.hash, &frame.audit)
     };
     let newer = more.audit.log().checkpoint().unwrap();
     more.close();

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     ACT_REASON, CLASSES, INSTITUTION, LEVEL, LOINC, MODELS, OWN, PARTICIPATION, PROFILE, PURPOSES,
-    SCOPE, URI,
+    RECIPIENT, SCOPE, URI,
 };
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::consent as pb;
@@ -208,7 +208,7 @@ fn reference(party: &pb::Party) -> Value {
 
 fn actors(parties: &[pb::Party]) -> Value {
     let actors = parties.iter().map(
-        |party| json!({ "role": coding(PARTICIPATION, "IRCP"), "reference": reference(party) }),
+        |party| json!({ "role": coding(PARTICIPATION, RECIPIENT), "reference": reference(party) }),
     );
     Value::Array(actors.collect())
 }

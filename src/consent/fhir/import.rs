@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{CLASSES, INSTITUTION, LEVEL, MODELS, OWN, PURPOSES, RELATIONSHIP, URI};
+use super::{
+    CLASSES, INSTITUTION, LEVEL, MODELS, OWN, PARTICIPATION, PURPOSES, RECIPIENT, RELATIONSHIP, URI,
+};
 use crate::error::{Error, Reason, Result};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::consent as pb;
@@ -48,6 +50,7 @@ pub fn import(bytes: &[u8]) -> Result<Imported> {
         return Err(wrong("status", message));
     }
     scope(resource)?;
+    well_typed(&value)?;
     let mut imported = Imported {
         consent: pb::Consent::default(),
         warnings: Vec::new(),
@@ -57,6 +60,43 @@ pub fn import(bytes: &[u8]) -> Result<Imported> {
         object(resource, "provision")?.ok_or_else(|| Error::missing("fhir_consent.provision"))?;
     terms(provision, &mut imported)?;
     Ok(imported)
+}
+
+/// Elements that are text wherever they stand in what is read here.
+const TEXTS: [&str; 14] = [
+    "code",
+    "creation",
+    "display",
+    "end",
+    "start",
+    "status",
+    "system",
+    "title",
+    "uri",
+    "url",
+    "value",
+    "valueCode",
+    "valueDate",
+    "valueString",
+];
+
+/// Whether everything that is read as text or as yes or no is that: of another type, it would be taken
+/// for absent, and what is absent may permit more.
+fn well_typed(value: &Value) -> Result<()> {
+    match value {
+        Value::Array(all) => all.iter().try_for_each(well_typed),
+        Value::Object(object) => object.iter().try_for_each(|(key, value)| {
+            let key = key.as_str();
+            if TEXTS.contains(&key) && !value.is_string() {
+                return Err(wrong(key, "is not text"));
+            }
+            if key == "valueBoolean" && !value.is_boolean() {
+                return Err(wrong(key, "is neither true nor false"));
+            }
+            well_typed(value)
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn text<'a>(object: &'a Object, key: &str) -> &'a str {
@@ -162,8 +202,9 @@ fn outer(resource: &Object, imported: &mut Imported) -> Result<()> {
         let url = text(extension, "url");
         match url.strip_prefix(OWN) {
             Some("emergency-preconsent") => {
-                consent.emergency_preconsent =
-                    extension.get("valueBoolean").and_then(Value::as_bool);
+                let given = extension.get("valueBoolean").and_then(Value::as_bool);
+                let given = given.ok_or_else(|| wrong("extension", "says neither yes nor no"))?;
+                consent.emergency_preconsent = Some(given);
             }
             Some("supersedes") => {
                 text(extension, "valueString").clone_into(&mut consent.supersedes);
@@ -201,7 +242,11 @@ fn own<'a>(object: &'a Object, name: &str, kind: &str) -> Result<Option<&'a Valu
     let found = all
         .into_iter()
         .find(|one| text(one, "url").strip_prefix(OWN) == Some(name));
-    Ok(found.and_then(|one| one.get(kind)))
+    let value = |one: &'a Object| {
+        one.get(kind)
+            .ok_or_else(|| wrong(name, "has another value"))
+    };
+    found.map(value).transpose()
 }
 
 fn own_text(object: &Object, name: &str, kind: &str) -> Result<String> {
@@ -211,6 +256,13 @@ fn own_text(object: &Object, name: &str, kind: &str) -> Result<String> {
 
 fn proxy(resource: &Object) -> Result<Option<pb::Proxy>> {
     let performers = objects(resource, "performer")?;
+    let by_reference = |one: &&Object| {
+        text(one, "type").is_empty() && text(one, "reference").starts_with("RelatedPerson/")
+    };
+    if performers.iter().any(by_reference) {
+        let message = "a related person is named here, not referred to";
+        return Err(wrong("performer", message));
+    }
     let related = performers
         .into_iter()
         .find(|one| text(one, "type") == "RelatedPerson");
@@ -288,7 +340,11 @@ fn terms(provision: &Object, imported: &mut Imported) -> Result<()> {
         consent.valid_to = time(period, "end", "provision.period")?;
     }
     consent.grantees = actors(provision, "provision.actor")?;
-    for label in objects(provision, "securityLabel")? {
+    let labels = objects(provision, "securityLabel")?;
+    if labels.len() > 1 {
+        return Err(wrong("provision.securityLabel", "may be one only"));
+    }
+    for label in labels {
         consent.confidentiality_ceiling = level(label)?.into();
     }
     for purpose in objects(provision, "purpose")? {
@@ -359,6 +415,13 @@ fn actors(provision: &Object, path: &str) -> Result<Vec<pb::Party>> {
     let actors = objects(provision, "actor")?.into_iter();
     let one = |actor: &Object| {
         only(actor, path, &["role", "reference"])?;
+        let role = object(actor, "role")?.ok_or_else(|| wrong(path, "has no role"))?;
+        let codings = objects(role, "coding")?;
+        let recipient =
+            |one: &&Object| text(one, "system") == PARTICIPATION && text(one, "code") == RECIPIENT;
+        if !codings.iter().any(recipient) {
+            return Err(wrong(path, "has an actor that is no recipient"));
+        }
         let reference = object(actor, "reference")?;
         party(
             reference.ok_or_else(|| wrong(path, "has no reference"))?,

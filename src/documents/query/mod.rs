@@ -79,7 +79,8 @@ impl Documents {
             reader.about(&patient);
         }
         // The newest among the results, not the ledger's: that tells of others (bar Z-02).
-        let sequence = results.newest().min(applied);
+        // Nothing newer than what was asked from: it is still there.
+        let sequence = results.newest().max(plan.changed_since()).min(applied);
         let (items, next, counts) = results.finish();
         call.note(|record| record.items = u32::try_from(items.len()).unwrap_or(u32::MAX));
         let mut response = pb::QueryRegistryResponse {

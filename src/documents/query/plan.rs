@@ -65,6 +65,20 @@ pub(crate) struct All {
 }
 
 impl Plan {
+    /// The sequence after which changes are asked for; 0 if all are.
+    pub(crate) fn changed_since(&self) -> u64 {
+        match self {
+            Self::FindDocuments(_, filter)
+            | Self::GetDocuments(_, filter)
+            | Self::GetDocumentsAndAssociations(_, filter, _)
+            | Self::GetSubmissionSetAndContents(_, filter, _)
+            | Self::GetFolderAndContents(_, filter, _)
+            | Self::GetRelatedDocuments(_, _, filter, _) => filter.changed_since(),
+            Self::GetAll(_, all) => all.entries.changed_since(),
+            _ => 0,
+        }
+    }
+
     /// Checks a query to the registry of the community `home`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::access::{Action, Call};
 use crate::config::Capability;
-use crate::error::{Error, Reason, Result};
+use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::gateway::Gateway;
 use crate::identity::{identifier, identifier_message};
 use crate::types::{AssigningAuthority, LinkageId, PatientIdentifier};
@@ -111,8 +111,12 @@ fn wanted_domains(gateway: &Gateway, domains: &[String]) -> Result<()> {
 /// The person that the caller's community knows by this id; of a retired one, whom it went to.
 fn linkage_id(gateway: &Gateway, call: &Call, text: &str) -> Result<LinkageId> {
     let community = &call.caller().participant.community;
-    let named = gateway.identity.named(text, community)?;
-    gateway.identity.living(named)
+    let named = gateway.identity.named(text, community);
+    let living = named.and_then(|named| gateway.identity.living(named));
+    living.map_err(|error| match error.kind() {
+        ErrorKind::NotFound => missed(gateway, call, error),
+        _ => error,
+    })
 }
 
 /// The candidates with the linkage ids that the caller's community knows.
@@ -334,7 +338,8 @@ pub(super) async fn get(
         }
         Subject::LinkageId(id) => (linkage_id(&gateway, &call, id)?, None),
     };
-    let person = gateway.identity.person(linkage)?.ok_or_else(unknown)?;
+    let person = gateway.identity.person(linkage)?;
+    let person = person.ok_or_else(|| missed(&gateway, &call, unknown()))?;
     let ids = gateway.identity.known_as(linkage);
     if !findable(&gateway, &call, Action::SearchPatients, &ids)? {
         return Err(missed(&gateway, &call, unknown()));

@@ -12,12 +12,12 @@ use crate::config::Capability;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
-use crate::identity::{Interest, identifier};
+use crate::identity::Interest;
 use crate::store::Sequence;
-use crate::types::{AssigningAuthority, PatientIdentifier};
+use crate::types::AssigningAuthority;
 use crate::wire::pb::identity as pb;
 
-use super::super::shown::findable;
+use super::super::shown::{findable, identifiers};
 
 /// Changes on their way to a caller: who does not read slows only itself down.
 const QUEUE: usize = 16;
@@ -197,11 +197,7 @@ async fn tell(
 
 /// Whether the caller may be told of a person at all: as for a query (bar Z-10).
 fn may_see(gateway: &Gateway, call: &Call, set: &pb::IdentifierSet) -> Result<bool> {
-    let known: Vec<PatientIdentifier> = set
-        .identifiers
-        .iter()
-        .filter_map(|id| identifier(Some(id), "identifier").ok())
-        .collect();
+    let known = identifiers(set.identifiers.iter().map(Some))?;
     findable(gateway, call, Action::QueryIdentifiers, &known)
 }
 

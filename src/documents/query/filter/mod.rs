@@ -107,6 +107,11 @@ pub(crate) struct EntryFilter {
 }
 
 impl EntryFilter {
+    /// The sequence after which entries must have changed; 0 if it does not matter.
+    pub(crate) fn changed_since(&self) -> u64 {
+        self.wanted.changed_since_sequence
+    }
+
     /// The filter of a query for entries. `exclude` is what they must not have.
     ///
     /// # Errors

@@ -434,6 +434,7 @@ fn changed_since_the_last_answer() {
     };
     find.filter.as_mut().unwrap().changed_since_sequence = first.sequence;
     assert!(changed(&request).is_empty());
+    assert_eq!(world.ask(&request).unwrap().sequence, first.sequence);
     let uuid = &entries[1].entry_uuid;
     let row = world.registry.entries.iter();
     let mut row = row
