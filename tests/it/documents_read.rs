@@ -507,7 +507,12 @@ async fn a_subscription_survives_restarts_and_asks_for_consent_at_delivery() {
     assert_eq!(delivered.count(), 1, "audited before it was delivered");
 
     let wrong = pb::WatchDocumentsRequest {
-        resume_token: format!("A{}", &token[1..]),
+        // Another first letter, whichever it is.
+        resume_token: format!(
+            "{}{}",
+            if token.starts_with('A') { 'B' } else { 'A' },
+            &token[1..]
+        ),
         ..request.clone()
     };
     refused(watch(&doctor, wrong).await, Reason::InvalidToken);

@@ -434,9 +434,9 @@ async fn a_handshake_of_sixteen_mebibytes_costs_little() {
     config.client_auth_cert_resolver = Arc::new(Endless::new(&identity, &config));
     let config = Arc::new(config);
     let process = network.process(HERE);
-    let before = (process.cpu(), process.memory());
-    let mut most = before.1;
-    for _ in 0..TIMES {
+    let (mut before, mut most) = ((process.cpu(), process.memory()), 0);
+    // The first of them brings the node's threads to life and is not measured.
+    for turn in 0..=TIMES {
         let tcp = tcp(target.address, None).await.unwrap();
         let mut flight = 0;
         let alter = |bytes: Vec<u8>| {
@@ -448,6 +448,10 @@ async fn a_handshake_of_sixteen_mebibytes_costs_little() {
         let sent = endless_hello(&target).await;
         assert!(sent < 16 << 20, "{sent} octets were taken");
         most = most.max(process.memory());
+        if turn == 0 {
+            before = (process.cpu(), process.memory());
+            most = before.1;
+        }
     }
     let cpu = process.cpu().saturating_sub(before.0) / (2 * TIMES);
     println!(

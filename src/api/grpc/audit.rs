@@ -363,7 +363,8 @@ async fn consistency(
     check(&gateway, &call)?;
     let log = Arc::clone(gateway.audit.log());
     beside(move || {
-        let (to_size, checkpoint) = proved_size(&log, request.to_size, request.from_size)?;
+        let (to_size, checkpoint) =
+            proved_size(&log, request.to_size, request.from_size.saturating_add(1))?;
         let path = log.consistency(request.from_size, to_size)?;
         Ok(pb::GetConsistencyProofResponse {
             from_size: request.from_size,

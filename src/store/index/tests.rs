@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::store::Schema;
 use crate::store::commit::AppliedWrite;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use crate::store::disk::Disk;
@@ -101,18 +102,51 @@ proptest! {
     }
 }
 
-/// What a process leaves behind that is killed now: the files as the operating system has them.
+/// What a process leaves behind that is killed now: the files as the operating system has them at one
+/// instant. An engine works in the background, so it is copied again until nothing changed meanwhile.
 fn copy_files(from: &Path, to: &Path) {
-    std::fs::create_dir_all(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let path = entry.unwrap().path();
+    loop {
+        let mut before = BTreeMap::new();
+        let mut after = BTreeMap::new();
+        let copied = list(from, &mut before)
+            .and_then(|()| copy_all(from, to))
+            .and_then(|()| list(from, &mut after));
+        if copied.is_ok() && before == after {
+            return;
+        }
+        std::fs::remove_dir_all(to).unwrap();
+    }
+}
+
+fn copy_all(from: &Path, to: &Path) -> std::io::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let path = entry?.path();
         let copy = to.join(path.file_name().unwrap());
         if path.is_dir() {
-            copy_files(&path, &copy);
+            copy_all(&path, &copy)?;
         } else {
-            std::fs::copy(&path, &copy).unwrap();
+            std::fs::copy(&path, &copy)?;
         }
     }
+    Ok(())
+}
+
+/// Every file, with its size and when it was written.
+fn list(
+    folder: &Path,
+    into: &mut BTreeMap<PathBuf, (u64, std::time::SystemTime)>,
+) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            list(&entry.path(), into)?;
+        } else {
+            let data = entry.metadata()?;
+            into.insert(entry.path(), (data.len(), data.modified()?));
+        }
+    }
+    Ok(())
 }
 
 /// After loads, batches and a reset, killed after any of them: an index says it has applied what
