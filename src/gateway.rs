@@ -19,7 +19,7 @@ use crate::access::{Exposure, Policies, PolicyHandle};
 use crate::audit::Audit;
 use crate::audit::witness::Witness;
 use crate::clock::Clock;
-use crate::config::{Capability, Config, IndexEngine};
+use crate::config::{Capability, Config, IndexEngine, Tls};
 use crate::consent::{Consents, Grounds, Guard};
 use crate::directory::{Authenticator, Directory};
 use crate::documents::Documents;
@@ -31,9 +31,11 @@ use crate::federation::{
     follow_parent,
 };
 use crate::identity::Identity;
-use crate::pki::{IdentityHandle, NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore};
+use crate::pki::{
+    IdentityError, IdentityHandle, NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore,
+};
 use crate::store::{
-    IndexKind, OpenReport, Options, RootSource, Schema, Store, TokenKey, Upkeep, keep_documents,
+    IndexKind, OpenReport, Options, RootSource, Schema, Store, Upkeep, keep_documents,
 };
 use crate::types::HomeCommunityId;
 use crate::wire::pb::directory::ApplyDirectoryRequest;
@@ -123,12 +125,7 @@ pub fn schema() -> Schema {
 /// Where the root key of the node's store is.
 pub fn root_key(config: &Config) -> RootSource {
     match (&config.keys.token, &config.keys.root_key_file) {
-        (Some(token), _) => RootSource::Token(TokenKey {
-            module: token.module.clone(),
-            token: token.token.clone(),
-            key: token.key.clone(),
-            pin_file: token.pin_file.clone(),
-        }),
+        (Some(token), _) => RootSource::Token(token.clone()),
         (None, Some(file)) => RootSource::File(file.clone()),
         (None, None) => RootSource::File(config.node.data_dir.join("root.key")),
     }
@@ -146,6 +143,21 @@ pub fn store_options(config: &Config, options: Options) -> Options {
         index_cache_bytes: config.store.index_cache_mib << 20,
         idempotency_kept: Duration::from_hours(u64::from(config.store.idempotency_hours)),
         ..options
+    }
+}
+
+/// Loads the certificate and key a configuration names.
+///
+/// # Errors
+/// What cannot be used, and why.
+pub fn load_identity(tls: &Tls) -> Result<NodeIdentity, IdentityError> {
+    match (&tls.token, &tls.key) {
+        (Some(token), _) => NodeIdentity::in_token(&tls.certificate, token),
+        (None, Some(key)) => NodeIdentity::load(&tls.certificate, key),
+        (None, None) => Err(IdentityError::Key {
+            origin: "[tls]".into(),
+            reason: "neither `key` nor `token` says where it is".into(),
+        }),
     }
 }
 
@@ -226,8 +238,7 @@ impl Gateway {
     ) -> Result<Arc<Self>> {
         let clock = Arc::clone(&options.clock);
         let watched = reload::Watched::begin(&config);
-        let certificate = NodeIdentity::load(&config.tls.certificate, &config.tls.key)
-            .map_err(Error::internal)?;
+        let certificate = load_identity(&config.tls).map_err(Error::internal)?;
         let certificate = IdentityHandle::new(certificate);
         let edge = State::new(&config.listen);
         let dialler = dialler(&config, &edge)?;

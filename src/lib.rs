@@ -24,6 +24,7 @@ pub mod pki;
 pub mod planted;
 pub mod server;
 pub mod store;
+pub mod token;
 pub mod types;
 pub mod wire;
 pub mod xml;

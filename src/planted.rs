@@ -1,21 +1,18 @@
 //! Faults planted on purpose, so that the tests can be seen to fail (bar S-06).
 //!
-//! Without the feature `planted-defects` there are none, and every question below is a constant
-//! that the compiler removes. With it, the environment variable `RENKEI_PLANTED` names one defect;
-//! `tests/planted/run.sh` goes through all of them. Such a build is refused in release.
-
-#[cfg(all(feature = "planted-defects", not(debug_assertions)))]
-compile_error!("`planted-defects` breaks the program on purpose: never in a release build");
+//! In the program there are none: every question below is a constant that the compiler removes. Only
+//! in unit tests the environment variable `RENKEI_PLANTED` names one; `tests/planted/run.sh` goes
+//! through all of them.
 
 /// Whether this defect is planted.
-#[cfg(not(feature = "planted-defects"))]
+#[cfg(not(test))]
 #[inline]
 pub const fn planted(_defect: &str) -> bool {
     false
 }
 
 /// Whether this defect is planted.
-#[cfg(feature = "planted-defects")]
+#[cfg(test)]
 pub fn planted(defect: &str) -> bool {
     use std::ffi::OsString;
     use std::sync::OnceLock;

@@ -117,6 +117,10 @@ impl Config {
             let message = "is given beside keys.token: the root key is in one place";
             return Err(ConfigError::value("keys.root_key_file", message));
         }
+        if self.tls.key.is_some() == self.tls.token.is_some() {
+            let message = "the private key is in one place: here, or in tls.token";
+            return Err(ConfigError::value("tls.key", message));
+        }
         let needs = |capability, on: bool, key, message: &str| {
             if self.has(capability) && !on {
                 return Err(ConfigError::value(key, message));

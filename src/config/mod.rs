@@ -15,6 +15,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
+use crate::token::TokenKey;
+
 pub use example::{ExampleRole, example};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX};
 
@@ -235,8 +237,10 @@ impl Default for Listen {
 pub struct Tls {
     /// The node's certificate, then its issuing CA.
     pub certificate: PathBuf,
-    /// The node's private key; readable by its owner only.
-    pub key: PathBuf,
+    /// The node's private key; readable by its owner only. This or `token`.
+    pub key: Option<PathBuf>,
+    /// The node's private key in a PKCS#11 token, instead of a file.
+    pub token: Option<TokenKey>,
     /// Trusted roots. Never the operating system's.
     pub roots: Vec<PathBuf>,
     /// Issuing CAs, if peers do not send them.
@@ -367,8 +371,9 @@ pub struct StoreKeys {
     /// The root key, 32 bytes, readable by its owner only; made at the first start. Absent:
     /// `root.key` in the data folder. Best kept on another disk than the data.
     pub root_key_file: Option<PathBuf>,
-    /// The root key in a PKCS#11 token, instead of a file.
-    pub token: Option<TokenSettings>,
+    /// The root key in a PKCS#11 token, instead of a file: an AES-256 secret key that may encrypt
+    /// and decrypt.
+    pub token: Option<TokenKey>,
     /// A new key epoch is begun after so many days; 0 leaves it to the operator.
     pub rotate_after_days: u32,
 }
@@ -434,20 +439,6 @@ pub enum IndexEngine {
     Fjall,
     /// sled.
     Sled,
-}
-
-/// A root key in a PKCS#11 token: an AES-256 secret key that may encrypt and decrypt.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct TokenSettings {
-    /// The token's PKCS#11 library.
-    pub module: PathBuf,
-    /// The token's label.
-    pub token: String,
-    /// The key's label.
-    pub key: String,
-    /// A file with the user PIN, readable by its owner only.
-    pub pin_file: PathBuf,
 }
 
 /// The policies of the decision point.

@@ -56,10 +56,11 @@ type Stamps = BTreeMap<PathBuf, Option<Stamp>>;
 /// Every file that is read, a folder's own files among them.
 fn stamps(config: &Config) -> Stamps {
     let tls = &config.tls;
-    let one = [&tls.certificate, &tls.key];
+    let pin = tls.token.as_ref().map(|token| &token.pin_file);
+    let one = std::iter::once(&tls.certificate).chain(&tls.key).chain(pin);
     let many = tls.roots.iter().chain(&tls.intermediates).chain(&tls.crls);
     let mut found = Stamps::new();
-    for path in one.into_iter().chain(many).chain(&config.access.policies) {
+    for path in one.chain(many).chain(&config.access.policies) {
         found.insert(path.clone(), stamp(path));
         for entry in std::fs::read_dir(path).into_iter().flatten().flatten() {
             found.insert(entry.path(), stamp(&entry.path()));
@@ -158,7 +159,7 @@ impl Gateway {
             }
             Err(error) => read.files.push(error.to_string()),
         }
-        match NodeIdentity::load(&tls.certificate, &tls.key) {
+        match super::load_identity(tls) {
             Ok(identity) => read.identity = Some(identity),
             Err(error) => read.files.push(error.to_string()),
         }

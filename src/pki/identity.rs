@@ -17,8 +17,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use zeroize::{Zeroize as _, Zeroizing};
 
 use super::certificate::Certificate;
+use super::token_key::KeyInToken;
 use super::trust::read_certificates;
 use super::{Refusal, TrustError};
+use crate::token::{TokenError, TokenKey};
 use crate::types::CertificatePin;
 
 /// Largest own certificate; the same as the limit for peers.
@@ -58,6 +60,12 @@ pub enum IdentityError {
         /// Why.
         reason: Box<str>,
     },
+    /// The token that holds the private key, or the key in it, cannot be used.
+    #[error("the private key's token: {0}")]
+    Token(#[from] TokenError),
+    /// The token does not sign.
+    #[error("the private key in the token: {0}")]
+    Signing(#[from] rustls::Error),
     /// The key belongs to another certificate.
     #[error("private key does not belong to the certificate of {subject}")]
     Mismatch {
@@ -75,13 +83,16 @@ pub struct NodeIdentity(Arc<Inner>);
 struct Inner {
     leaf: Certificate,
     chain: Vec<CertificateDer<'static>>,
-    key: PrivateKeyDer<'static>,
+    /// Absent if it is in a token.
+    key: Option<PrivateKeyDer<'static>>,
     signing: Arc<dyn SigningKey>,
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.key.zeroize();
+        if let Some(key) = &mut self.key {
+            key.zeroize();
+        }
     }
 }
 
@@ -108,6 +119,32 @@ impl NodeIdentity {
         Self::from_der(chain, key)
     }
 
+    /// Loads `cert_chain_pem` as [`NodeIdentity::load`] does; its private key is in a token and
+    /// stays there.
+    ///
+    /// # Errors
+    /// [`IdentityError`]; among others if the key, asked to sign, turns out to be another's.
+    pub fn in_token(cert_chain_pem: &Path, key: &TokenKey) -> Result<Self, IdentityError> {
+        let chain = read_certificates(cert_chain_pem)?;
+        let first = chain.first().ok_or(Refusal::NoCertificate)?;
+        let leaf = Certificate::read(first, LARGEST_CERTIFICATE)?;
+        let signing = KeyInToken::open(key, &leaf)?.ok_or_else(|| IdentityError::Key {
+            origin: format!("{key:?}").into(),
+            reason: format!("{} is not used in TLS 1.3", leaf.key.text()).into(),
+        })?;
+        if !signing.is_of_its_certificate(&leaf)? {
+            return Err(IdentityError::Mismatch {
+                subject: leaf.subject.text().into(),
+            });
+        }
+        Ok(Self(Arc::new(Inner {
+            leaf,
+            chain,
+            key: None,
+            signing: Arc::new(signing),
+        })))
+    }
+
     /// Makes an identity from DER.
     ///
     /// # Errors
@@ -132,7 +169,7 @@ impl NodeIdentity {
         Ok(Self(Arc::new(Inner {
             leaf,
             chain,
-            key,
+            key: Some(key),
             signing,
         })))
     }
@@ -156,8 +193,9 @@ impl NodeIdentity {
         &self.0.leaf
     }
 
-    pub(crate) fn key(&self) -> &PrivateKeyDer<'static> {
-        &self.0.key
+    /// The private key, unless it is in a token.
+    pub(crate) fn key(&self) -> Option<&PrivateKeyDer<'static>> {
+        self.0.key.as_ref()
     }
 
     /// The pair for rustls. Its own consistency check is not used: webpki, behind it, refuses a

@@ -28,6 +28,7 @@ mod signature;
 #[cfg(test)]
 mod tests;
 pub mod tls;
+mod token_key;
 mod trust;
 
 pub use advice::{advice, japanese, rules as rule_names};

@@ -2,25 +2,25 @@
 //! [`crate::planted`], and inside unit tests for one thread.
 //!
 //! A defect is named by the rule and where it is left out, `expired@leaf` or `expired@authority`; of a
-//! revocation list or an assertion by the rule alone. Without tests and without the feature
-//! `planted-defects` every rule is in force, and what is here are constants.
+//! revocation list or an assertion by the rule alone. In the program every rule is in force, and what
+//! is here are constants.
 
 use super::Place;
 
 /// Whether `rule` is left out for the certificate at `place`.
-#[cfg(not(any(test, feature = "planted-defects")))]
+#[cfg(not(test))]
 pub(crate) const fn is_left_out(_rule: &str, _place: Place) -> bool {
     false
 }
 
 /// Whether `rule`, which speaks of no certificate of the path, is left out.
-#[cfg(not(any(test, feature = "planted-defects")))]
+#[cfg(not(test))]
 pub(crate) const fn is_rule_left_out(_rule: &str) -> bool {
     false
 }
 
 /// Whether `rule` is left out for the certificate at `place`.
-#[cfg(any(test, feature = "planted-defects"))]
+#[cfg(test)]
 pub(crate) fn is_left_out(rule: &str, place: Place) -> bool {
     let level = match place {
         Place::EndEntity => "leaf",
@@ -30,9 +30,8 @@ pub(crate) fn is_left_out(rule: &str, place: Place) -> bool {
 }
 
 /// Whether `rule`, which speaks of no certificate of the path, is left out.
-#[cfg(any(test, feature = "planted-defects"))]
+#[cfg(test)]
 pub(crate) fn is_rule_left_out(rule: &str) -> bool {
-    #[cfg(test)]
     if LEFT_OUT.with_borrow(|left_out| left_out.as_deref() == Some(rule)) {
         return true;
     }

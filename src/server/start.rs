@@ -10,8 +10,8 @@ use tracing_subscriber::EnvFilter;
 use crate::clock::{Clock, SystemClock};
 use crate::config::{Config, Log, LogFormat};
 use crate::error::{Error, Reason, Result};
-use crate::gateway::{Gateway, load_trust};
-use crate::pki::{NodeIdentity, Usage};
+use crate::gateway::{Gateway, load_identity, load_trust};
+use crate::pki::Usage;
 use crate::store::Options;
 use crate::wire::pb::directory::ApplyDirectoryRequest;
 
@@ -37,7 +37,7 @@ pub fn log(settings: &Log) {
 /// What is wrong, for the operator.
 pub fn self_check(config: &Config, clock: &dyn Clock) -> Result<()> {
     let refuse = |message: String| Error::new(Reason::Internal, message);
-    let identity = NodeIdentity::load(&config.tls.certificate, &config.tls.key)
+    let identity = load_identity(&config.tls)
         .map_err(|error| refuse(format!("the node's certificate: {error}")))?;
     let trust = load_trust(config)?;
     for usage in [Usage::Server, Usage::Institution] {

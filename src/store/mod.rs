@@ -69,7 +69,7 @@ use error::IoContext as _;
 pub use error::StoreError;
 pub use follow::Frames;
 pub use inspect::{Found, Inspection, inspect};
-pub use keys::{Keys, Random, RootSource, SubjectKey, SystemRandom, Tag, TokenKey};
+pub use keys::{Keys, Random, RootSource, SubjectKey, SystemRandom, Tag};
 pub use keywork::{Purged, Reencrypted, Rotation};
 pub use load::Load;
 pub use offline::is_store as is_there;

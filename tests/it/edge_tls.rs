@@ -334,37 +334,6 @@ async fn an_endpoint_inside_is_not_connected_to() {
     network.stop().await;
 }
 
-/// Bars: T-38.
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_key_log_is_written_whatever_the_environment_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let Prepared { world, sample: _ } = prepare(&folder, 1, Arc::clone(&clock));
-    let config = world
-        .standalone_config(&world.regions[0], "127.0.0.1:0")
-        .unwrap();
-    let log = folder.path().join("keys.log");
-    let variables = [("SSLKEYLOGFILE", log.as_path())];
-    let nodes = folder.path().join("nodes");
-    let process = Process::start_in(&nodes, "node", &config, &variables).await;
-    let expect = ServerExpectation {
-        name: "127.0.0.1".try_into().unwrap(),
-        pins: vec![world.regions[0].pin],
-    };
-    let identity = world.identity("operator").unwrap();
-    let config = client_config(&identity, world.trust().unwrap(), clock, expect).unwrap();
-    let tcp = TcpStream::connect(&process.address).await.unwrap();
-    let name = "127.0.0.1".try_into().unwrap();
-    let mut tls = TlsConnector::from(config).connect(name, tcp).await.unwrap();
-    tls.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat())
-        .await
-        .unwrap();
-    let mut head = [0; 9];
-    tls.read_exact(&mut head).await.unwrap();
-    assert!(!log.exists(), "keys were written");
-    process.stop().await;
-}
-
 /// Bars: N-11: out of descriptors, a node neither ends nor spins, and recovers by itself.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_node_survives_having_no_descriptors_left() {

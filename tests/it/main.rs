@@ -26,6 +26,7 @@ mod edge_handshakes;
 mod edge_limits;
 mod edge_reload;
 mod edge_tls;
+mod edge_token;
 mod emergency;
 mod errors;
 mod federation;

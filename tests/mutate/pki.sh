@@ -5,8 +5,7 @@
 #   tests/mutate/pki.sh              all rules
 #   tests/mutate/pki.sh expired      those whose name has this in it
 #
-# One build: the defect is named to it by RENKEI_PLANTED (feature `planted-defects`, which no
-# release has).
+# The defect is named to the unit tests by RENKEI_PLANTED, which nothing else reads.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -14,7 +13,7 @@ only="${1:-}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-cargo test --locked --lib --features planted-defects --no-run --message-format=json 2>"$work/build" |
+cargo test --locked --lib --no-run --message-format=json 2>"$work/build" |
   python3 -c '
 import json, sys
 for line in sys.stdin:

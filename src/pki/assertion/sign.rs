@@ -180,7 +180,9 @@ impl Key {
 }
 
 fn read_key(identity: &NodeIdentity) -> Result<Key, SigningError> {
-    let key = identity.key();
+    let key = identity
+        .key()
+        .ok_or_else(|| SigningError::Key("a key in a token".into()))?;
     let der = key.secret_der();
     let read = match (&identity.leaf().key.kind, key) {
         (KeyKind::Ec { curve }, _) if &**curve == "P-256" => {

@@ -31,6 +31,7 @@ use super::disk::{Disk, exists, sync_name};
 use super::error::{IoContext as _, StoreError};
 use super::ledger::end::END_FILE;
 use crate::planted::planted;
+use crate::token::TokenKey;
 use crate::types::PatientIdentifier;
 pub(crate) use change::{Change, sources};
 use root::{FileRoot, RootKey};
@@ -39,7 +40,6 @@ pub(crate) use subject::{Envelope, KeyRow, KeyStateRow, Pending, open_row, seal_
 pub(crate) use table::is_there;
 use table::{Body, Epoch, Shard, TABLE_FILE};
 pub use tag::{Random, SystemRandom, Tag};
-pub use token::TokenKey;
 use token::TokenRoot;
 
 /// Shards of patients' keys: the first byte of a patient's tag.
@@ -540,7 +540,7 @@ fn open_root(
     random: &dyn Random,
 ) -> Result<Box<dyn RootKey>, StoreError> {
     match source {
-        RootSource::Token(settings) => Ok(Box::new(TokenRoot::open(settings, disk)?)),
+        RootSource::Token(settings) => Ok(Box::new(TokenRoot::open(settings)?)),
         RootSource::File(path) => match FileRoot::read(path, disk.as_ref())? {
             Some(root) => Ok(Box::new(root)),
             None if may_make => Ok(Box::new(FileRoot::make(path, disk.as_ref(), random)?)),
