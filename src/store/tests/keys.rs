@@ -5,6 +5,7 @@ use std::process::Command;
 use super::*;
 use crate::store::disk::Disk as _;
 use crate::store::disk::sim::Faults;
+use crate::token::TokenKey;
 
 const CANARY: &str = "canary of a patient";
 
