@@ -13,7 +13,7 @@ use crate::pki::Usage;
 use crate::wire::pb::admin as pb;
 use crate::wire::pb::admin::admin_service_server::AdminService;
 
-use super::door::{Class, Door, Replies};
+use super::door::{Answer, Class, Door, Replies};
 
 macro_rules! method {
     ($name:literal) => {
@@ -25,39 +25,41 @@ macro_rules! method {
 #[derive(Clone, Debug)]
 pub(super) struct Admin(pub Door);
 
-async fn info(
+fn info(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     _: pb::GetNodeInfoRequest,
-) -> Result<pb::GetNodeInfoResponse> {
-    let permit = gateway.guard.authorize(&call, Action::Operate)?;
-    permit.require(&[Action::Operate])?;
-    let now = gateway.clock.now();
-    let uptime = now.duration_since(gateway.started);
-    let parent = gateway.federation.parent.as_ref();
-    let chain = gateway.certificate.current();
-    let own = gateway.trust.judge(chain.chain(), Usage::Server, now).ok();
-    Ok(pb::GetNodeInfoResponse {
-        home_community_id: gateway.home.to_string(),
-        name: gateway.config.node.name.clone(),
-        roles: gateway
-            .config
-            .node
-            .capabilities
-            .iter()
-            .map(|role| node_role(*role).into())
-            .collect(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        started: Some(crate::wire::timestamp(gateway.started)),
-        uptime: Some(prost_types::Duration {
-            seconds: uptime.as_secs(),
-            nanos: 0,
-        }),
-        ledger_sequence: gateway.store.last_sequence().0,
-        parent_home_community_id: parent.map(ToString::to_string).unwrap_or_default(),
-        directory_version: gateway.directory.snapshot().version(),
-        policy_version: gateway.policies.current().version().to_string(),
-        certificate_expires: own.map(|own| crate::wire::timestamp(own.not_after)),
+) -> Answer<pb::GetNodeInfoResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::Operate)?;
+        permit.require(&[Action::Operate])?;
+        let now = gateway.clock.now();
+        let uptime = now.duration_since(gateway.started);
+        let parent = gateway.federation.parent.as_ref();
+        let chain = gateway.certificate.current();
+        let own = gateway.trust.judge(chain.chain(), Usage::Server, now).ok();
+        Ok(pb::GetNodeInfoResponse {
+            home_community_id: gateway.home.to_string(),
+            name: gateway.config.node.name.clone(),
+            roles: gateway
+                .config
+                .node
+                .capabilities
+                .iter()
+                .map(|role| node_role(*role).into())
+                .collect(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: Some(crate::wire::timestamp(gateway.started)),
+            uptime: Some(prost_types::Duration {
+                seconds: uptime.as_secs(),
+                nanos: 0,
+            }),
+            ledger_sequence: gateway.store.last_sequence().0,
+            parent_home_community_id: parent.map(ToString::to_string).unwrap_or_default(),
+            directory_version: gateway.directory.snapshot().version(),
+            policy_version: gateway.policies.current().version().to_string(),
+            certificate_expires: own.map(|own| crate::wire::timestamp(own.not_after)),
+        })
     })
 }
 
@@ -72,73 +74,76 @@ fn node_role(capability: Capability) -> pb::NodeRole {
     }
 }
 
-async fn node_status(
+fn node_status(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     _: pb::GetStatusRequest,
-) -> Result<pb::GetStatusResponse> {
-    let permit = gateway.guard.authorize(&call, Action::Operate)?;
-    permit.require(&[Action::Operate])?;
-    let stats = gateway.store.stats();
-    let mut alarms: Vec<pb::Alarm> = gateway.edge.alarms.list().into_iter().map(alarm).collect();
-    if stats.poisoned {
-        alarms.push(pb::Alarm {
-            code: "STORE_STOPPED".to_owned(),
-            severity: pb::Severity::Error.into(),
-            message: "a disk write failed; nothing is acknowledged until a restart".to_owned(),
-            since: None,
-        });
-    }
-    let undelivered = gateway.federation.outbox.undelivered()?;
-    if undelivered > 0 {
-        alarms.push(pb::Alarm {
-            code: "UNDELIVERED".to_owned(),
-            severity: pb::Severity::Error.into(),
-            message: format!("the parent refused {undelivered} notices for good"),
-            since: None,
-        });
-    }
-    for issuer in gateway.trust.current().authorities_without_crl() {
-        alarms.push(pb::Alarm {
-            code: "CRL_MISSING".to_owned(),
-            severity: pb::Severity::Error.into(),
-            message: format!("no revocation list for {issuer}; its certificates are refused"),
-            since: None,
-        });
-    }
-    for one in gateway.authenticator.suspicions(gateway.clock.now()) {
-        let whose = one
-            .institution
-            .map(|code| format!(" of institution {code}"));
-        alarms.push(pb::Alarm {
-            code: "IDENTITY_REFUSED".to_owned(),
-            severity: pb::Severity::Warning.into(),
-            message: format!(
-                "certificate {}{} was refused {} times: {}",
-                one.pin,
-                whose.unwrap_or_default(),
-                one.times,
-                one.rule
-            ),
-            since: Some(crate::wire::timestamp(one.first)),
-        });
-    }
-    let counters = gateway.edge.counters.all().into_iter();
-    let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
-    Ok(pb::GetStatusResponse {
-        serving: !gateway.stop.is_cancelled(),
-        writable: !stats.poisoned,
-        alarms,
-        ledger_sequence: stats.last_sequence.0,
-        store_bytes: stats.ledger_bytes,
-        calls_in_flight: count(gateway.edge.admission.in_flight()),
-        connections: count(gateway.edge.connections.len()),
-        counts: counters
-            .map(|(name, value)| (name.to_owned(), value))
-            .collect(),
-        revocation_lists: lists(&gateway),
-        queued_notices: gateway.federation.outbox.len()? as u64,
-        ..pb::GetStatusResponse::default()
+) -> Answer<pb::GetStatusResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::Operate)?;
+        permit.require(&[Action::Operate])?;
+        let stats = gateway.store.stats();
+        let mut alarms: Vec<pb::Alarm> =
+            gateway.edge.alarms.list().into_iter().map(alarm).collect();
+        if stats.poisoned {
+            alarms.push(pb::Alarm {
+                code: "STORE_STOPPED".to_owned(),
+                severity: pb::Severity::Error.into(),
+                message: "a disk write failed; nothing is acknowledged until a restart".to_owned(),
+                since: None,
+            });
+        }
+        let undelivered = gateway.federation.outbox.undelivered()?;
+        if undelivered > 0 {
+            alarms.push(pb::Alarm {
+                code: "UNDELIVERED".to_owned(),
+                severity: pb::Severity::Error.into(),
+                message: format!("the parent refused {undelivered} notices for good"),
+                since: None,
+            });
+        }
+        for issuer in gateway.trust.current().authorities_without_crl() {
+            alarms.push(pb::Alarm {
+                code: "CRL_MISSING".to_owned(),
+                severity: pb::Severity::Error.into(),
+                message: format!("no revocation list for {issuer}; its certificates are refused"),
+                since: None,
+            });
+        }
+        for one in gateway.authenticator.suspicions(gateway.clock.now()) {
+            let whose = one
+                .institution
+                .map(|code| format!(" of institution {code}"));
+            alarms.push(pb::Alarm {
+                code: "IDENTITY_REFUSED".to_owned(),
+                severity: pb::Severity::Warning.into(),
+                message: format!(
+                    "certificate {}{} was refused {} times: {}",
+                    one.pin,
+                    whose.unwrap_or_default(),
+                    one.times,
+                    one.rule
+                ),
+                since: Some(crate::wire::timestamp(one.first)),
+            });
+        }
+        let counters = gateway.edge.counters.all().into_iter();
+        let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        Ok(pb::GetStatusResponse {
+            serving: !gateway.stop.is_cancelled(),
+            writable: !stats.poisoned,
+            alarms,
+            ledger_sequence: stats.last_sequence.0,
+            store_bytes: stats.ledger_bytes,
+            calls_in_flight: count(gateway.edge.admission.in_flight()),
+            connections: count(gateway.edge.connections.len()),
+            counts: counters
+                .map(|(name, value)| (name.to_owned(), value))
+                .collect(),
+            revocation_lists: lists(&gateway),
+            queued_notices: gateway.federation.outbox.len()? as u64,
+            ..pb::GetStatusResponse::default()
+        })
     })
 }
 
@@ -171,22 +176,24 @@ fn lists(gateway: &Gateway) -> Vec<pb::RevocationList> {
 const NEEDS_RESTART: &str = "everything in the configuration file; certificate, key, authorities \
      and revocation lists are read again from the files it names";
 
-async fn reload(
+fn reload(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ReloadConfigurationRequest,
-) -> Result<pb::ReloadConfigurationResponse> {
-    let permit = gateway.guard.authorize(&call, Action::Operate)?;
-    permit.require(&[Action::Operate])?;
-    let reloaded = if request.validate_only {
-        gateway.check_reload().await?
-    } else {
-        gateway.reload(true).await?
-    };
-    Ok(pb::ReloadConfigurationResponse {
-        changes: reloaded.changes,
-        needs_restart: vec![NEEDS_RESTART.to_owned()],
-        problems: reloaded.problems,
+) -> Answer<pb::ReloadConfigurationResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::Operate)?;
+        permit.require(&[Action::Operate])?;
+        let reloaded = if request.validate_only {
+            gateway.check_reload().await?
+        } else {
+            gateway.reload(true).await?
+        };
+        Ok(pb::ReloadConfigurationResponse {
+            changes: reloaded.changes,
+            needs_restart: vec![NEEDS_RESTART.to_owned()],
+            problems: reloaded.problems,
+        })
     })
 }
 

@@ -20,7 +20,7 @@ use crate::wire::pb::audit as pb;
 use crate::wire::pb::audit::audit_service_server::AuditService;
 use crate::wire::{from_timestamp, timestamp};
 
-use super::door::{Class, Door, Replies};
+use super::door::{Answer, Class, Door, Replies};
 
 /// Events on a page at most.
 const MAX_PAGE: usize = 1_000;
@@ -78,48 +78,50 @@ fn page_token(token: &str) -> Result<Option<u64>> {
     token.parse().map(Some).map_err(wrong)
 }
 
-async fn search(
+fn search(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::SearchEventsRequest,
-) -> Result<pb::SearchEventsResponse> {
-    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
-    permit.require(&[Action::ReadAudit])?;
-    if !request.linkage_id.is_empty() {
-        let message = "is not a condition this version searches by";
-        return Err(Error::field(Reason::NotImplemented, "linkage_id", message));
-    }
-    let before = page_token(&request.page_token)?;
-    let patient = request.patient_id.as_ref();
-    let patient = patient
-        .map(|id| identifier(Some(id), "patient_id"))
-        .transpose()?;
-    let filter = Filter {
-        patients: patient
-            .iter()
-            .map(|id| gateway.store.keys().patient_tag(id).to_vec())
-            .collect(),
-        institution: own(&call, &request.institution_id)?,
-        from: 0,
-        emergency_only: request.emergency_only,
-        request_id: request.request_id,
-        since: time(request.from.as_ref(), "from")?,
-        until: time(request.to.as_ref(), "to")?,
-        subject: request.person_subject,
-        methods: request.methods,
-        outcomes: request.outcomes,
-        purposes: request.purposes,
-    };
-    let size = match request.page_size as usize {
-        0 => MAX_PAGE,
-        size => size.min(MAX_PAGE),
-    };
-    let audit = gateway.audit.clone();
-    let page = beside(move || audit.search(&filter, before, size, MAX_LOOKED)).await?;
-    call.note(|record| record.items = u32::try_from(page.events.len()).unwrap_or(u32::MAX));
-    Ok(pb::SearchEventsResponse {
-        events: page.events,
-        next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),
+) -> Answer<pb::SearchEventsResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+        permit.require(&[Action::ReadAudit])?;
+        if !request.linkage_id.is_empty() {
+            let message = "is not a condition this version searches by";
+            return Err(Error::field(Reason::NotImplemented, "linkage_id", message));
+        }
+        let before = page_token(&request.page_token)?;
+        let patient = request.patient_id.as_ref();
+        let patient = patient
+            .map(|id| identifier(Some(id), "patient_id"))
+            .transpose()?;
+        let filter = Filter {
+            patients: patient
+                .iter()
+                .map(|id| gateway.store.keys().patient_tag(id).to_vec())
+                .collect(),
+            institution: own(&call, &request.institution_id)?,
+            from: 0,
+            emergency_only: request.emergency_only,
+            request_id: request.request_id,
+            since: time(request.from.as_ref(), "from")?,
+            until: time(request.to.as_ref(), "to")?,
+            subject: request.person_subject,
+            methods: request.methods,
+            outcomes: request.outcomes,
+            purposes: request.purposes,
+        };
+        let size = match request.page_size as usize {
+            0 => MAX_PAGE,
+            size => size.min(MAX_PAGE),
+        };
+        let audit = gateway.audit.clone();
+        let page = beside(move || audit.search(&filter, before, size, MAX_LOOKED)).await?;
+        call.note(|record| record.items = u32::try_from(page.events.len()).unwrap_or(u32::MAX));
+        Ok(pb::SearchEventsResponse {
+            events: page.events,
+            next_page_token: page.next.map(|next| next.to_string()).unwrap_or_default(),
+        })
     })
 }
 
@@ -170,31 +172,33 @@ fn tags_of(
 }
 
 /// "Who saw my record": every event about a patient of this community, at this node.
-async fn report(
+fn report(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ReportPatientAccessRequest,
-) -> Result<Stream<pb::ReportPatientAccessResponse>> {
-    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
-    permit.require(&[Action::ReadAudit])?;
-    let part = Part {
-        since: time(request.from.as_ref(), "from")?,
-        until: time(request.to.as_ref(), "to")?,
-    };
-    let tags = tags_of(&gateway, &call, &request)?;
-    let slot = slot(&gateway)?;
-    let (audit, prove) = (gateway.audit.clone(), request.with_proofs);
-    let report = beside(move || audit.report(&tags, prove)).await?;
-    call.note(|record| record.items = u32::try_from(report.count()).unwrap_or(u32::MAX));
-    let (sender, receiver) = mpsc::channel(16);
-    let stop = gateway.stop.clone();
-    gateway.tasks.spawn_blocking(move || {
-        let _slot = slot;
-        if let Err(error) = tell(&report, &part, &sender, &stop) {
-            let _reader_is_there = sender.blocking_send(Err(error)).is_ok();
-        }
-    });
-    Ok(Stream { receiver, asked: 0 })
+) -> Answer<Stream<pb::ReportPatientAccessResponse>> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+        permit.require(&[Action::ReadAudit])?;
+        let part = Part {
+            since: time(request.from.as_ref(), "from")?,
+            until: time(request.to.as_ref(), "to")?,
+        };
+        let tags = tags_of(&gateway, &call, &request)?;
+        let slot = slot(&gateway)?;
+        let (audit, prove) = (gateway.audit.clone(), request.with_proofs);
+        let report = beside(move || audit.report(&tags, prove)).await?;
+        call.note(|record| record.items = u32::try_from(report.count()).unwrap_or(u32::MAX));
+        let (sender, receiver) = mpsc::channel(16);
+        let stop = gateway.stop.clone();
+        gateway.tasks.spawn_blocking(move || {
+            let _slot = slot;
+            if let Err(error) = tell(&report, &part, &sender, &stop) {
+                let _reader_is_there = sender.blocking_send(Err(error)).is_ok();
+            }
+        });
+        Ok(Stream { receiver, asked: 0 })
+    })
 }
 
 /// A place among the streams of the node: each holds a thread while it reads.
@@ -275,32 +279,34 @@ fn check(gateway: &Gateway, call: &Call) -> Result<()> {
     permit.require(&[Action::ReadDirectory])
 }
 
-async fn checkpoint(
+fn checkpoint(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetCheckpointRequest,
-) -> Result<pb::GetCheckpointResponse> {
-    check(&gateway, &call)?;
-    let log = Arc::clone(gateway.audit.log());
-    let latest = log
-        .latest()
-        .filter(|latest| latest.checkpoint.size >= request.min_size);
-    let signed = if let Some(latest) = latest {
-        latest
-    } else {
-        let mut durable = gateway.store.watch();
-        let there = durable.wait_for(|last| last.0 >= request.min_size).await;
-        // What is borrowed is let go of before the next wait.
-        there.map(|_| ()).map_err(Error::internal)?;
-        beside(move || log.checkpoint()).await?
-    };
-    Ok(pb::GetCheckpointResponse {
-        checkpoint: signed.note.to_string(),
-        size: signed.checkpoint.size,
-        root_hash: signed.checkpoint.root.to_vec().into(),
-        signed: Some(timestamp(signed.at)),
-        verifier_key: gateway.audit.log().verifier().to_string(),
-        witness_key: gateway.audit.log().witness_key().to_string(),
+) -> Answer<pb::GetCheckpointResponse> {
+    Box::pin(async move {
+        check(&gateway, &call)?;
+        let log = Arc::clone(gateway.audit.log());
+        let latest = log
+            .latest()
+            .filter(|latest| latest.checkpoint.size >= request.min_size);
+        let signed = if let Some(latest) = latest {
+            latest
+        } else {
+            let mut durable = gateway.store.watch();
+            let there = durable.wait_for(|last| last.0 >= request.min_size).await;
+            // What is borrowed is let go of before the next wait.
+            there.map(|_| ()).map_err(Error::internal)?;
+            beside(move || log.checkpoint()).await?
+        };
+        Ok(pb::GetCheckpointResponse {
+            checkpoint: signed.note.to_string(),
+            size: signed.checkpoint.size,
+            root_hash: signed.checkpoint.root.to_vec().into(),
+            signed: Some(timestamp(signed.at)),
+            verifier_key: gateway.audit.log().verifier().to_string(),
+            witness_key: gateway.audit.log().witness_key().to_string(),
+        })
     })
 }
 
@@ -325,64 +331,71 @@ fn proved_size(log: &Log, asked: u64, at_least: u64) -> Result<(u64, String)> {
     ))
 }
 
-async fn inclusion(
+fn inclusion(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetInclusionProofRequest,
-) -> Result<pb::GetInclusionProofResponse> {
-    use pb::get_inclusion_proof_request::Leaf;
-    check(&gateway, &call)?;
-    let leaf = request.leaf.ok_or_else(|| Error::missing("leaf"))?;
-    let log = Arc::clone(gateway.audit.log());
-    beside(move || {
-        let index = match leaf {
-            Leaf::Sequence(index) => index,
-            Leaf::LeafHash(hash) => {
-                let hash = hash.as_ref().try_into().map_err(|_| {
-                    Error::field(Reason::InvalidField, "leaf_hash", "is not 32 octets")
-                })?;
-                let unknown = || Error::new(Reason::NotFound, "no such leaf was written lately");
-                log.find(&hash, MAX_SOUGHT)?.ok_or_else(unknown)?
-            }
-        };
-        let (size, checkpoint) = proved_size(&log, request.size, index.saturating_add(1))?;
-        let (leaf, path) = log.inclusion(index, size)?;
-        Ok(pb::GetInclusionProofResponse {
-            proof: Some(inclusion_message(index, size, &leaf, &path)),
-            checkpoint,
+) -> Answer<pb::GetInclusionProofResponse> {
+    Box::pin(async move {
+        use pb::get_inclusion_proof_request::Leaf;
+        check(&gateway, &call)?;
+        let leaf = request.leaf.ok_or_else(|| Error::missing("leaf"))?;
+        let log = Arc::clone(gateway.audit.log());
+        beside(move || {
+            let index = match leaf {
+                Leaf::Sequence(index) => index,
+                Leaf::LeafHash(hash) => {
+                    let hash = hash.as_ref().try_into().map_err(|_| {
+                        Error::field(Reason::InvalidField, "leaf_hash", "is not 32 octets")
+                    })?;
+                    let unknown =
+                        || Error::new(Reason::NotFound, "no such leaf was written lately");
+                    log.find(&hash, MAX_SOUGHT)?.ok_or_else(unknown)?
+                }
+            };
+            let (size, checkpoint) = proved_size(&log, request.size, index.saturating_add(1))?;
+            let (leaf, path) = log.inclusion(index, size)?;
+            Ok(pb::GetInclusionProofResponse {
+                proof: Some(inclusion_message(index, size, &leaf, &path)),
+                checkpoint,
+            })
         })
+        .await
     })
-    .await
 }
 
-async fn consistency(
+fn consistency(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetConsistencyProofRequest,
-) -> Result<pb::GetConsistencyProofResponse> {
-    check(&gateway, &call)?;
-    let log = Arc::clone(gateway.audit.log());
-    beside(move || {
-        let (to_size, checkpoint) =
-            proved_size(&log, request.to_size, request.from_size.saturating_add(1))?;
-        let path = log.consistency(request.from_size, to_size)?;
-        Ok(pb::GetConsistencyProofResponse {
-            from_size: request.from_size,
-            to_size,
-            path: path.iter().map(|hash| hash.to_vec().into()).collect(),
-            checkpoint,
+) -> Answer<pb::GetConsistencyProofResponse> {
+    Box::pin(async move {
+        check(&gateway, &call)?;
+        let log = Arc::clone(gateway.audit.log());
+        beside(move || {
+            let (to_size, checkpoint) =
+                proved_size(&log, request.to_size, request.from_size.saturating_add(1))?;
+            let path = log.consistency(request.from_size, to_size)?;
+            Ok(pb::GetConsistencyProofResponse {
+                from_size: request.from_size,
+                to_size,
+                path: path.iter().map(|hash| hash.to_vec().into()).collect(),
+                checkpoint,
+            })
         })
+        .await
     })
-    .await
 }
 
-async fn cosign(
+fn cosign(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::CosignCheckpointRequest,
-) -> Result<pb::CosignCheckpointResponse> {
-    check(&gateway, &call)?;
-    gateway.cosign(&call, request).await
+) -> Answer<pb::CosignCheckpointResponse> {
+    Box::pin(async move {
+        check(&gateway, &call)?;
+        gateway.cosign(&call, request).await
+    })
 }
 
 /// How an event is written out.
@@ -451,41 +464,43 @@ impl Export {
 }
 
 /// Takes out an institution's own events, oldest first, for its officer.
-async fn export(
+fn export(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ExportEventsRequest,
-) -> Result<Stream<pb::ExportEventsResponse>> {
-    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
-    permit.require(&[Action::ReadAudit])?;
-    if request.follow {
-        let message = "this version exports what is there";
-        return Err(Error::field(Reason::NotImplemented, "follow", message));
-    }
-    let form = form(request.format)?;
-    let institution = own(&call, "")?;
-    let slot = slot(&gateway)?;
-    let last = gateway.store.last_sequence();
-    let to = match request.to_sequence {
-        0 => last,
-        before => last.min(Sequence(before)),
-    };
-    let (sender, receiver) = mpsc::channel(16);
-    let export = Export {
-        gateway: Arc::clone(&gateway),
-        institution,
-        form,
-        from: sequence_of(request.from_sequence),
-        to,
-        reader: sender,
-    };
-    gateway.tasks.spawn_blocking(move || {
-        let _slot = slot;
-        if let Err(error) = export.run() {
-            let _reader_is_there = export.reader.blocking_send(Err(error)).is_ok();
+) -> Answer<Stream<pb::ExportEventsResponse>> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+        permit.require(&[Action::ReadAudit])?;
+        if request.follow {
+            let message = "this version exports what is there";
+            return Err(Error::field(Reason::NotImplemented, "follow", message));
         }
-    });
-    Ok(Stream { receiver, asked: 0 })
+        let form = form(request.format)?;
+        let institution = own(&call, "")?;
+        let slot = slot(&gateway)?;
+        let last = gateway.store.last_sequence();
+        let to = match request.to_sequence {
+            0 => last,
+            before => last.min(Sequence(before)),
+        };
+        let (sender, receiver) = mpsc::channel(16);
+        let export = Export {
+            gateway: Arc::clone(&gateway),
+            institution,
+            form,
+            from: sequence_of(request.from_sequence),
+            to,
+            reader: sender,
+        };
+        gateway.tasks.spawn_blocking(move || {
+            let _slot = slot;
+            if let Err(error) = export.run() {
+                let _reader_is_there = export.reader.blocking_send(Err(error)).is_ok();
+            }
+        });
+        Ok(Stream { receiver, asked: 0 })
+    })
 }
 
 #[tonic::async_trait]

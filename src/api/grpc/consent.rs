@@ -15,7 +15,7 @@ use crate::wire::pb::consent as pb;
 use crate::wire::pb::consent::consent_service_server::ConsentService;
 use crate::wire::pb::federation::notice::Content;
 
-use super::door::{Class, Door};
+use super::door::{Answer, Class, Door};
 
 macro_rules! method {
     ($name:literal) => {
@@ -61,32 +61,34 @@ fn known_to(
     gateway.guard.allows(call, action, about)
 }
 
-async fn record(
+fn record(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RecordConsentRequest,
-) -> Result<pb::RecordConsentResponse> {
-    let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
-    let given = request
-        .consent
-        .as_ref()
-        .ok_or_else(|| Error::missing("consent"))?;
-    if !given.consent_id.is_empty() {
-        let message = "is given by the node; a changed wish is a new consent";
-        return Err(Error::field(
-            Reason::InvalidField,
-            "consent.consent_id",
-            message,
-        ));
-    }
-    let patient = patient(&gateway, &call, Action::RecordConsent, given)?;
-    let forward = forward(&gateway, &patient);
-    let consent = gateway
-        .consents
-        .record(&permit, &call, &patient, &request, forward)
-        .await?;
-    Ok(pb::RecordConsentResponse {
-        consent: Some(consent),
+) -> Answer<pb::RecordConsentResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
+        let given = request
+            .consent
+            .as_ref()
+            .ok_or_else(|| Error::missing("consent"))?;
+        if !given.consent_id.is_empty() {
+            let message = "is given by the node; a changed wish is a new consent";
+            return Err(Error::field(
+                Reason::InvalidField,
+                "consent.consent_id",
+                message,
+            ));
+        }
+        let patient = patient(&gateway, &call, Action::RecordConsent, given)?;
+        let forward = forward(&gateway, &patient);
+        let consent = gateway
+            .consents
+            .record(&permit, &call, &patient, &request, forward)
+            .await?;
+        Ok(pb::RecordConsentResponse {
+            consent: Some(consent),
+        })
     })
 }
 
@@ -110,21 +112,24 @@ pub(super) async fn take(
     gateway.consents.take(permit, call, &patient, consent).await
 }
 
-async fn withdraw(
+fn withdraw(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::WithdrawConsentRequest,
-) -> Result<pb::WithdrawConsentResponse> {
-    let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
-    let known = gateway.consents.get(&request.consent_id)?;
-    let patient = patient(&gateway, &call, Action::RecordConsent, &known).map_err(hide_foreign)?;
-    let forward = forward(&gateway, &patient);
-    let consent = gateway
-        .consents
-        .withdraw(&permit, &call, &patient, &request, forward)
-        .await?;
-    Ok(pb::WithdrawConsentResponse {
-        consent: Some(consent),
+) -> Answer<pb::WithdrawConsentResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
+        let known = gateway.consents.get(&request.consent_id)?;
+        let patient =
+            patient(&gateway, &call, Action::RecordConsent, &known).map_err(hide_foreign)?;
+        let forward = forward(&gateway, &patient);
+        let consent = gateway
+            .consents
+            .withdraw(&permit, &call, &patient, &request, forward)
+            .await?;
+        Ok(pb::WithdrawConsentResponse {
+            consent: Some(consent),
+        })
     })
 }
 
@@ -141,102 +146,111 @@ fn not_found() -> Error {
 }
 
 /// Takes a FHIR Consent (PCF ITI-108) as if it had been recorded here.
-async fn import(
+fn import(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ImportConsentRequest,
-) -> Result<pb::ImportConsentResponse> {
-    let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
-    let imported = fhir::import(&request.fhir_consent)?;
-    let patient = patient(&gateway, &call, Action::RecordConsent, &imported.consent)?;
-    let check_only = request.validate_only;
-    let request = pb::RecordConsentRequest {
-        consent: Some(imported.consent),
-        idempotency_key: request.idempotency_key,
-    };
-    let consents = &gateway.consents;
-    let consent = if check_only {
-        consents.check(&permit, &request)?
-    } else {
-        let forward = forward(&gateway, &patient);
-        consents
-            .record(&permit, &call, &patient, &request, forward)
-            .await?
-    };
-    Ok(pb::ImportConsentResponse {
-        consent: Some(consent),
-        warnings: imported.warnings,
+) -> Answer<pb::ImportConsentResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::RecordConsent)?;
+        let imported = fhir::import(&request.fhir_consent)?;
+        let patient = patient(&gateway, &call, Action::RecordConsent, &imported.consent)?;
+        let check_only = request.validate_only;
+        let request = pb::RecordConsentRequest {
+            consent: Some(imported.consent),
+            idempotency_key: request.idempotency_key,
+        };
+        let consents = &gateway.consents;
+        let consent = if check_only {
+            consents.check(&permit, &request)?
+        } else {
+            let forward = forward(&gateway, &patient);
+            consents
+                .record(&permit, &call, &patient, &request, forward)
+                .await?
+        };
+        Ok(pb::ImportConsentResponse {
+            consent: Some(consent),
+            warnings: imported.warnings,
+        })
     })
 }
 
-async fn export(
+fn export(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ExportConsentRequest,
-) -> Result<pb::ExportConsentResponse> {
-    let wanted = pb::GetConsentRequest {
-        consent_id: request.consent_id,
-    };
-    let consent = get(gateway, call, wanted).await?.consent;
-    let resource = fhir::export(&consent.unwrap_or_default());
-    Ok(pb::ExportConsentResponse {
-        fhir_consent: resource.to_string().into(),
+) -> Answer<pb::ExportConsentResponse> {
+    Box::pin(async move {
+        let wanted = pb::GetConsentRequest {
+            consent_id: request.consent_id,
+        };
+        let consent = get(gateway, call, wanted).await?.consent;
+        let resource = fhir::export(&consent.unwrap_or_default());
+        Ok(pb::ExportConsentResponse {
+            fhir_consent: resource.to_string().into(),
+        })
     })
 }
 
-async fn get(
+fn get(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetConsentRequest,
-) -> Result<pb::GetConsentResponse> {
-    let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
-    permit.require(&[Action::ReadConsent])?;
-    let consent = gateway.consents.get(&request.consent_id)?;
-    let patient = patient(&gateway, &call, Action::ReadConsent, &consent).map_err(hide_foreign)?;
-    let tag = gateway.store.keys().patient_tag(&patient);
-    call.note(|record| {
-        record.patient = Some(tag.to_vec());
-        record.items = 1;
-    });
-    Ok(pb::GetConsentResponse {
-        consent: Some(consent),
+) -> Answer<pb::GetConsentResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
+        permit.require(&[Action::ReadConsent])?;
+        let consent = gateway.consents.get(&request.consent_id)?;
+        let patient =
+            patient(&gateway, &call, Action::ReadConsent, &consent).map_err(hide_foreign)?;
+        let tag = gateway.store.keys().patient_tag(&patient);
+        call.note(|record| {
+            record.patient = Some(tag.to_vec());
+            record.items = 1;
+        });
+        Ok(pb::GetConsentResponse {
+            consent: Some(consent),
+        })
     })
 }
 
-async fn list(
+fn list(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ListConsentsRequest,
-) -> Result<pb::ListConsentsResponse> {
-    use pb::list_consents_request::Patient;
-    let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
-    permit.require(&[Action::ReadConsent])?;
-    let id = match request
-        .patient
-        .as_ref()
-        .ok_or_else(|| Error::missing("patient"))?
-    {
-        Patient::PatientId(id) => identifier(Some(id), "patient_id")?,
-        Patient::LinkageId(_) => {
-            let message = "consents are listed by patient identifier in this version";
-            return Err(Error::field(Reason::NotImplemented, "linkage_id", message));
-        }
-    };
-    super::identity::own_domain(&gateway, &call, &id)?;
-    let known = known_to(&gateway, &call, Action::ReadConsent, &id)?;
-    let tag = gateway.store.keys().patient_tag(&id);
-    // Of who is not known to the caller there is nothing, as of who is known to nobody.
-    let consents = match known {
-        true => gateway.consents.told(&id, request.include_history)?,
-        false => Vec::new(),
-    };
-    call.note(|record| {
-        record.patient = Some(tag.to_vec());
-        record.items = u32::try_from(consents.len()).unwrap_or(u32::MAX);
-    });
-    Ok(pb::ListConsentsResponse {
-        consents,
-        next_page_token: String::new(),
+) -> Answer<pb::ListConsentsResponse> {
+    Box::pin(async move {
+        use pb::list_consents_request::Patient;
+        let permit = gateway.guard.authorize(&call, Action::ReadConsent)?;
+        permit.require(&[Action::ReadConsent])?;
+        let id = match request
+            .patient
+            .as_ref()
+            .ok_or_else(|| Error::missing("patient"))?
+        {
+            Patient::PatientId(id) => identifier(Some(id), "patient_id")?,
+            Patient::LinkageId(_) => {
+                let message = "consents are listed by patient identifier in this version";
+                return Err(Error::field(Reason::NotImplemented, "linkage_id", message));
+            }
+        };
+        super::identity::own_domain(&gateway, &call, &id)?;
+        let known = known_to(&gateway, &call, Action::ReadConsent, &id)?;
+        let tag = gateway.store.keys().patient_tag(&id);
+        // Of who is not known to the caller there is nothing, as of who is known to nobody.
+        let consents = match known {
+            true => gateway.consents.told(&id, request.include_history)?,
+            false => Vec::new(),
+        };
+        call.note(|record| {
+            record.patient = Some(tag.to_vec());
+            record.items = u32::try_from(consents.len()).unwrap_or(u32::MAX);
+        });
+        Ok(pb::ListConsentsResponse {
+            consents,
+            next_page_token: String::new(),
+        })
     })
 }
 

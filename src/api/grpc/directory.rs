@@ -22,7 +22,7 @@ use crate::wire::pb::directory::directory_service_server::DirectoryService;
 use crate::wire::pb::federation::PingRequest;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
-use super::door::{Class, Door, Replies};
+use super::door::{Answer, Class, Door, Replies};
 
 /// A region that does not answer a ping within this is unreachable.
 const PING: Duration = Duration::from_secs(1);
@@ -53,167 +53,185 @@ fn signed(gateway: &Gateway) -> Result<(u64, pb::SignedDirectory)> {
     Ok((directory.version, signed))
 }
 
-async fn get(
+fn get(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetDirectoryRequest,
-) -> Result<pb::GetDirectoryResponse> {
-    reader(&gateway, &call)?;
-    let (version, signed) = signed(&gateway)?;
-    let unchanged = request.known_version != 0 && request.known_version == version;
-    Ok(pb::GetDirectoryResponse {
-        version,
-        signed_directory: (!unchanged).then_some(signed),
+) -> Answer<pb::GetDirectoryResponse> {
+    Box::pin(async move {
+        reader(&gateway, &call)?;
+        let (version, signed) = signed(&gateway)?;
+        let unchanged = request.known_version != 0 && request.known_version == version;
+        Ok(pb::GetDirectoryResponse {
+            version,
+            signed_directory: (!unchanged).then_some(signed),
+        })
     })
 }
 
-async fn watch(
+fn watch(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     _: pb::WatchDirectoryRequest,
-) -> Result<Stream<pb::WatchDirectoryResponse>> {
-    reader(&gateway, &call)?;
-    let (sender, receiver) = mpsc::channel(2);
-    let mut changed = gateway.directory.watch();
-    let watching = Arc::clone(&gateway);
-    // Not tracked: it ends with the stream, or when the node stops.
-    tokio::spawn(async move {
-        loop {
-            changed.borrow_and_update();
-            let message = signed(&watching).map(|(version, signed)| pb::WatchDirectoryResponse {
-                resume_token: version.to_string(),
-                signed_directory: Some(signed),
-            });
-            if sender.send(message).await.is_err() {
-                return;
+) -> Answer<Stream<pb::WatchDirectoryResponse>> {
+    Box::pin(async move {
+        reader(&gateway, &call)?;
+        let (sender, receiver) = mpsc::channel(2);
+        let mut changed = gateway.directory.watch();
+        let watching = Arc::clone(&gateway);
+        // Not tracked: it ends with the stream, or when the node stops.
+        tokio::spawn(async move {
+            loop {
+                changed.borrow_and_update();
+                let message =
+                    signed(&watching).map(|(version, signed)| pb::WatchDirectoryResponse {
+                        resume_token: version.to_string(),
+                        signed_directory: Some(signed),
+                    });
+                if sender.send(message).await.is_err() {
+                    return;
+                }
+                tokio::select! {
+                    () = watching.stop.cancelled() => return,
+                    () = sender.closed() => return,
+                    more = changed.changed() => if more.is_err() { return },
+                }
             }
-            tokio::select! {
-                () = watching.stop.cancelled() => return,
-                () = sender.closed() => return,
-                more = changed.changed() => if more.is_err() { return },
-            }
-        }
-    });
-    Ok(Stream { receiver, asked: 0 })
+        });
+        Ok(Stream { receiver, asked: 0 })
+    })
 }
 
-async fn apply(
+fn apply(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ApplyDirectoryRequest,
-) -> Result<pb::ApplyDirectoryResponse> {
-    gateway.serves(Capability::Directory)?;
-    let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
-    gateway
-        .directory
-        .apply(&permit, &call, request, gateway.clock.now())
-        .await
+) -> Answer<pb::ApplyDirectoryResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Directory)?;
+        let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
+        gateway
+            .directory
+            .apply(&permit, &call, request, gateway.clock.now())
+            .await
+    })
 }
 
-async fn suspend(
+fn suspend(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::SuspendInstitutionRequest,
-) -> Result<pb::SuspendInstitutionResponse> {
-    gateway.serves(Capability::Directory)?;
-    let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
-    let named = request.institution_id.parse();
-    let directory = &gateway.directory;
-    let change = directory.suspend(&permit, &call, request, gateway.clock.now());
-    let Ok(institution) = named else {
-        // No institution is registered under what is no code; the directory says so.
-        return change.await;
-    };
-    let (mut response, cut) = gateway.cutting(&institution, change).await?;
-    response.connections_closed = u32::try_from(cut).unwrap_or(u32::MAX);
-    Ok(response)
+) -> Answer<pb::SuspendInstitutionResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Directory)?;
+        let permit = gateway.guard.authorize(&call, Action::ApplyDirectory)?;
+        let named = request.institution_id.parse();
+        let directory = &gateway.directory;
+        let change = directory.suspend(&permit, &call, request, gateway.clock.now());
+        let Ok(institution) = named else {
+            // No institution is registered under what is no code; the directory says so.
+            return change.await;
+        };
+        let (mut response, cut) = gateway.cutting(&institution, change).await?;
+        response.connections_closed = u32::try_from(cut).unwrap_or(u32::MAX);
+        Ok(response)
+    })
 }
 
-async fn communities(
+fn communities(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ListCommunitiesRequest,
-) -> Result<pb::ListCommunitiesResponse> {
-    reader(&gateway, &call)?;
-    let mut communities = gateway.directory.read()?.communities;
-    communities
-        .retain(|community| request.kinds.is_empty() || request.kinds.contains(&community.kind));
-    Ok(pb::ListCommunitiesResponse {
-        communities,
-        next_page_token: String::new(),
+) -> Answer<pb::ListCommunitiesResponse> {
+    Box::pin(async move {
+        reader(&gateway, &call)?;
+        let mut communities = gateway.directory.read()?.communities;
+        communities.retain(|community| {
+            request.kinds.is_empty() || request.kinds.contains(&community.kind)
+        });
+        Ok(pb::ListCommunitiesResponse {
+            communities,
+            next_page_token: String::new(),
+        })
     })
 }
 
-async fn community(
+fn community(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetCommunityRequest,
-) -> Result<pb::GetCommunityResponse> {
-    reader(&gateway, &call)?;
-    let home = request.home_community_id;
-    home.parse::<crate::types::HomeCommunityId>()
-        .map_err(|error| {
-            Error::field(Reason::InvalidField, "home_community_id", error.to_string())
+) -> Answer<pb::GetCommunityResponse> {
+    Box::pin(async move {
+        reader(&gateway, &call)?;
+        let home = request.home_community_id;
+        home.parse::<crate::types::HomeCommunityId>()
+            .map_err(|error| {
+                Error::field(Reason::InvalidField, "home_community_id", error.to_string())
+            })?;
+        let all = gateway.directory.read()?.communities;
+        let found = all
+            .into_iter()
+            .find(|community| community.home_community_id == home);
+        let community = found.ok_or_else(|| {
+            Error::field(
+                Reason::UnknownCommunity,
+                "home_community_id",
+                "no such community",
+            )
         })?;
-    let all = gateway.directory.read()?.communities;
-    let found = all
-        .into_iter()
-        .find(|community| community.home_community_id == home);
-    let community = found.ok_or_else(|| {
-        Error::field(
-            Reason::UnknownCommunity,
-            "home_community_id",
-            "no such community",
-        )
-    })?;
-    Ok(pb::GetCommunityResponse {
-        community: Some(community),
+        Ok(pb::GetCommunityResponse {
+            community: Some(community),
+        })
     })
 }
 
-async fn institutions(
+fn institutions(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ListInstitutionsRequest,
-) -> Result<pb::ListInstitutionsResponse> {
-    reader(&gateway, &call)?;
-    let mut institutions = gateway.directory.read()?.institutions;
-    institutions.retain(|institution| {
-        let home = &request.home_community_id;
-        let named = institution
-            .name
-            .as_ref()
-            .is_some_and(|name| name.ja.contains(&request.text) || name.en.contains(&request.text));
-        (home.is_empty() || institution.home_community_id == *home)
-            && (request.kinds.is_empty() || request.kinds.contains(&institution.kind))
-            && (request.text.is_empty() || named)
-    });
-    Ok(pb::ListInstitutionsResponse {
-        institutions,
-        next_page_token: String::new(),
+) -> Answer<pb::ListInstitutionsResponse> {
+    Box::pin(async move {
+        reader(&gateway, &call)?;
+        let mut institutions = gateway.directory.read()?.institutions;
+        institutions.retain(|institution| {
+            let home = &request.home_community_id;
+            let named = institution.name.as_ref().is_some_and(|name| {
+                name.ja.contains(&request.text) || name.en.contains(&request.text)
+            });
+            (home.is_empty() || institution.home_community_id == *home)
+                && (request.kinds.is_empty() || request.kinds.contains(&institution.kind))
+                && (request.text.is_empty() || named)
+        });
+        Ok(pb::ListInstitutionsResponse {
+            institutions,
+            next_page_token: String::new(),
+        })
     })
 }
 
-async fn region_status(
+fn region_status(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetRegionStatusRequest,
-) -> Result<pb::GetRegionStatusResponse> {
-    gateway
-        .guard
-        .authorize(&call, Action::Operate)
-        .map(|_| ())?;
-    let mut set = JoinSet::new();
-    let wanted = &request.home_community_ids;
-    let peers = gateway.directory.snapshot().peers();
-    for peer in peers.into_iter().filter(|peer| {
-        peer.home != gateway.home && (wanted.is_empty() || wanted.contains(&peer.home.to_string()))
-    }) {
-        set.spawn(ping(Arc::clone(&gateway), peer));
-    }
-    let mut regions = set.join_all().await;
-    regions.sort_by(|a, b| a.home_community_id.cmp(&b.home_community_id));
-    Ok(pb::GetRegionStatusResponse { regions })
+) -> Answer<pb::GetRegionStatusResponse> {
+    Box::pin(async move {
+        gateway
+            .guard
+            .authorize(&call, Action::Operate)
+            .map(|_| ())?;
+        let mut set = JoinSet::new();
+        let wanted = &request.home_community_ids;
+        let peers = gateway.directory.snapshot().peers();
+        for peer in peers.into_iter().filter(|peer| {
+            peer.home != gateway.home
+                && (wanted.is_empty() || wanted.contains(&peer.home.to_string()))
+        }) {
+            set.spawn(ping(Arc::clone(&gateway), peer));
+        }
+        let mut regions = set.join_all().await;
+        regions.sort_by(|a, b| a.home_community_id.cmp(&b.home_community_id));
+        Ok(pb::GetRegionStatusResponse { regions })
+    })
 }
 
 /// Asks a region whether it is there. What is told is what was seen just now.

@@ -13,7 +13,7 @@ use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 use crate::wire::pb::documents::document_service_server::DocumentService;
 
-use super::door::{Class, Door, Replies};
+use super::door::{Answer, Class, Door, Replies};
 use super::referrals;
 use super::retrieve::retrieve;
 use super::watch::watch;
@@ -31,13 +31,15 @@ macro_rules! method {
 #[derive(Clone, Debug)]
 pub(super) struct DocumentSets(pub Door);
 
-async fn provide(
+fn provide(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     messages: Streaming<pb::ProvideDocumentsRequest>,
-) -> Result<pb::ProvideDocumentsResponse> {
-    let provided = provided(&gateway, &call, messages).await;
-    provided.map_err(Error::of_registry)
+) -> Answer<pb::ProvideDocumentsResponse> {
+    Box::pin(async move {
+        let provided = provided(&gateway, &call, messages).await;
+        provided.map_err(Error::of_registry)
+    })
 }
 
 async fn provided(
@@ -127,14 +129,16 @@ pub(super) fn known(gateway: &Gateway, call: &Call, patient: &PatientIdentifier)
     Ok(())
 }
 
-async fn query(
+fn query(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::QueryRegistryRequest,
-) -> Result<pb::QueryRegistryResponse> {
-    gateway.serves(Capability::Registry)?;
-    let answer = gateway.documents.query(&gateway.guard, &call, &request);
-    answer.map_err(Error::of_registry)
+) -> Answer<pb::QueryRegistryResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Registry)?;
+        let answer = gateway.documents.query(&gateway.guard, &call, &request);
+        answer.map_err(Error::of_registry)
+    })
 }
 
 #[tonic::async_trait]

@@ -2,6 +2,7 @@
 //! answer (INV-2, INV-7).
 
 use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use data_encoding::BASE64;
 use tokio::time::Instant;
 use tokio_stream::Stream;
 use tonic::metadata::MetadataMap;
-use tonic::{Request, Response, Status};
+use tonic::{Extensions, Request, Response, Status};
 
 use crate::access::{Call, Denial};
 use crate::audit::{Outcome, Receipt, Record, Who};
@@ -26,7 +27,20 @@ use super::revocable::Revocable;
 use super::status::status;
 
 /// A stream of messages to a caller.
-pub(super) type Replies<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(super) type Replies<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a handler does. It is boxed where it is defined: that all of it may go to another thread is
+/// then shown once, and not again in every method of a service, which took the compiler minutes.
+pub(super) type Answer<A> = Pin<Box<dyn Future<Output = Result<A>> + Send>>;
+
+/// What a method does with a message.
+pub(super) type Handler<Q, A> = fn(Arc<Gateway>, Arc<Call>, Q) -> Answer<A>;
+
+/// A handler with its message.
+type Start<A> = Box<dyn FnOnce(Arc<Gateway>, Arc<Call>) -> Answer<A> + Send>;
+
+/// What a caller is told.
+type Told<'a, A> = Pin<Box<dyn Future<Output = Result<Response<A>, Status>> + Send + 'a>>;
 
 /// The class of a method: its default deadline and ceiling (`spec` security-bars §5).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,48 +84,57 @@ impl Door {
     ///
     /// The handler runs in a task of its own: a caller who hangs up does not stop it half-way, and
     /// is audited like one who waits (promise 3, bar A-03).
-    pub(super) async fn run<Q, A, F, Fut>(
+    pub(super) fn run<Q, A>(
         &self,
         method: &'static str,
         class: Class,
         request: Request<Q>,
-        handler: F,
-    ) -> Result<Response<A>, Status>
+        handler: Handler<Q, A>,
+    ) -> Told<'_, A>
     where
         Q: Send + 'static,
         A: Send + 'static,
-        F: FnOnce(Arc<Gateway>, Arc<Call>, Q) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<A>> + Send + 'static,
     {
+        let (metadata, extensions, message) = request.into_parts();
+        let start: Start<A> = Box::new(move |gateway, call| handler(gateway, call, message));
+        Box::pin(self.pass(method, class, metadata, extensions, start))
+    }
+
+    async fn pass<A: Send + 'static>(
+        &self,
+        method: &'static str,
+        class: Class,
+        metadata: MetadataMap,
+        extensions: Extensions,
+        start: Start<A>,
+    ) -> Result<Response<A>, Status> {
         let gateway = Arc::clone(&self.gateway);
         // From here on this door audits the call, and it stays admitted until the handler ends.
-        let admitted = request.extensions().get::<Arc<Admitted>>().cloned();
+        let admitted = extensions.get::<Arc<Admitted>>().cloned();
         if let Some(admitted) = &admitted {
             admitted.reach();
         }
-        let metadata = request.metadata();
-        let deadline = self.deadline(class, metadata);
-        let peer = request.extensions().get::<Peer>();
-        let id = request_id(metadata);
+        let deadline = self.deadline(class, &metadata);
+        let peer = extensions.get::<Peer>();
+        let id = request_id(&metadata);
         let emergency = admitted
             .as_ref()
             .is_some_and(|admitted| admitted.class() == edge::Class::Emergency);
         let arrival = self.arrival(&id, emergency);
-        let call = match self.call(method, deadline, metadata, peer, arrival) {
+        let call = match self.call(method, deadline, &metadata, peer, arrival) {
             Ok(call) => Arc::new(call),
             Err(refused) => return Err(self.refuse(method, id, refused).await),
         };
-        if request.extensions().get::<OnLateList>().is_some() {
+        if extensions.get::<OnLateList>().is_some() {
             // Served all the same, and marked so for whoever reviews it.
             call.note(|record| record.denial = Some(LATE_LIST));
         }
-        let message = request.into_inner();
         let running = Arc::clone(&call);
         let task = gateway.tasks.clone().spawn(async move {
             let _panics = PanicsAudited(Arc::clone(&gateway), Arc::clone(&call));
             let answer = async {
                 gateway.is_witnessed(method)?;
-                handler(Arc::clone(&gateway), Arc::clone(&call), message).await
+                start(Arc::clone(&gateway), Arc::clone(&call)).await
             };
             let answer = tokio::time::timeout_at(call.deadline(), answer).await;
             let answer = if let Ok(answer) = answer {
@@ -155,48 +178,52 @@ impl Door {
     }
 
     /// As [`Door::run`], for a handler whose answer is a stream.
-    pub(super) async fn stream<Q, T, F, Fut>(
+    pub(super) fn stream<Q, T>(
         &self,
         method: &'static str,
         class: Class,
         request: Request<Q>,
-        handler: F,
-    ) -> Result<Response<Replies<T>>, Status>
+        handler: Handler<Q, crate::federation::Stream<T>>,
+    ) -> Told<'_, Replies<T>>
     where
         Q: Send + 'static,
         T: Send + 'static,
-        F: FnOnce(Arc<Gateway>, Arc<Call>, Q) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<crate::federation::Stream<T>>> + Send + 'static,
     {
+        let (metadata, extensions, message) = request.into_parts();
+        let start: Start<_> = Box::new(move |gateway, call| {
+            Box::pin(async move {
+                let answer = handler(gateway, Arc::clone(&call), message).await?;
+                Ok((answer, call))
+            })
+        });
+        let answer = self.pass(method, class, metadata, extensions, start);
         let gateway = Arc::clone(&self.gateway);
-        let under_way = async move |gateway, call: Arc<Call>, request| {
-            let answer = handler(gateway, Arc::clone(&call), request).await?;
-            Ok((answer, call))
-        };
-        let answer = self.run(method, class, request, under_way).await?;
-        Ok(answer.map(|(answer, call)| -> Replies<T> {
-            Box::pin(Revocable::new(answer.receiver, call, gateway))
-        }))
+        Box::pin(async move {
+            Ok(answer.await?.map(|(answer, call)| -> Replies<T> {
+                Box::pin(Revocable::new(answer.receiver, call, gateway))
+            }))
+        })
     }
 
     /// Answers a method that the interface has and this version does not do: after
     /// authentication, and audited like any other.
-    pub(super) async fn not_implemented<Q, A>(
+    pub(super) fn not_implemented<Q, A>(
         &self,
         method: &'static str,
         request: Request<Q>,
-    ) -> Result<Response<A>, Status>
+    ) -> Told<'_, A>
     where
         Q: Send + 'static,
         A: Send + 'static,
     {
-        self.run(method, Class::Query, request, |_, _, _| async {
-            Err(Error::new(
-                Reason::NotImplemented,
-                "this version does not do this yet",
-            ))
+        self.run(method, Class::Query, request, |_, _, _| {
+            Box::pin(async {
+                Err(Error::new(
+                    Reason::NotImplemented,
+                    "this version does not do this yet",
+                ))
+            })
         })
-        .await
     }
 
     /// Audits a call whose message could not be taken: `error` says why. The answer does not wait

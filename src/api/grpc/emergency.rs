@@ -12,7 +12,7 @@ use crate::gateway::Gateway;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::emergency::emergency_service_server::EmergencyService;
 
-use super::door::{Class, Door};
+use super::door::{Answer, Class, Door};
 
 macro_rules! method {
     ($name:literal) => {
@@ -24,35 +24,39 @@ macro_rules! method {
 #[derive(Clone, Debug)]
 pub(super) struct Emergencies(pub Door);
 
-async fn identify(
+fn identify(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::IdentifyPatientRequest,
-) -> Result<pb::IdentifyPatientResponse> {
-    gateway.serves(Capability::Emergency)?;
-    let permit = gateway.guard.authorize(&call, Action::IdentifyEmergency)?;
-    gateway
-        .emergency
-        .candidates
-        .identify(&permit, &call, &request)
+) -> Answer<pb::IdentifyPatientResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        let permit = gateway.guard.authorize(&call, Action::IdentifyEmergency)?;
+        gateway
+            .emergency
+            .candidates
+            .identify(&permit, &call, &request)
+    })
 }
 
-async fn open(
+fn open(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::OpenBreakGlassRequest,
-) -> Result<pb::OpenBreakGlassResponse> {
-    gateway.serves(Capability::Emergency)?;
-    let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
-    let candidates = &gateway.emergency.candidates;
-    let resolved = candidates.resolve(&call, request.patient.as_ref());
-    let (linkage, _) = resolved.map_err(as_refused)?;
-    about(&gateway, &call, linkage)?;
-    gateway
-        .emergency
-        .grants
-        .open(&permit, &call, linkage, &request)
-        .await
+) -> Answer<pb::OpenBreakGlassResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
+        let candidates = &gateway.emergency.candidates;
+        let resolved = candidates.resolve(&call, request.patient.as_ref());
+        let (linkage, _) = resolved.map_err(as_refused)?;
+        about(&gateway, &call, linkage)?;
+        gateway
+            .emergency
+            .grants
+            .open(&permit, &call, linkage, &request)
+            .await
+    })
 }
 
 fn about(
@@ -68,68 +72,72 @@ fn about(
     Ok(patients)
 }
 
-async fn close(
+fn close(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::CloseBreakGlassRequest,
-) -> Result<pb::CloseBreakGlassResponse> {
-    gateway.serves(Capability::Emergency)?;
-    let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
-    gateway
-        .emergency
-        .grants
-        .close(&permit, &call, &request)
-        .await
+) -> Answer<pb::CloseBreakGlassResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        let permit = gateway.guard.authorize(&call, Action::BreakGlass)?;
+        gateway
+            .emergency
+            .grants
+            .close(&permit, &call, &request)
+            .await
+    })
 }
 
-async fn summary(
+fn summary(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetSummaryRequest,
-) -> Result<pb::GetSummaryResponse> {
-    gateway.serves(Capability::Emergency)?;
-    let unsupported = [
-        ("sections", !request.sections.is_empty()),
-        ("max_age", request.max_age.is_some()),
-        ("confirm_restricted", request.confirm_restricted),
-    ];
-    if let Some((field, _)) = unsupported.into_iter().find(|(_, given)| *given) {
-        let message = "is not done by this version";
-        return Err(Error::field(Reason::NotImplemented, field, message));
-    }
-    // May the caller ask at all? Before anything says whether the patient is known (INV-3).
-    let relaying = About {
-        relaying: true,
-        ..About::default()
-    };
-    gateway
-        .guard
-        .authorize_for(&call, Action::ReadSummary, relaying)?
-        .require(&[Action::ReadSummary])?;
-    let candidates = &gateway.emergency.candidates;
-    let resolved = candidates.resolve(&call, request.patient.as_ref());
-    let (linkage, grade) = resolved.map_err(as_refused)?;
-    let patients = about(&gateway, &call, linkage).map_err(as_refused)?;
-    let grant = if request.grant_id.is_empty() {
-        None
-    } else {
-        call.note(|record| record.grant = Some(request.grant_id.clone()));
-        Some(gateway.emergency.grants.find(&request.grant_id, linkage)?)
-    };
-    let asked = About {
-        patients: &patients,
-        grant: grant.as_ref(),
-        relaying: true,
-        ..About::default()
-    };
-    let permit = gateway
-        .guard
-        .authorize_for(&call, Action::ReadSummary, asked)?;
-    debug_assert_eq!(permit.under_grant(), grant.is_some());
-    gateway
-        .emergency
-        .summary(&call, (linkage, grade), &request.grant_id)
-        .await
+) -> Answer<pb::GetSummaryResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        let unsupported = [
+            ("sections", !request.sections.is_empty()),
+            ("max_age", request.max_age.is_some()),
+            ("confirm_restricted", request.confirm_restricted),
+        ];
+        if let Some((field, _)) = unsupported.into_iter().find(|(_, given)| *given) {
+            let message = "is not done by this version";
+            return Err(Error::field(Reason::NotImplemented, field, message));
+        }
+        // May the caller ask at all? Before anything says whether the patient is known (INV-3).
+        let relaying = About {
+            relaying: true,
+            ..About::default()
+        };
+        gateway
+            .guard
+            .authorize_for(&call, Action::ReadSummary, relaying)?
+            .require(&[Action::ReadSummary])?;
+        let candidates = &gateway.emergency.candidates;
+        let resolved = candidates.resolve(&call, request.patient.as_ref());
+        let (linkage, grade) = resolved.map_err(as_refused)?;
+        let patients = about(&gateway, &call, linkage).map_err(as_refused)?;
+        let grant = if request.grant_id.is_empty() {
+            None
+        } else {
+            call.note(|record| record.grant = Some(request.grant_id.clone()));
+            Some(gateway.emergency.grants.find(&request.grant_id, linkage)?)
+        };
+        let asked = About {
+            patients: &patients,
+            grant: grant.as_ref(),
+            relaying: true,
+            ..About::default()
+        };
+        let permit = gateway
+            .guard
+            .authorize_for(&call, Action::ReadSummary, asked)?;
+        debug_assert_eq!(permit.under_grant(), grant.is_some());
+        gateway
+            .emergency
+            .summary(&call, (linkage, grade), &request.grant_id)
+            .await
+    })
 }
 
 /// Where clinical data is asked for, an unknown patient is not told from a refusal (INV-3).
@@ -147,59 +155,69 @@ fn own_institution(call: &Call) -> Result<String> {
         .ok_or_else(Error::not_permitted)
 }
 
-async fn notices(
+fn notices(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ListAccessNoticesRequest,
-) -> Result<pb::ListAccessNoticesResponse> {
-    gateway.serves(Capability::Emergency)?;
-    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
-    if request.patient.is_some() {
-        let message = "notices are listed by institution in this version";
-        return Err(Error::field(Reason::NotImplemented, "patient", message));
-    }
-    let institution = own_institution(&call)?;
-    let mut notices = gateway.emergency.grants.notices(&permit, &institution)?;
-    notices.retain(|notice| request.reviews.is_empty() || request.reviews.contains(&notice.review));
-    call.note(|record| record.items = u32::try_from(notices.len()).unwrap_or(u32::MAX));
-    Ok(pb::ListAccessNoticesResponse {
-        notices,
-        next_page_token: String::new(),
+) -> Answer<pb::ListAccessNoticesResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+        if request.patient.is_some() {
+            let message = "notices are listed by institution in this version";
+            return Err(Error::field(Reason::NotImplemented, "patient", message));
+        }
+        let institution = own_institution(&call)?;
+        let mut notices = gateway.emergency.grants.notices(&permit, &institution)?;
+        notices.retain(|notice| {
+            request.reviews.is_empty() || request.reviews.contains(&notice.review)
+        });
+        call.note(|record| record.items = u32::try_from(notices.len()).unwrap_or(u32::MAX));
+        Ok(pb::ListAccessNoticesResponse {
+            notices,
+            next_page_token: String::new(),
+        })
     })
 }
 
-async fn review(
+fn review(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ReviewAccessRequest,
-) -> Result<pb::ReviewAccessResponse> {
-    gateway.serves(Capability::Emergency)?;
-    let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
-    gateway
-        .emergency
-        .grants
-        .review(&permit, &call, &request)
-        .await
+) -> Answer<pb::ReviewAccessResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        let permit = gateway.guard.authorize(&call, Action::ReadAudit)?;
+        gateway
+            .emergency
+            .grants
+            .review(&permit, &call, &request)
+            .await
+    })
 }
 
-async fn declare(
+fn declare(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::DeclareDisasterRequest,
-) -> Result<pb::DeclareDisasterResponse> {
-    gateway.serves(Capability::Emergency)?;
-    let permit = gateway.guard.authorize(&call, Action::DeclareDisaster)?;
-    gateway.disasters.declare(&permit, &call, &request).await
+) -> Answer<pb::DeclareDisasterResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        let permit = gateway.guard.authorize(&call, Action::DeclareDisaster)?;
+        gateway.disasters.declare(&permit, &call, &request).await
+    })
 }
 
-async fn end(
+fn end(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::EndDisasterRequest,
-) -> Result<pb::EndDisasterResponse> {
-    gateway.serves(Capability::Emergency)?;
-    let permit = gateway.guard.authorize(&call, Action::DeclareDisaster)?;
-    gateway.disasters.end(&permit, &call, &request).await
+) -> Answer<pb::EndDisasterResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        let permit = gateway.guard.authorize(&call, Action::DeclareDisaster)?;
+        gateway.disasters.end(&permit, &call, &request).await
+    })
 }
 
 #[tonic::async_trait]

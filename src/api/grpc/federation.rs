@@ -19,7 +19,7 @@ use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_server::InitiatingGatewayService;
 use crate::wire::pb::federation::responding_gateway_service_server::RespondingGatewayService;
 
-use super::door::{Class, Door, Replies};
+use super::door::{Answer, Class, Door, Replies};
 use super::retrieve::retrieve_local;
 
 /// Holdings notices in one message.
@@ -51,35 +51,37 @@ pub(super) struct Responding(pub Door);
 
 /// Role, purpose and relation are judged here too, so that a caller who may not ask at all does
 /// not make other communities work; their consents are theirs to judge.
-async fn find(
+fn find(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::InitiatingGatewayServiceFindDocumentsRequest,
-) -> Result<Stream<pb::InitiatingGatewayServiceFindDocumentsResponse>> {
-    gateway.serves(Capability::Federation)?;
-    // May the caller ask at all? Before anything says whether the patient is known (INV-3).
-    authorize_asking(&gateway, &call, Action::FindDocuments, &[])?;
-    let patients = if gateway.federation.parent.is_none() {
-        let query = request
-            .query
-            .as_ref()
-            .and_then(|query| query.query.as_ref());
-        let patient = match query {
-            Some(dpb::stored_query::Query::FindDocuments(find)) => find.patient_id.as_ref(),
-            _ => None,
+) -> Answer<Stream<pb::InitiatingGatewayServiceFindDocumentsResponse>> {
+    Box::pin(async move {
+        gateway.serves(Capability::Federation)?;
+        // May the caller ask at all? Before anything says whether the patient is known (INV-3).
+        authorize_asking(&gateway, &call, Action::FindDocuments, &[])?;
+        let patients = if gateway.federation.parent.is_none() {
+            let query = request
+                .query
+                .as_ref()
+                .and_then(|query| query.query.as_ref());
+            let patient = match query {
+                Some(dpb::stored_query::Query::FindDocuments(find)) => find.patient_id.as_ref(),
+                _ => None,
+            };
+            gateway
+                .federation
+                .patients(&call, &request.linkage_id, patient)
+                .map_err(as_refused)?
+        } else {
+            Vec::new()
         };
-        gateway
-            .federation
-            .patients(&call, &request.linkage_id, patient)
-            .map_err(as_refused)?
-    } else {
-        Vec::new()
-    };
-    about(&gateway, &call, &patients);
-    authorize_asking(&gateway, &call, Action::FindDocuments, &patients)?;
-    let stream = gateway.federation.find_documents(&call, request).await?;
-    call.note(|record| record.regions = Some((stream.asked, 0)));
-    Ok(stream)
+        about(&gateway, &call, &patients);
+        authorize_asking(&gateway, &call, Action::FindDocuments, &patients)?;
+        let stream = gateway.federation.find_documents(&call, request).await?;
+        call.note(|record| record.regions = Some((stream.asked, 0)));
+        Ok(stream)
+    })
 }
 
 /// Where clinical data is asked for, an unknown patient is not told from a refusal (INV-3).
@@ -113,90 +115,96 @@ fn about(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) {
     }
 }
 
-async fn retrieve(
+fn retrieve(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::InitiatingGatewayServiceRetrieveDocumentsRequest,
-) -> Result<Stream<pb::InitiatingGatewayServiceRetrieveDocumentsResponse>> {
-    gateway.serves(Capability::Federation)?;
-    call.note(|record| {
-        record.documents = request
-            .documents
-            .iter()
-            .filter_map(|wanted| wanted.document.as_ref())
-            .map(|document| document.document_unique_id.clone())
-            .collect();
-    });
-    authorize_asking(&gateway, &call, Action::ReadDocument, &[])?;
-    let patient = identifier(request.patient_id.as_ref(), "patient_id")?;
-    about(&gateway, &call, std::slice::from_ref(&patient));
-    let here = gateway.home.to_string();
-    let local = request.documents.iter().all(|wanted| {
-        wanted
-            .document
-            .as_ref()
-            .is_some_and(|document| document.home_community_id == here)
-    });
-    if local && !request.documents.is_empty() {
-        let wrap = |part| pb::InitiatingGatewayServiceRetrieveDocumentsResponse {
-            part: Some(
-                pb::initiating_gateway_service_retrieve_documents_response::Part::Document(part),
-            ),
+) -> Answer<Stream<pb::InitiatingGatewayServiceRetrieveDocumentsResponse>> {
+    Box::pin(async move {
+        gateway.serves(Capability::Federation)?;
+        call.note(|record| {
+            record.documents = request
+                .documents
+                .iter()
+                .filter_map(|wanted| wanted.document.as_ref())
+                .map(|document| document.document_unique_id.clone())
+                .collect();
+        });
+        authorize_asking(&gateway, &call, Action::ReadDocument, &[])?;
+        let patient = identifier(request.patient_id.as_ref(), "patient_id")?;
+        about(&gateway, &call, std::slice::from_ref(&patient));
+        let here = gateway.home.to_string();
+        let local = request.documents.iter().all(|wanted| {
+            wanted
+                .document
+                .as_ref()
+                .is_some_and(|document| document.home_community_id == here)
+        });
+        if local && !request.documents.is_empty() {
+            let wrap = |part| pb::InitiatingGatewayServiceRetrieveDocumentsResponse {
+                part: Some(
+                    pb::initiating_gateway_service_retrieve_documents_response::Part::Document(
+                        part,
+                    ),
+                ),
+            };
+            return retrieve_local(&gateway, &call, &request.documents, None, wrap).await;
+        }
+        let patients = if gateway.federation.parent.is_none() {
+            let known = gateway
+                .federation
+                .patients(&call, "", request.patient_id.as_ref());
+            known.map_err(as_refused)?
+        } else {
+            Vec::new()
         };
-        return retrieve_local(&gateway, &call, &request.documents, None, wrap).await;
-    }
-    let patients = if gateway.federation.parent.is_none() {
-        let known = gateway
+        // A denial known here holds for documents of every region.
+        authorize_asking(&gateway, &call, Action::ReadDocument, &patients)?;
+        gateway
             .federation
-            .patients(&call, "", request.patient_id.as_ref());
-        known.map_err(as_refused)?
-    } else {
-        Vec::new()
-    };
-    // A denial known here holds for documents of every region.
-    authorize_asking(&gateway, &call, Action::ReadDocument, &patients)?;
-    gateway
-        .federation
-        .retrieve_documents(&call, request, &patients)
-        .await
+            .retrieve_documents(&call, request, &patients)
+            .await
+    })
 }
 
-async fn locate(
+fn locate(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::LocateHoldingsRequest,
-) -> Result<pb::LocateHoldingsResponse> {
-    use pb::locate_holdings_request::Patient;
-    gateway.serves(Capability::Identity)?;
-    // May the caller ask at all? Before anything says whether the patient is known (INV-3).
-    authorize_asking(&gateway, &call, Action::FindDocuments, &[])?;
-    let (linkage, id) = match request
-        .patient
-        .as_ref()
-        .ok_or_else(|| Error::missing("patient"))?
-    {
-        Patient::LinkageId(linkage) => (linkage.clone(), None),
-        Patient::PatientId(id) => (String::new(), Some(id)),
-    };
-    let patients = gateway
-        .federation
-        .patients(&call, &linkage, id)
-        .map_err(as_refused)?;
-    about(&gateway, &call, &patients);
-    let asked = About {
-        patients: &patients,
-        ..About::default()
-    };
-    let permit = gateway
-        .guard
-        .authorize_for(&call, Action::FindDocuments, asked)?;
-    permit.require(&[Action::FindDocuments])?;
-    let holdings = gateway.federation.locator.holdings(&patients)?;
-    call.note(|record| record.items = u32::try_from(holdings.len()).unwrap_or(u32::MAX));
-    Ok(pb::LocateHoldingsResponse {
-        linkage_id: linkage,
-        holdings,
-        completeness: Some(crate::federation::completeness(Vec::new())),
+) -> Answer<pb::LocateHoldingsResponse> {
+    Box::pin(async move {
+        use pb::locate_holdings_request::Patient;
+        gateway.serves(Capability::Identity)?;
+        // May the caller ask at all? Before anything says whether the patient is known (INV-3).
+        authorize_asking(&gateway, &call, Action::FindDocuments, &[])?;
+        let (linkage, id) = match request
+            .patient
+            .as_ref()
+            .ok_or_else(|| Error::missing("patient"))?
+        {
+            Patient::LinkageId(linkage) => (linkage.clone(), None),
+            Patient::PatientId(id) => (String::new(), Some(id)),
+        };
+        let patients = gateway
+            .federation
+            .patients(&call, &linkage, id)
+            .map_err(as_refused)?;
+        about(&gateway, &call, &patients);
+        let asked = About {
+            patients: &patients,
+            ..About::default()
+        };
+        let permit = gateway
+            .guard
+            .authorize_for(&call, Action::FindDocuments, asked)?;
+        permit.require(&[Action::FindDocuments])?;
+        let holdings = gateway.federation.locator.holdings(&patients)?;
+        call.note(|record| record.items = u32::try_from(holdings.len()).unwrap_or(u32::MAX));
+        Ok(pb::LocateHoldingsResponse {
+            linkage_id: linkage,
+            holdings,
+            completeness: Some(crate::federation::completeness(Vec::new())),
+        })
     })
 }
 
@@ -250,64 +258,66 @@ impl InitiatingGatewayService for Initiating {
     }
 }
 
-async fn respond_find(
+fn respond_find(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RespondingGatewayServiceFindDocumentsRequest,
-) -> Result<Stream<pb::RespondingGatewayServiceFindDocumentsResponse>> {
-    gateway.serves(Capability::Registry)?;
-    let query = request
-        .query
-        .as_ref()
-        .and_then(|query| query.query.as_ref());
-    let Some(dpb::stored_query::Query::FindDocuments(find)) = query else {
-        let message = "this version answers FindDocuments to other communities";
-        return Err(Error::field(Reason::NotImplemented, "query", message));
-    };
-    let patient = identifier(find.patient_id.as_ref(), "query.find_documents.patient_id")?;
-    about(&gateway, &call, std::slice::from_ref(&patient));
-    let asked = About {
-        patients: std::slice::from_ref(&patient),
-        ..About::default()
-    };
-    let permit = gateway
-        .guard
-        .authorize_for(&call, Action::FindDocuments, asked)?;
-    let limit = if request.limit == 0 {
-        MAX_ROWS
-    } else {
-        request.limit.min(MAX_ROWS)
-    };
-    if find.exclude.is_some() {
-        let message = "exclusion is not done by this version";
-        return Err(Error::field(
-            Reason::NotImplemented,
-            "query.find_documents.exclude",
-            message,
-        ));
-    }
-    let filter = find.filter.clone().unwrap_or_default();
-    let mut entries = Vec::new();
-    let mut token = String::new();
-    loop {
-        let left = limit as usize - entries.len();
-        let page = gateway
-            .documents
-            .find(&permit, &patient, &filter, left, &token)?;
-        entries.extend(page.entries);
-        token = page.next;
-        if token.is_empty() || entries.len() >= limit as usize {
-            break;
+) -> Answer<Stream<pb::RespondingGatewayServiceFindDocumentsResponse>> {
+    Box::pin(async move {
+        gateway.serves(Capability::Registry)?;
+        let query = request
+            .query
+            .as_ref()
+            .and_then(|query| query.query.as_ref());
+        let Some(dpb::stored_query::Query::FindDocuments(find)) = query else {
+            let message = "this version answers FindDocuments to other communities";
+            return Err(Error::field(Reason::NotImplemented, "query", message));
+        };
+        let patient = identifier(find.patient_id.as_ref(), "query.find_documents.patient_id")?;
+        about(&gateway, &call, std::slice::from_ref(&patient));
+        let asked = About {
+            patients: std::slice::from_ref(&patient),
+            ..About::default()
+        };
+        let permit = gateway
+            .guard
+            .authorize_for(&call, Action::FindDocuments, asked)?;
+        let limit = if request.limit == 0 {
+            MAX_ROWS
+        } else {
+            request.limit.min(MAX_ROWS)
+        };
+        if find.exclude.is_some() {
+            let message = "exclusion is not done by this version";
+            return Err(Error::field(
+                Reason::NotImplemented,
+                "query.find_documents.exclude",
+                message,
+            ));
         }
-    }
-    let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
-    call.note(|record| record.items = count);
-    let end = pb::FindEnd {
-        result_count: count,
-        truncated: !token.is_empty(),
-        as_of: Some(crate::wire::timestamp(gateway.clock.now())),
-    };
-    Ok(answer(&gateway, entries, end))
+        let filter = find.filter.clone().unwrap_or_default();
+        let mut entries = Vec::new();
+        let mut token = String::new();
+        loop {
+            let left = limit as usize - entries.len();
+            let page = gateway
+                .documents
+                .find(&permit, &patient, &filter, left, &token)?;
+            entries.extend(page.entries);
+            token = page.next;
+            if token.is_empty() || entries.len() >= limit as usize {
+                break;
+            }
+        }
+        let count = u32::try_from(entries.len()).unwrap_or(u32::MAX);
+        call.note(|record| record.items = count);
+        let end = pb::FindEnd {
+            result_count: count,
+            truncated: !token.is_empty(),
+            as_of: Some(crate::wire::timestamp(gateway.clock.now())),
+        };
+        Ok(answer(&gateway, entries, end))
+    })
 }
 
 fn answer(
@@ -334,49 +344,53 @@ fn answer(
     Stream { receiver, asked: 0 }
 }
 
-async fn respond_retrieve(
+fn respond_retrieve(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RespondingGatewayServiceRetrieveDocumentsRequest,
-) -> Result<Stream<pb::RespondingGatewayServiceRetrieveDocumentsResponse>> {
-    let patient = request.patient_id.as_ref();
-    let patient = patient
-        .map(|id| identifier(Some(id), "patient_id"))
-        .transpose()?;
-    let wrap = |part| pb::RespondingGatewayServiceRetrieveDocumentsResponse {
-        document: Some(part),
-    };
-    retrieve_local(&gateway, &call, &request.documents, patient.as_ref(), wrap).await
+) -> Answer<Stream<pb::RespondingGatewayServiceRetrieveDocumentsResponse>> {
+    Box::pin(async move {
+        let patient = request.patient_id.as_ref();
+        let patient = patient
+            .map(|id| identifier(Some(id), "patient_id"))
+            .transpose()?;
+        let wrap = |part| pb::RespondingGatewayServiceRetrieveDocumentsResponse {
+            document: Some(part),
+        };
+        retrieve_local(&gateway, &call, &request.documents, patient.as_ref(), wrap).await
+    })
 }
 
-async fn summary_items(
+fn summary_items(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetSummaryItemsRequest,
-) -> Result<pb::GetSummaryItemsResponse> {
-    gateway.serves(Capability::Repository)?;
-    let patients = asked_patients(&request)?;
-    about(&gateway, &call, &patients);
-    one_person(&gateway, &call, &patients)?;
-    let grant = request
-        .break_glass
-        .as_ref()
-        .map(|context| carried(&gateway, &call, context));
-    let grant = grant.transpose()?;
-    let asked = About {
-        patients: &patients,
-        grant: grant.as_ref(),
-        ..About::default()
-    };
-    let permit = gateway
-        .guard
-        .authorize_for(&call, Action::ReadSummary, asked)?;
-    let work = Arc::clone(&gateway);
-    let read = tokio::task::spawn_blocking(move || work.emergency.items(&permit, &patients));
-    let response = read.await.map_err(Error::internal)??;
-    let items = u32::try_from(response.items.len()).unwrap_or(u32::MAX);
-    call.note(|record| record.items = items);
-    Ok(response)
+) -> Answer<pb::GetSummaryItemsResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Repository)?;
+        let patients = asked_patients(&request)?;
+        about(&gateway, &call, &patients);
+        one_person(&gateway, &call, &patients)?;
+        let grant = request
+            .break_glass
+            .as_ref()
+            .map(|context| carried(&gateway, &call, context));
+        let grant = grant.transpose()?;
+        let asked = About {
+            patients: &patients,
+            grant: grant.as_ref(),
+            ..About::default()
+        };
+        let permit = gateway
+            .guard
+            .authorize_for(&call, Action::ReadSummary, asked)?;
+        let work = Arc::clone(&gateway);
+        let read = tokio::task::spawn_blocking(move || work.emergency.items(&permit, &patients));
+        let response = read.await.map_err(Error::internal)??;
+        let items = u32::try_from(response.items.len()).unwrap_or(u32::MAX);
+        call.note(|record| record.items = items);
+        Ok(response)
+    })
 }
 
 /// A hub knows whose identifiers it asks about together; whoever asks directly may ask about one
@@ -410,92 +424,96 @@ fn carried(gateway: &Gateway, call: &Call, context: &pb::BreakGlassContext) -> R
     })
 }
 
-async fn notify(
+fn notify(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::NotifyHoldingsRequest,
-) -> Result<pb::NotifyHoldingsResponse> {
-    gateway.serves(Capability::Federation)?;
-    let permit = gateway.guard.authorize(&call, Action::Exchange)?;
-    if request.full {
-        let message = "a full reconciliation is not done by this version";
-        return Err(Error::field(Reason::NotImplemented, "full", message));
-    }
-    if request.notices.len() > MAX_NOTICES {
-        let message = format!("has more than {MAX_NOTICES} notices");
-        return Err(Error::field(Reason::InvalidField, "notices", message));
-    }
-    let mut notices = Vec::new();
-    for (index, notice) in request.notices.iter().enumerate() {
-        let id = identifier(notice.patient_id.as_ref(), "patient_id")
-            .map_err(|error| error.within(&format!("notices[{index}]")))?;
-        super::identity::own_domain(&gateway, &call, &id)?;
-        notices.push((id, notice.clone()));
-    }
-    let home = call.caller().participant.community.clone();
-    gateway
-        .federation
-        .locator
-        .notify(&permit, &call, &home, &notices, &request)
-        .await
+) -> Answer<pb::NotifyHoldingsResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Federation)?;
+        let permit = gateway.guard.authorize(&call, Action::Exchange)?;
+        if request.full {
+            let message = "a full reconciliation is not done by this version";
+            return Err(Error::field(Reason::NotImplemented, "full", message));
+        }
+        if request.notices.len() > MAX_NOTICES {
+            let message = format!("has more than {MAX_NOTICES} notices");
+            return Err(Error::field(Reason::InvalidField, "notices", message));
+        }
+        let mut notices = Vec::new();
+        for (index, notice) in request.notices.iter().enumerate() {
+            let id = identifier(notice.patient_id.as_ref(), "patient_id")
+                .map_err(|error| error.within(&format!("notices[{index}]")))?;
+            super::identity::own_domain(&gateway, &call, &id)?;
+            notices.push((id, notice.clone()));
+        }
+        let home = call.caller().participant.community.clone();
+        gateway
+            .federation
+            .locator
+            .notify(&permit, &call, &home, &notices, &request)
+            .await
+    })
 }
 
 /// Takes over what a community stored for forwarding: each notice by itself, at least once, so each
 /// is one that may come twice.
-async fn deliver(
+fn deliver(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::DeliverNoticesRequest,
-) -> Result<pb::DeliverNoticesResponse> {
-    gateway.serves(Capability::Federation)?;
-    let permit = gateway.guard.authorize(&call, Action::Exchange)?;
-    if request.notices.len() > MAX_NOTICES {
-        let message = format!("has more than {MAX_NOTICES} notices");
-        return Err(Error::field(Reason::InvalidField, "notices", message));
-    }
-    let (store, now) = (&gateway.store, gateway.clock.now());
-    let idempotency = call.idempotency(store, &request.idempotency_key, &request, now)?;
-    if let Some(first) = call.repeated(store, idempotency.as_ref(), now)? {
-        return Ok(first);
-    }
-    let mut response = pb::DeliverNoticesResponse::default();
-    for notice in request.notices {
-        // Each notice is a change with its own audit event, under the call's identity.
-        let one = call.for_part();
-        let result = take(&gateway, &one, &permit, &notice.notice_id, notice.content).await;
-        // Only what is wrong with the notice itself is final; anything else may pass: the operator
-        // has yet to register a domain, the store is full, the node is busy.
-        let retryable = result.as_ref().err().is_some_and(|error| {
-            error.kind() != ErrorKind::Invalid && error.reason() != Reason::ForeignDomain
-        });
-        let (accepted, reason) = match result {
-            Ok(()) => (true, String::new()),
-            Err(error) => {
-                tracing::warn!(reason = error.reason().name(), "a notice was not taken");
-                one.note(|record| record.failure = Some(error.reason().name()));
-                super::door::audit(&gateway, &one, crate::audit::Outcome::Error).await?;
-                (false, error.reason().name().to_owned())
-            }
-        };
-        response.results.push(pb::NoticeResult {
-            notice_id: notice.notice_id,
-            accepted,
-            reason,
-            retryable,
-        });
-        if retryable {
-            break; // Order is kept: nothing after it may overtake it.
+) -> Answer<pb::DeliverNoticesResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Federation)?;
+        let permit = gateway.guard.authorize(&call, Action::Exchange)?;
+        if request.notices.len() > MAX_NOTICES {
+            let message = format!("has more than {MAX_NOTICES} notices");
+            return Err(Error::field(Reason::InvalidField, "notices", message));
         }
-    }
-    call.note(|record| {
-        record.items = u32::try_from(response.results.len()).unwrap_or(u32::MAX);
-    });
-    if idempotency.is_none() || response.results.iter().any(|result| result.retryable) {
-        // What may yet be taken is tried again under the same key.
-        return Ok(response);
-    }
-    let writes = Vec::new();
-    call.commit(store, now, writes, idempotency, response).await
+        let (store, now) = (&gateway.store, gateway.clock.now());
+        let idempotency = call.idempotency(store, &request.idempotency_key, &request, now)?;
+        if let Some(first) = call.repeated(store, idempotency.as_ref(), now)? {
+            return Ok(first);
+        }
+        let mut response = pb::DeliverNoticesResponse::default();
+        for notice in request.notices {
+            // Each notice is a change with its own audit event, under the call's identity.
+            let one = call.for_part();
+            let result = take(&gateway, &one, &permit, &notice.notice_id, notice.content).await;
+            // Only what is wrong with the notice itself is final; anything else may pass: the operator
+            // has yet to register a domain, the store is full, the node is busy.
+            let retryable = result.as_ref().err().is_some_and(|error| {
+                error.kind() != ErrorKind::Invalid && error.reason() != Reason::ForeignDomain
+            });
+            let (accepted, reason) = match result {
+                Ok(()) => (true, String::new()),
+                Err(error) => {
+                    tracing::warn!(reason = error.reason().name(), "a notice was not taken");
+                    one.note(|record| record.failure = Some(error.reason().name()));
+                    super::door::audit(&gateway, &one, crate::audit::Outcome::Error).await?;
+                    (false, error.reason().name().to_owned())
+                }
+            };
+            response.results.push(pb::NoticeResult {
+                notice_id: notice.notice_id,
+                accepted,
+                reason,
+                retryable,
+            });
+            if retryable {
+                break; // Order is kept: nothing after it may overtake it.
+            }
+        }
+        call.note(|record| {
+            record.items = u32::try_from(response.results.len()).unwrap_or(u32::MAX);
+        });
+        if idempotency.is_none() || response.results.iter().any(|result| result.retryable) {
+            // What may yet be taken is tried again under the same key.
+            return Ok(response);
+        }
+        let writes = Vec::new();
+        call.commit(store, now, writes, idempotency, response).await
+    })
 }
 
 async fn take(
@@ -538,19 +556,17 @@ async fn take(
     }
 }
 
-async fn ping(
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    _: pb::PingRequest,
-) -> Result<pb::PingResponse> {
-    let permit = gateway.guard.authorize(&call, Action::ReadDirectory)?;
-    permit.require(&[Action::ReadDirectory])?;
-    Ok(pb::PingResponse {
-        home_community_id: gateway.home.to_string(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-        directory_version: gateway.directory.snapshot().version(),
-        time: Some(crate::wire::timestamp(gateway.clock.now())),
-        draining: gateway.stop.is_cancelled(),
+fn ping(gateway: Arc<Gateway>, call: Arc<Call>, _: pb::PingRequest) -> Answer<pb::PingResponse> {
+    Box::pin(async move {
+        let permit = gateway.guard.authorize(&call, Action::ReadDirectory)?;
+        permit.require(&[Action::ReadDirectory])?;
+        Ok(pb::PingResponse {
+            home_community_id: gateway.home.to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            directory_version: gateway.directory.snapshot().version(),
+            time: Some(crate::wire::timestamp(gateway.clock.now())),
+            draining: gateway.stop.is_cancelled(),
+        })
     })
 }
 

@@ -21,7 +21,7 @@ use crate::wire::pb::federation::notice::Content;
 use crate::wire::pb::identity as pb;
 use crate::wire::pb::identity::identity_service_server::IdentityService;
 
-use super::door::{Class, Door, Replies};
+use super::door::{Answer, Class, Door, Replies};
 
 macro_rules! method {
     ($name:literal) => {
@@ -123,17 +123,22 @@ fn count(length: usize) -> u32 {
     u32::try_from(length).unwrap_or(u32::MAX)
 }
 
+fn assert(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::FeedPatientRequest,
+) -> Answer<pb::FeedPatientResponse> {
+    Box::pin(async move { feed(&gateway, &call, Action::AssertIdentity, request).await })
+}
+
 #[tonic::async_trait]
 impl IdentityService for Identities {
     async fn feed_patient(
         &self,
         request: Request<pb::FeedPatientRequest>,
     ) -> Result<Response<pb::FeedPatientResponse>, Status> {
-        let handler = async |gateway: Arc<Gateway>, call: Arc<Call>, request| {
-            feed(&gateway, &call, Action::AssertIdentity, request).await
-        };
         self.0
-            .run(method!("FeedPatient"), Class::Identity, request, handler)
+            .run(method!("FeedPatient"), Class::Identity, request, assert)
             .await
     }
 

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::door::Answer;
 use crate::access::{Action, Call};
 use crate::audit::Outcome;
 use crate::config::Capability;
@@ -21,31 +22,34 @@ use super::retrieve::judge;
 const MAX_DOCUMENTS: usize = 100;
 
 /// Sends documents that the sender may read to an institution of this community.
-pub(super) async fn send(
+pub(super) fn send(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::SendReferralRequest,
-) -> Result<pb::SendReferralResponse> {
-    gateway.serves(Capability::Repository)?;
-    let permit = gateway.guard.authorize(&call, Action::SubmitDocuments)?;
-    let now = gateway.clock.now();
-    let idempotency = call.idempotency(&gateway.store, &request.idempotency_key, &request, now)?;
-    let patient = identifier(request.patient_id.as_ref(), "patient_id")?;
-    let tag = gateway.store.keys().patient_tag(&patient);
-    call.note(|record| record.patient = Some(tag.to_vec()));
-    let addressee = addressee(&gateway, request.addressee.as_ref())?;
-    let documents = documents(&gateway, &call, &request, &patient)?;
-    call.note(|record| record.items = u32::try_from(documents.len()).unwrap_or(u32::MAX));
-    let letter = Letter {
-        request: &request,
-        patient: &patient,
-        addressee: &addressee,
-        documents: &documents,
-    };
-    gateway
-        .documents
-        .send(&permit, &call, &letter, idempotency)
-        .await
+) -> Answer<pb::SendReferralResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Repository)?;
+        let permit = gateway.guard.authorize(&call, Action::SubmitDocuments)?;
+        let now = gateway.clock.now();
+        let idempotency =
+            call.idempotency(&gateway.store, &request.idempotency_key, &request, now)?;
+        let patient = identifier(request.patient_id.as_ref(), "patient_id")?;
+        let tag = gateway.store.keys().patient_tag(&patient);
+        call.note(|record| record.patient = Some(tag.to_vec()));
+        let addressee = addressee(&gateway, request.addressee.as_ref())?;
+        let documents = documents(&gateway, &call, &request, &patient)?;
+        call.note(|record| record.items = u32::try_from(documents.len()).unwrap_or(u32::MAX));
+        let letter = Letter {
+            request: &request,
+            patient: &patient,
+            addressee: &addressee,
+            documents: &documents,
+        };
+        gateway
+            .documents
+            .send(&permit, &call, &letter, idempotency)
+            .await
+    })
 }
 
 /// The institution a referral is for: one of this community.
@@ -109,73 +113,78 @@ fn documents(
 
 /// Lists what the caller's institution sent or was sent. Each referral listed leaves an audit event of
 /// its own, that names its patient, before the list leaves (INV-2).
-pub(super) async fn list(
+pub(super) fn list(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ListReferralsRequest,
-) -> Result<pb::ListReferralsResponse> {
-    gateway.serves(Capability::Repository)?;
-    let _permit = gateway.guard.authorize(&call, Action::FindDocuments)?;
-    let patient = request.patient_id.as_ref();
-    let patient = patient
-        .map(|patient| identifier(Some(patient), "patient_id"))
-        .transpose()?;
-    // A patient who does not want to be seen by the caller is not seen here either.
-    let may_see = |referral: &pb::Referral| {
-        let patient = identifier(referral.patient_id.as_ref(), "patient_id")?;
-        let about = About {
-            patients: std::slice::from_ref(&patient),
-            ..About::default()
+) -> Answer<pb::ListReferralsResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Repository)?;
+        let _permit = gateway.guard.authorize(&call, Action::FindDocuments)?;
+        let patient = request.patient_id.as_ref();
+        let patient = patient
+            .map(|patient| identifier(Some(patient), "patient_id"))
+            .transpose()?;
+        // A patient who does not want to be seen by the caller is not seen here either.
+        let may_see = |referral: &pb::Referral| {
+            let patient = identifier(referral.patient_id.as_ref(), "patient_id")?;
+            let about = About {
+                patients: std::slice::from_ref(&patient),
+                ..About::default()
+            };
+            let permit = gateway
+                .guard
+                .authorize_for(&call, Action::FindDocuments, about);
+            match permit {
+                Ok(_) => Ok(true),
+                Err(error) if error.reason() == Reason::NotPermitted => Ok(false),
+                Err(error) => Err(error),
+            }
         };
-        let permit = gateway
-            .guard
-            .authorize_for(&call, Action::FindDocuments, about);
-        match permit {
-            Ok(_) => Ok(true),
-            Err(error) if error.reason() == Reason::NotPermitted => Ok(false),
-            Err(error) => Err(error),
-        }
-    };
-    let (listed, next_page_token) =
-        gateway
-            .documents
-            .referrals(&call, &request, patient.as_ref(), may_see)?;
-    call.note(|record| record.items = u32::try_from(listed.len()).unwrap_or(u32::MAX));
-    let now = gateway.clock.now();
-    let events = listed.iter().filter_map(|listed| {
-        let one = call.for_part();
-        one.note(|record| {
-            record.items = 1;
-            record.patient = Some(listed.patient.clone());
-            record.documents = vec![listed.referral.referral_id.clone()];
+        let (listed, next_page_token) =
+            gateway
+                .documents
+                .referrals(&call, &request, patient.as_ref(), may_see)?;
+        call.note(|record| record.items = u32::try_from(listed.len()).unwrap_or(u32::MAX));
+        let now = gateway.clock.now();
+        let events = listed.iter().filter_map(|listed| {
+            let one = call.for_part();
+            one.note(|record| {
+                record.items = 1;
+                record.patient = Some(listed.patient.clone());
+                record.documents = vec![listed.referral.referral_id.clone()];
+            });
+            one.closing_event(Outcome::Success, now)
         });
-        one.closing_event(Outcome::Success, now)
-    });
-    let commit = Commit {
-        audit: events.collect(),
-        ..Commit::default()
-    };
-    if !commit.audit.is_empty() {
-        let _committed = gateway.store.commit(commit).await?;
-    }
-    Ok(pb::ListReferralsResponse {
-        referrals: listed.into_iter().map(|listed| listed.referral).collect(),
-        next_page_token,
+        let commit = Commit {
+            audit: events.collect(),
+            ..Commit::default()
+        };
+        if !commit.audit.is_empty() {
+            let _committed = gateway.store.commit(commit).await?;
+        }
+        Ok(pb::ListReferralsResponse {
+            referrals: listed.into_iter().map(|listed| listed.referral).collect(),
+            next_page_token,
+        })
     })
 }
 
 /// Takes a referral back before it is fetched.
-pub(super) async fn recall(
+pub(super) fn recall(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RecallReferralRequest,
-) -> Result<pb::RecallReferralResponse> {
-    gateway.serves(Capability::Repository)?;
-    let permit = gateway.guard.authorize(&call, Action::SubmitDocuments)?;
-    let now = gateway.clock.now();
-    let idempotency = call.idempotency(&gateway.store, &request.idempotency_key, &request, now)?;
-    gateway
-        .documents
-        .recall(&permit, &call, &request, idempotency)
-        .await
+) -> Answer<pb::RecallReferralResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Repository)?;
+        let permit = gateway.guard.authorize(&call, Action::SubmitDocuments)?;
+        let now = gateway.clock.now();
+        let idempotency =
+            call.idempotency(&gateway.store, &request.idempotency_key, &request, now)?;
+        gateway
+            .documents
+            .recall(&permit, &call, &request, idempotency)
+            .await
+    })
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::door::Answer;
 use crate::access::{Action, Call};
 use crate::config::Capability;
 use crate::documents::Checked;
@@ -69,57 +70,63 @@ async fn submit<Q: prost::Message>(
 }
 
 /// ITI-42.
-pub(super) async fn register(
+pub(super) fn register(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RegisterDocumentsRequest,
-) -> Result<pb::RegisterDocumentsResponse> {
-    let check = || {
-        let submission = given(request.submission.as_ref())?;
-        gateway.documents.check_registration(submission)
-    };
-    let how = (request.validate_only, false);
-    let key = &request.idempotency_key;
-    let result = submit(&gateway, &call, &request, key, check, how).await;
-    Ok(pb::RegisterDocumentsResponse {
-        result: Some(result.map_err(Error::of_registry)?),
+) -> Answer<pb::RegisterDocumentsResponse> {
+    Box::pin(async move {
+        let check = || {
+            let submission = given(request.submission.as_ref())?;
+            gateway.documents.check_registration(submission)
+        };
+        let how = (request.validate_only, false);
+        let key = &request.idempotency_key;
+        let result = submit(&gateway, &call, &request, key, check, how).await;
+        Ok(pb::RegisterDocumentsResponse {
+            result: Some(result.map_err(Error::of_registry)?),
+        })
     })
 }
 
 /// ITI-61.
-pub(super) async fn register_on_demand(
+pub(super) fn register_on_demand(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RegisterOnDemandDocumentRequest,
-) -> Result<pb::RegisterOnDemandDocumentResponse> {
-    let check = || {
-        let submission = given(request.submission.as_ref())?;
-        gateway.documents.check_on_demand(submission)
-    };
-    let how = (false, request.persist_snapshots);
-    let key = &request.idempotency_key;
-    let result = submit(&gateway, &call, &request, key, check, how).await;
-    Ok(pb::RegisterOnDemandDocumentResponse {
-        result: Some(result.map_err(Error::of_registry)?),
+) -> Answer<pb::RegisterOnDemandDocumentResponse> {
+    Box::pin(async move {
+        let check = || {
+            let submission = given(request.submission.as_ref())?;
+            gateway.documents.check_on_demand(submission)
+        };
+        let how = (false, request.persist_snapshots);
+        let key = &request.idempotency_key;
+        let result = submit(&gateway, &call, &request, key, check, how).await;
+        Ok(pb::RegisterOnDemandDocumentResponse {
+            result: Some(result.map_err(Error::of_registry)?),
+        })
     })
 }
 
 /// ITI-57, ITI-92.
-pub(super) async fn update(
+pub(super) fn update(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::UpdateMetadataRequest,
-) -> Result<pb::UpdateMetadataResponse> {
-    let check = || {
-        let submission = given(request.submission.as_ref())?;
-        gateway
-            .documents
-            .check_update(submission, request.restricted)
-    };
-    let key = &request.idempotency_key;
-    let result = submit(&gateway, &call, &request, key, check, (false, false)).await;
-    Ok(pb::UpdateMetadataResponse {
-        result: Some(result.map_err(Error::of_registry)?),
+) -> Answer<pb::UpdateMetadataResponse> {
+    Box::pin(async move {
+        let check = || {
+            let submission = given(request.submission.as_ref())?;
+            gateway
+                .documents
+                .check_update(submission, request.restricted)
+        };
+        let key = &request.idempotency_key;
+        let result = submit(&gateway, &call, &request, key, check, (false, false)).await;
+        Ok(pb::UpdateMetadataResponse {
+            result: Some(result.map_err(Error::of_registry)?),
+        })
     })
 }
 
@@ -170,13 +177,15 @@ async fn removed(
 }
 
 /// ITI-62.
-pub(super) async fn remove_metadata(
+pub(super) fn remove_metadata(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RemoveMetadataRequest,
-) -> Result<pb::RemoveMetadataResponse> {
-    let removed = removed(&gateway, &call, &request).await;
-    removed.map_err(Error::of_registry)
+) -> Answer<pb::RemoveMetadataResponse> {
+    Box::pin(async move {
+        let removed = removed(&gateway, &call, &request).await;
+        removed.map_err(Error::of_registry)
+    })
 }
 
 async fn removed_documents(
@@ -197,11 +206,13 @@ async fn removed_documents(
 }
 
 /// ITI-86.
-pub(super) async fn remove_documents(
+pub(super) fn remove_documents(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RemoveDocumentsRequest,
-) -> Result<pb::RemoveDocumentsResponse> {
-    let removed = removed_documents(&gateway, &call, &request).await;
-    removed.map_err(Error::of_registry)
+) -> Answer<pb::RemoveDocumentsResponse> {
+    Box::pin(async move {
+        let removed = removed_documents(&gateway, &call, &request).await;
+        removed.map_err(Error::of_registry)
+    })
 }

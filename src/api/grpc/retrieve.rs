@@ -17,7 +17,7 @@ use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 use pb::retrieved_part::Part;
 
-use super::door::audit;
+use super::door::{Answer, audit};
 
 /// Documents in one retrieve.
 const MAX_DOCUMENTS: usize = 100;
@@ -25,13 +25,15 @@ const MAX_DOCUMENTS: usize = 100;
 const QUEUE: usize = 4;
 
 /// Reads documents of this community (ITI-43).
-pub(super) async fn retrieve(
+pub(super) fn retrieve(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::RetrieveDocumentsRequest,
-) -> Result<Stream<pb::RetrieveDocumentsResponse>> {
-    let wrap = |part| pb::RetrieveDocumentsResponse { part: Some(part) };
-    retrieve_local(&gateway, &call, &request.documents, None, wrap).await
+) -> Answer<Stream<pb::RetrieveDocumentsResponse>> {
+    Box::pin(async move {
+        let wrap = |part| pb::RetrieveDocumentsResponse { part: Some(part) };
+        retrieve_local(&gateway, &call, &request.documents, None, wrap).await
+    })
 }
 
 /// A document of a retrieve, judged.

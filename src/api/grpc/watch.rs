@@ -16,7 +16,7 @@ use crate::gateway::Gateway;
 use crate::store::{Frame, Sequence};
 use crate::wire::pb::documents as pb;
 
-use super::door::audit;
+use super::door::{Answer, audit};
 
 /// Without anything to tell, the place to go on from is told this often.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -29,28 +29,31 @@ const QUEUE: usize = 1;
 ///
 /// The first message is the place where the stream begins. The stream ends with the node, or after
 /// two hours: the subscriber goes on from the last token.
-pub(super) async fn watch(
+pub(super) fn watch(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::WatchDocumentsRequest,
-) -> Result<Stream<pb::WatchDocumentsResponse>> {
-    gateway.serves(Capability::Registry)?;
-    let subscription = Subscription::new(&gateway.guard, &call, &request)?;
-    let from = gateway.documents.watch_from(&request.resume_token)?;
-    let slot = Arc::clone(&gateway.watches).try_acquire_owned();
-    let slot = slot.map_err(|_| Error::new(Reason::Overloaded, "too many subscribers at once"))?;
-    let (sender, receiver) = mpsc::channel(QUEUE);
-    let watcher = Watcher {
-        gateway: Arc::clone(&gateway),
-        call,
-        subscription,
-        sender,
-    };
-    gateway.tasks.spawn(async move {
-        let _slot = slot;
-        watcher.run(from).await;
-    });
-    Ok(Stream { receiver, asked: 0 })
+) -> Answer<Stream<pb::WatchDocumentsResponse>> {
+    Box::pin(async move {
+        gateway.serves(Capability::Registry)?;
+        let subscription = Subscription::new(&gateway.guard, &call, &request)?;
+        let from = gateway.documents.watch_from(&request.resume_token)?;
+        let slot = Arc::clone(&gateway.watches).try_acquire_owned();
+        let slot =
+            slot.map_err(|_| Error::new(Reason::Overloaded, "too many subscribers at once"))?;
+        let (sender, receiver) = mpsc::channel(QUEUE);
+        let watcher = Watcher {
+            gateway: Arc::clone(&gateway),
+            call,
+            subscription,
+            sender,
+        };
+        gateway.tasks.spawn(async move {
+            let _slot = slot;
+            watcher.run(from).await;
+        });
+        Ok(Stream { receiver, asked: 0 })
+    })
 }
 
 struct Watcher {

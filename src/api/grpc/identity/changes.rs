@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::door::Answer;
 use crate::access::{Action, Call, Denial, Permit};
 use crate::config::Capability;
 use crate::error::{Error, Reason, Result};
@@ -171,15 +172,17 @@ fn reasoned(reason: &str) -> Result<()> {
     }
 }
 
-pub(super) async fn merge(
+pub(super) fn merge(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::MergePatientsRequest,
-) -> Result<pb::MergePatientsResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::AssertIdentity)?;
-    let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
-    merge_as(&gateway, &call, &permit, idempotency, request).await
+) -> Answer<pb::MergePatientsResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::AssertIdentity)?;
+        let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
+        merge_as(&gateway, &call, &permit, idempotency, request).await
+    })
 }
 
 pub(super) async fn merge_as(
@@ -216,21 +219,23 @@ pub(super) async fn merge_as(
     wish.carry(gateway, call, act).await
 }
 
-pub(super) async fn unmerge(
+pub(super) fn unmerge(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::UnmergePatientsRequest,
-) -> Result<pb::UnmergePatientsResponse> {
-    gateway.serves(Capability::Identity)?;
-    let steward = call.caller().role() == PersonRole::DataSteward;
-    let action = match steward {
-        true => Action::Steward,
-        false => Action::AssertIdentity,
-    };
-    let permit = gateway.guard.authorize(&call, action)?;
-    reasoned(&request.reason)?;
-    let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
-    unmerge_as(&gateway, &call, &permit, idempotency, request).await
+) -> Answer<pb::UnmergePatientsResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let steward = call.caller().role() == PersonRole::DataSteward;
+        let action = match steward {
+            true => Action::Steward,
+            false => Action::AssertIdentity,
+        };
+        let permit = gateway.guard.authorize(&call, action)?;
+        reasoned(&request.reason)?;
+        let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
+        unmerge_as(&gateway, &call, &permit, idempotency, request).await
+    })
 }
 
 pub(super) async fn unmerge_as(
@@ -282,16 +287,18 @@ pub(super) async fn unmerge_as(
     wish.carry(gateway, call, act).await
 }
 
-pub(super) async fn link(
+pub(super) fn link(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::LinkPatientsRequest,
-) -> Result<pb::LinkPatientsResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    reasoned(&request.reason)?;
-    let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
-    link_as(&gateway, &call, &permit, idempotency, request).await
+) -> Answer<pb::LinkPatientsResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        reasoned(&request.reason)?;
+        let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
+        link_as(&gateway, &call, &permit, idempotency, request).await
+    })
 }
 
 pub(super) async fn link_as(
@@ -322,16 +329,18 @@ pub(super) async fn link_as(
     wish.carry(gateway, call, act).await
 }
 
-pub(super) async fn unlink(
+pub(super) fn unlink(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::UnlinkPatientsRequest,
-) -> Result<pb::UnlinkPatientsResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    reasoned(&request.reason)?;
-    let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
-    unlink_as(&gateway, &call, &permit, idempotency, request).await
+) -> Answer<pb::UnlinkPatientsResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        reasoned(&request.reason)?;
+        let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
+        unlink_as(&gateway, &call, &permit, idempotency, request).await
+    })
 }
 
 pub(super) async fn unlink_as(
@@ -386,34 +395,36 @@ fn both_mine(
     own_domain_at(gateway, call, second, "second.assigning_authority")
 }
 
-pub(super) async fn split(
+pub(super) fn split(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::SplitPersonRequest,
-) -> Result<pb::SplitPersonResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    let groups = groups(&request.groups)?;
-    let all: Vec<&PatientIdentifier> = groups.iter().flatten().collect();
-    if all.is_empty() {
-        return Err(Error::missing("groups"));
-    }
-    steward_of(&gateway, &call, &all)?;
-    let linkage: LinkageId = gateway
-        .identity
-        .named(&request.linkage_id, &call.caller().participant.community)?;
-    let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
-    let wish = Wish {
-        permit: &permit,
-        reason: &request.reason,
-        preview: request.preview_only,
-        idempotency,
-    };
-    let act = async |ask: Ask<'_>| gateway.identity.propose_split(ask, linkage, &groups).await;
-    let mut response = wish.carry(&gateway, &call, act).await?;
-    // The parent is told when a second person has approved.
-    response.parent = Some(forwarded(&gateway, true));
-    Ok(response)
+) -> Answer<pb::SplitPersonResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        let groups = groups(&request.groups)?;
+        let all: Vec<&PatientIdentifier> = groups.iter().flatten().collect();
+        if all.is_empty() {
+            return Err(Error::missing("groups"));
+        }
+        steward_of(&gateway, &call, &all)?;
+        let linkage: LinkageId = gateway
+            .identity
+            .named(&request.linkage_id, &call.caller().participant.community)?;
+        let idempotency = key(&gateway, &call, &request.idempotency_key, &request)?;
+        let wish = Wish {
+            permit: &permit,
+            reason: &request.reason,
+            preview: request.preview_only,
+            idempotency,
+        };
+        let act = async |ask: Ask<'_>| gateway.identity.propose_split(ask, linkage, &groups).await;
+        let mut response = wish.carry(&gateway, &call, act).await?;
+        // The parent is told when a second person has approved.
+        response.parent = Some(forwarded(&gateway, true));
+        Ok(response)
+    })
 }
 
 /// The groups of a split, bounded.

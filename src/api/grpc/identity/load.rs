@@ -7,6 +7,7 @@ use tokio::sync::mpsc::Sender;
 use tokio_stream::StreamExt as _;
 use tonic::Streaming;
 
+use super::super::door::Answer;
 use crate::access::{Action, Call, Permit};
 use crate::config::Capability;
 use crate::error::{Error, Reason, Result};
@@ -27,23 +28,24 @@ const PATIENCE: Duration = Duration::from_millis(20);
 type Incoming = Streaming<pb::LoadPatientsRequest>;
 type Reply = Result<pb::LoadPatientsResponse>;
 
-pub(super) async fn load(
+pub(super) fn load(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     mut incoming: Incoming,
-) -> Result<Stream<pb::LoadPatientsResponse>> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::AssertIdentity)?;
-    let first = incoming.next().await.transpose().map_err(broken)?;
-    let Some(Asked::Start(start)) = first.and_then(|first| first.part) else {
-        return Err(Error::missing("start"));
-    };
-    let (key, now) = (&start.idempotency_key, gateway.clock.now());
-    let key = call.idempotency(&gateway.store, key, &start, now)?;
-    let load = gateway.identity.load(&permit, key.as_ref())?;
-    let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
-    let tasks = gateway.tasks.clone();
-    tasks.spawn(async move {
+) -> Answer<Stream<pb::LoadPatientsResponse>> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::AssertIdentity)?;
+        let first = incoming.next().await.transpose().map_err(broken)?;
+        let Some(Asked::Start(start)) = first.and_then(|first| first.part) else {
+            return Err(Error::missing("start"));
+        };
+        let (key, now) = (&start.idempotency_key, gateway.clock.now());
+        let key = call.idempotency(&gateway.store, key, &start, now)?;
+        let load = gateway.identity.load(&permit, key.as_ref())?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
+        let tasks = gateway.tasks.clone();
+        tasks.spawn(async move {
         let stop = gateway.stop.clone();
         let mut loader = Loader {
             gateway: &gateway,
@@ -66,7 +68,8 @@ pub(super) async fn load(
             drop(sender.send(Err(error)).await);
         }
     });
-    Ok(Stream { receiver, asked: 0 })
+        Ok(Stream { receiver, asked: 0 })
+    })
 }
 
 fn broken(status: tonic::Status) -> Error {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::door::Answer;
 use crate::access::{Action, Call};
 use crate::config::Capability;
 use crate::error::{Error, ErrorKind, Reason, Result};
@@ -25,56 +26,60 @@ fn unknown() -> Error {
 }
 
 /// PIX (ITI-9). The six outcomes are in the comment of the method in the interface.
-pub(super) async fn query(
+pub(super) fn query(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::QueryIdentifiersRequest,
-) -> Result<pb::QueryIdentifiersResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::QueryIdentifiers)?;
-    permit.require(&[Action::QueryIdentifiers])?;
-    use pb::query_identifiers_request::Subject;
-    let subject = request.subject.as_ref();
-    let (linkage, asked, superseded_by) = match subject.ok_or_else(|| Error::missing("subject"))? {
-        Subject::Identifier(id) => {
-            let id = identifier(Some(id), "identifier")?;
-            owned(&gateway, &id)?;
-            wanted_domains(&gateway, &request.target_domains)?;
-            let tag = gateway.store.keys().patient_tag(&id);
-            call.note(|record| record.patient = Some(tag.to_vec()));
-            let resolved = gateway.identity.resolve(&id);
-            let resolved = resolved.ok_or_else(|| missed(&gateway, &call, unknown()))?;
-            (resolved.linkage, Some(id), resolved.superseded_by)
+) -> Answer<pb::QueryIdentifiersResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::QueryIdentifiers)?;
+        permit.require(&[Action::QueryIdentifiers])?;
+        use pb::query_identifiers_request::Subject;
+        let subject = request.subject.as_ref();
+        let (linkage, asked, superseded_by) =
+            match subject.ok_or_else(|| Error::missing("subject"))? {
+                Subject::Identifier(id) => {
+                    let id = identifier(Some(id), "identifier")?;
+                    owned(&gateway, &id)?;
+                    wanted_domains(&gateway, &request.target_domains)?;
+                    let tag = gateway.store.keys().patient_tag(&id);
+                    call.note(|record| record.patient = Some(tag.to_vec()));
+                    let resolved = gateway.identity.resolve(&id);
+                    let resolved = resolved.ok_or_else(|| missed(&gateway, &call, unknown()))?;
+                    (resolved.linkage, Some(id), resolved.superseded_by)
+                }
+                Subject::LinkageId(id) => {
+                    wanted_domains(&gateway, &request.target_domains)?;
+                    (linkage_id(&gateway, &call, id)?, None, None)
+                }
+            };
+        let known = gateway.identity.identifiers(linkage);
+        let ids: Vec<PatientIdentifier> = known.iter().map(|(id, _)| id.clone()).collect();
+        if known.is_empty() || !findable(&gateway, &call, Action::QueryIdentifiers, &ids)? {
+            return Err(missed(&gateway, &call, unknown()));
         }
-        Subject::LinkageId(id) => {
-            wanted_domains(&gateway, &request.target_domains)?;
-            (linkage_id(&gateway, &call, id)?, None, None)
+        show_one(&gateway, &call, linkage, &ids)?;
+        let wanted = |id: &PatientIdentifier| {
+            let domains = &request.target_domains;
+            let domain =
+                domains.is_empty() || domains.iter().any(|one| one == id.authority.as_str());
+            domain && Some(id) != asked.as_ref()
+        };
+        let community = &call.caller().participant.community;
+        let mut response = pb::QueryIdentifiersResponse {
+            linkage_id: gateway.identity.pseudonym(linkage, community)?,
+            superseded_by: superseded_by.as_ref().map(identifier_message),
+            ..pb::QueryIdentifiersResponse::default()
+        };
+        // Sorted, so those of one domain are adjacent; never cut off (case 6).
+        for (id, community) in known.iter().filter(|(id, _)| wanted(id)) {
+            response.identifiers.push(identifier_message(id));
+            response.home_community_ids.push(community.to_string());
         }
-    };
-    let known = gateway.identity.identifiers(linkage);
-    let ids: Vec<PatientIdentifier> = known.iter().map(|(id, _)| id.clone()).collect();
-    if known.is_empty() || !findable(&gateway, &call, Action::QueryIdentifiers, &ids)? {
-        return Err(missed(&gateway, &call, unknown()));
-    }
-    show_one(&gateway, &call, linkage, &ids)?;
-    let wanted = |id: &PatientIdentifier| {
-        let domains = &request.target_domains;
-        let domain = domains.is_empty() || domains.iter().any(|one| one == id.authority.as_str());
-        domain && Some(id) != asked.as_ref()
-    };
-    let community = &call.caller().participant.community;
-    let mut response = pb::QueryIdentifiersResponse {
-        linkage_id: gateway.identity.pseudonym(linkage, community)?,
-        superseded_by: superseded_by.as_ref().map(identifier_message),
-        ..pb::QueryIdentifiersResponse::default()
-    };
-    // Sorted, so those of one domain are adjacent; never cut off (case 6).
-    for (id, community) in known.iter().filter(|(id, _)| wanted(id)) {
-        response.identifiers.push(identifier_message(id));
-        response.home_community_ids.push(community.to_string());
-    }
-    call.note(|record| record.items = count(response.identifiers.len()));
-    Ok(response)
+        call.note(|record| record.items = count(response.identifiers.len()));
+        Ok(response)
+    })
 }
 
 /// Case 4: the domain of the identifier asked for must be somebody's.
@@ -136,33 +141,35 @@ fn under_own_ids(
     found.into_iter().map(show).collect()
 }
 
-pub(super) async fn search(
+pub(super) fn search(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::SearchPatientsRequest,
-) -> Result<pb::SearchPatientsResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
-    permit.require(&[Action::SearchPatients])?;
-    if !request.page_token.is_empty() {
-        let message = "is not a token of this query: searches answer in one page";
-        return Err(Error::field(Reason::InvalidToken, "page_token", message));
-    }
-    let criteria = request.criteria.ok_or_else(|| Error::missing("criteria"))?;
-    let size = match request.page_size as usize {
-        0 => MAX_SHOWN,
-        size => size.min(MAX_SHOWN),
-    };
-    let mut matches = gateway.identity.search(&demographics(criteria))?;
-    matches.retain(|found| found.score >= request.min_score);
-    let mut matches = shown(&gateway, &call, matches)?;
-    let total_size = matches.len() as u64;
-    matches.truncate(size);
-    call.note(|record| record.items = count(matches.len()));
-    Ok(pb::SearchPatientsResponse {
-        matches: under_own_ids(&gateway, &call, matches)?,
-        next_page_token: String::new(),
-        total_size,
+) -> Answer<pb::SearchPatientsResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
+        permit.require(&[Action::SearchPatients])?;
+        if !request.page_token.is_empty() {
+            let message = "is not a token of this query: searches answer in one page";
+            return Err(Error::field(Reason::InvalidToken, "page_token", message));
+        }
+        let criteria = request.criteria.ok_or_else(|| Error::missing("criteria"))?;
+        let size = match request.page_size as usize {
+            0 => MAX_SHOWN,
+            size => size.min(MAX_SHOWN),
+        };
+        let mut matches = gateway.identity.search(&demographics(criteria))?;
+        matches.retain(|found| found.score >= request.min_score);
+        let mut matches = shown(&gateway, &call, matches)?;
+        let total_size = matches.len() as u64;
+        matches.truncate(size);
+        call.note(|record| record.items = count(matches.len()));
+        Ok(pb::SearchPatientsResponse {
+            matches: under_own_ids(&gateway, &call, matches)?,
+            next_page_token: String::new(),
+            total_size,
+        })
     })
 }
 
@@ -197,48 +204,50 @@ fn demographics(criteria: pb::PatientCriteria) -> pb::Demographics {
 }
 
 /// `$match` (ITI-119): ranks, stores nothing.
-pub(super) async fn matching(
+pub(super) fn matching(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::MatchPatientRequest,
-) -> Result<pb::MatchPatientResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
-    permit.require(&[Action::SearchPatients])?;
-    let patient = request.patient.ok_or_else(|| Error::missing("patient"))?;
-    let wanted = patient.demographics.unwrap_or_default();
-    let mut candidates = match patient.identifier.as_ref() {
-        Some(id) => by_identifier(&gateway, &identifier(Some(id), "patient.identifier")?)?,
-        None => Vec::new(),
-    };
-    let described = wanted != pb::Demographics::default();
-    if !described && patient.identifier.is_none() {
-        return Err(Error::missing("patient.demographics"));
-    }
-    // An identifier that names nobody is not told from one of somebody hidden.
-    if candidates.is_empty() && described {
-        candidates = gateway.identity.search(&wanted)?;
-    }
-    let mut candidates = shown(&gateway, &call, candidates)?;
-    let certain = |one: &&pb::MatchCandidate| one.grade() == pb::MatchGrade::Certain;
-    let certain = candidates.iter().filter(certain).count();
-    let attributes_requested = match certain != 1 && candidates.len() > 1 {
-        true => missing(&wanted),
-        false => Vec::new(),
-    };
-    if request.only_certain_matches {
-        // Nothing if more than one could be certain.
-        candidates.retain(|one| certain == 1 && one.grade() == pb::MatchGrade::Certain);
-    }
-    let size = match request.count as usize {
-        0 => MAX_SHOWN,
-        size => size.min(MAX_SHOWN),
-    };
-    candidates.truncate(size);
-    call.note(|record| record.items = count(candidates.len()));
-    Ok(pb::MatchPatientResponse {
-        candidates: under_own_ids(&gateway, &call, candidates)?,
-        attributes_requested,
+) -> Answer<pb::MatchPatientResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
+        permit.require(&[Action::SearchPatients])?;
+        let patient = request.patient.ok_or_else(|| Error::missing("patient"))?;
+        let wanted = patient.demographics.unwrap_or_default();
+        let mut candidates = match patient.identifier.as_ref() {
+            Some(id) => by_identifier(&gateway, &identifier(Some(id), "patient.identifier")?)?,
+            None => Vec::new(),
+        };
+        let described = wanted != pb::Demographics::default();
+        if !described && patient.identifier.is_none() {
+            return Err(Error::missing("patient.demographics"));
+        }
+        // An identifier that names nobody is not told from one of somebody hidden.
+        if candidates.is_empty() && described {
+            candidates = gateway.identity.search(&wanted)?;
+        }
+        let mut candidates = shown(&gateway, &call, candidates)?;
+        let certain = |one: &&pb::MatchCandidate| one.grade() == pb::MatchGrade::Certain;
+        let certain = candidates.iter().filter(certain).count();
+        let attributes_requested = match certain != 1 && candidates.len() > 1 {
+            true => missing(&wanted),
+            false => Vec::new(),
+        };
+        if request.only_certain_matches {
+            // Nothing if more than one could be certain.
+            candidates.retain(|one| certain == 1 && one.grade() == pb::MatchGrade::Certain);
+        }
+        let size = match request.count as usize {
+            0 => MAX_SHOWN,
+            size => size.min(MAX_SHOWN),
+        };
+        candidates.truncate(size);
+        call.note(|record| record.items = count(candidates.len()));
+        Ok(pb::MatchPatientResponse {
+            candidates: under_own_ids(&gateway, &call, candidates)?,
+            attributes_requested,
+        })
     })
 }
 
@@ -273,137 +282,143 @@ fn missing(wanted: &pb::Demographics) -> Vec<String> {
 }
 
 /// Before a registration: is the person there already?
-pub(super) async fn duplicates(
+pub(super) fn duplicates(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::CheckDuplicatesRequest,
-) -> Result<pb::CheckDuplicatesResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
-    let patient = request.patient.ok_or_else(|| Error::missing("patient"))?;
-    let id = patient.identifier.as_ref();
-    let id = id
-        .filter(|id| !id.value.is_empty())
-        .map(|id| identifier(Some(id), "patient.identifier"))
-        .transpose()?;
-    let (outcome, found) = gateway
-        .identity
-        .duplicates(&permit, id.as_ref(), &patient)?;
-    // Without an identifier the caller's domains are those of its community.
-    let domain = patient.identifier.map(|id| id.assigning_authority);
-    let domain = domain.filter(|domain| !domain.is_empty());
-    let community = call.caller().participant.community.to_string();
-    let own = |record: &pb::Patient| match (&domain, &record.identifier) {
-        (Some(domain), Some(id)) => id.assigning_authority == *domain,
-        _ => record.home_community_id == community,
-    };
-    let before = found.len();
-    let found = shown(&gateway, &call, found)?;
-    // What is foreseen must not tell of somebody hidden.
-    let outcome = match found.len() == before {
-        true => outcome,
-        false => pb::FeedOutcome::NewPerson,
-    };
-    let found = under_own_ids(&gateway, &call, found)?;
-    call.note(|record| record.items = count(found.len()));
-    let (same_domain, elsewhere) = found.into_iter().partition(|one| {
-        let records = one.person.iter().flat_map(|person| &person.records);
-        records.into_iter().any(own)
-    });
-    Ok(pb::CheckDuplicatesResponse {
-        same_domain,
-        elsewhere,
-        expected_outcome: outcome.into(),
+) -> Answer<pb::CheckDuplicatesResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
+        let patient = request.patient.ok_or_else(|| Error::missing("patient"))?;
+        let id = patient.identifier.as_ref();
+        let id = id
+            .filter(|id| !id.value.is_empty())
+            .map(|id| identifier(Some(id), "patient.identifier"))
+            .transpose()?;
+        let (outcome, found) = gateway
+            .identity
+            .duplicates(&permit, id.as_ref(), &patient)?;
+        // Without an identifier the caller's domains are those of its community.
+        let domain = patient.identifier.map(|id| id.assigning_authority);
+        let domain = domain.filter(|domain| !domain.is_empty());
+        let community = call.caller().participant.community.to_string();
+        let own = |record: &pb::Patient| match (&domain, &record.identifier) {
+            (Some(domain), Some(id)) => id.assigning_authority == *domain,
+            _ => record.home_community_id == community,
+        };
+        let before = found.len();
+        let found = shown(&gateway, &call, found)?;
+        // What is foreseen must not tell of somebody hidden.
+        let outcome = match found.len() == before {
+            true => outcome,
+            false => pb::FeedOutcome::NewPerson,
+        };
+        let found = under_own_ids(&gateway, &call, found)?;
+        call.note(|record| record.items = count(found.len()));
+        let (same_domain, elsewhere) = found.into_iter().partition(|one| {
+            let records = one.person.iter().flat_map(|person| &person.records);
+            records.into_iter().any(own)
+        });
+        Ok(pb::CheckDuplicatesResponse {
+            same_domain,
+            elsewhere,
+            expected_outcome: outcome.into(),
+        })
     })
 }
 
-pub(super) async fn get(
+pub(super) fn get(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetPatientRequest,
-) -> Result<pb::GetPatientResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
-    permit.require(&[Action::SearchPatients])?;
-    use pb::get_patient_request::Subject;
-    let subject = request.subject.as_ref();
-    let (linkage, record) = match subject.ok_or_else(|| Error::missing("subject"))? {
-        Subject::Identifier(id) => {
-            let id = identifier(Some(id), "identifier")?;
-            let tag = gateway.store.keys().patient_tag(&id);
-            call.note(|record| record.patient = Some(tag.to_vec()));
-            let linkage = gateway.identity.linkage(&id);
-            let linkage = linkage.ok_or_else(|| missed(&gateway, &call, unknown()))?;
-            (linkage, gateway.identity.stored(&id)?)
+) -> Answer<pb::GetPatientResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
+        permit.require(&[Action::SearchPatients])?;
+        use pb::get_patient_request::Subject;
+        let subject = request.subject.as_ref();
+        let (linkage, record) = match subject.ok_or_else(|| Error::missing("subject"))? {
+            Subject::Identifier(id) => {
+                let id = identifier(Some(id), "identifier")?;
+                let tag = gateway.store.keys().patient_tag(&id);
+                call.note(|record| record.patient = Some(tag.to_vec()));
+                let linkage = gateway.identity.linkage(&id);
+                let linkage = linkage.ok_or_else(|| missed(&gateway, &call, unknown()))?;
+                (linkage, gateway.identity.stored(&id)?)
+            }
+            Subject::LinkageId(id) => (linkage_id(&gateway, &call, id)?, None),
+        };
+        let person = gateway.identity.person(linkage)?;
+        let person = person.ok_or_else(|| missed(&gateway, &call, unknown()))?;
+        let ids = gateway.identity.known_as(linkage);
+        if !findable(&gateway, &call, Action::SearchPatients, &ids)? {
+            return Err(missed(&gateway, &call, unknown()));
         }
-        Subject::LinkageId(id) => (linkage_id(&gateway, &call, id)?, None),
-    };
-    let person = gateway.identity.person(linkage)?;
-    let person = person.ok_or_else(|| missed(&gateway, &call, unknown()))?;
-    let ids = gateway.identity.known_as(linkage);
-    if !findable(&gateway, &call, Action::SearchPatients, &ids)? {
-        return Err(missed(&gateway, &call, unknown()));
-    }
-    show_one(&gateway, &call, linkage, &ids)?;
-    call.note(|record| record.items = count(person.records.len()));
-    let community = &call.caller().participant.community;
-    Ok(pb::GetPatientResponse {
-        person: Some(gateway.identity.shown(person, community)?),
-        record,
+        show_one(&gateway, &call, linkage, &ids)?;
+        call.note(|record| record.items = count(person.records.len()));
+        let community = &call.caller().participant.community;
+        Ok(pb::GetPatientResponse {
+            person: Some(gateway.identity.shown(person, community)?),
+            record,
+        })
     })
 }
 
 /// Who was linked to whom on any day, by whom, and why.
-pub(super) async fn history(
+pub(super) fn history(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetPersonHistoryRequest,
-) -> Result<pb::GetPersonHistoryResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    permit.require(&[Action::Steward])?;
-    use pb::get_person_history_request::Subject;
-    let community = &call.caller().participant.community;
-    let subject = request.subject.as_ref();
-    let (tag, linkage) = match subject.ok_or_else(|| Error::missing("subject"))? {
-        Subject::Identifier(id) => {
-            let id = identifier(Some(id), "identifier")?;
-            super::changes::steward_of(&gateway, &call, &[&id])?;
-            let tag = gateway.store.keys().patient_tag(&id);
-            call.note(|record| record.patient = Some(tag.to_vec()));
-            (Some(tag), None)
-        }
-        Subject::LinkageId(id) => {
-            let linkage = gateway.identity.named(id, community)?;
-            let known = gateway.identity.known_as(gateway.identity.living(linkage)?);
-            super::changes::steward_of(&gateway, &call, &known.iter().collect::<Vec<_>>())?;
-            (None, Some(linkage))
-        }
-    };
-    let as_of = request.as_of.as_ref().map(time).transpose()?;
-    let mut told = gateway.identity.history(tag, linkage, as_of, community)?;
-    let from = match request.page_token.as_str() {
-        "" => 0,
-        token => token.parse::<usize>().map_err(|_| {
-            let message = "is not a token of this query";
-            Error::field(Reason::InvalidToken, "page_token", message)
-        })?,
-    };
-    let size = match request.page_size as usize {
-        0 => MAX_EVENTS,
-        size => size.min(MAX_EVENTS),
-    };
-    let total = told.events.len();
-    let events: Vec<_> = told.events.drain(..).skip(from).take(size).collect();
-    let next = from + events.len();
-    call.note(|record| record.items = count(events.len()));
-    Ok(pb::GetPersonHistoryResponse {
-        events,
-        identifiers: told.identifiers,
-        next_page_token: match next < total {
-            true => next.to_string(),
-            false => String::new(),
-        },
+) -> Answer<pb::GetPersonHistoryResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        permit.require(&[Action::Steward])?;
+        use pb::get_person_history_request::Subject;
+        let community = &call.caller().participant.community;
+        let subject = request.subject.as_ref();
+        let (tag, linkage) = match subject.ok_or_else(|| Error::missing("subject"))? {
+            Subject::Identifier(id) => {
+                let id = identifier(Some(id), "identifier")?;
+                super::changes::steward_of(&gateway, &call, &[&id])?;
+                let tag = gateway.store.keys().patient_tag(&id);
+                call.note(|record| record.patient = Some(tag.to_vec()));
+                (Some(tag), None)
+            }
+            Subject::LinkageId(id) => {
+                let linkage = gateway.identity.named(id, community)?;
+                let known = gateway.identity.known_as(gateway.identity.living(linkage)?);
+                super::changes::steward_of(&gateway, &call, &known.iter().collect::<Vec<_>>())?;
+                (None, Some(linkage))
+            }
+        };
+        let as_of = request.as_of.as_ref().map(time).transpose()?;
+        let mut told = gateway.identity.history(tag, linkage, as_of, community)?;
+        let from = match request.page_token.as_str() {
+            "" => 0,
+            token => token.parse::<usize>().map_err(|_| {
+                let message = "is not a token of this query";
+                Error::field(Reason::InvalidToken, "page_token", message)
+            })?,
+        };
+        let size = match request.page_size as usize {
+            0 => MAX_EVENTS,
+            size => size.min(MAX_EVENTS),
+        };
+        let total = told.events.len();
+        let events: Vec<_> = told.events.drain(..).skip(from).take(size).collect();
+        let next = from + events.len();
+        call.note(|record| record.items = count(events.len()));
+        Ok(pb::GetPersonHistoryResponse {
+            events,
+            identifiers: told.identifiers,
+            next_page_token: match next < total {
+                true => next.to_string(),
+                false => String::new(),
+            },
+        })
     })
 }
 

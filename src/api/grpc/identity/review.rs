@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::super::door::Answer;
 use crate::access::{Action, Call};
 use crate::config::Capability;
 use crate::error::Result;
@@ -12,104 +13,114 @@ use crate::wire::pb::identity as pb;
 
 use super::changes::{Wish, groups, steward_of};
 
-pub(super) async fn tasks(
+pub(super) fn tasks(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::ListReviewTasksRequest,
-) -> Result<pb::ListReviewTasksResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    let only = steward_of(&gateway, &call, &[])?;
-    let community = &call.caller().participant.community;
-    let answer = gateway
-        .identity
-        .review_tasks(&permit, &request, only, community)?;
-    call.note(|record| record.items = super::count(answer.tasks.len()));
-    Ok(answer)
+) -> Answer<pb::ListReviewTasksResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        let only = steward_of(&gateway, &call, &[])?;
+        let community = &call.caller().participant.community;
+        let answer = gateway
+            .identity
+            .review_tasks(&permit, &request, only, community)?;
+        call.note(|record| record.items = super::count(answer.tasks.len()));
+        Ok(answer)
+    })
 }
 
-pub(super) async fn task(
+pub(super) fn task(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::GetReviewTaskRequest,
-) -> Result<pb::GetReviewTaskResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    let only = steward_of(&gateway, &call, &[])?;
-    let wish = Wish {
-        permit: &permit,
-        reason: "",
-        preview: true,
-        idempotency: None,
-    };
-    let id = &request.task_id;
-    let act = async |ask: Ask<'_>| gateway.identity.review_task(ask, id, only);
-    let task = wish.carry(&gateway, &call, act).await?;
-    call.note(|record| record.items = super::count(task.persons.len()));
-    Ok(pb::GetReviewTaskResponse { task: Some(task) })
+) -> Answer<pb::GetReviewTaskResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        let only = steward_of(&gateway, &call, &[])?;
+        let wish = Wish {
+            permit: &permit,
+            reason: "",
+            preview: true,
+            idempotency: None,
+        };
+        let id = &request.task_id;
+        let act = async |ask: Ask<'_>| gateway.identity.review_task(ask, id, only);
+        let task = wish.carry(&gateway, &call, act).await?;
+        call.note(|record| record.items = super::count(task.persons.len()));
+        Ok(pb::GetReviewTaskResponse { task: Some(task) })
+    })
 }
 
-pub(super) async fn decide(
+pub(super) fn decide(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::DecideReviewTaskRequest,
-) -> Result<pb::DecideReviewTaskResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    let only = steward_of(&gateway, &call, &[])?;
-    let groups = groups(&request.groups)?;
-    let decision = Decision {
-        task_id: &request.task_id,
-        decision: request.decision(),
-        version: request.version,
-        groups: &groups,
-    };
-    let wish = Wish {
-        permit: &permit,
-        reason: &request.reason,
-        preview: request.preview_only,
-        idempotency: key(&gateway, &call, &request.idempotency_key, &request)?,
-    };
-    let act = async |ask: Ask<'_>| gateway.identity.decide(ask, &decision, only).await;
-    wish.carry(&gateway, &call, act).await
+) -> Answer<pb::DecideReviewTaskResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        let only = steward_of(&gateway, &call, &[])?;
+        let groups = groups(&request.groups)?;
+        let decision = Decision {
+            task_id: &request.task_id,
+            decision: request.decision(),
+            version: request.version,
+            groups: &groups,
+        };
+        let wish = Wish {
+            permit: &permit,
+            reason: &request.reason,
+            preview: request.preview_only,
+            idempotency: key(&gateway, &call, &request.idempotency_key, &request)?,
+        };
+        let act = async |ask: Ask<'_>| gateway.identity.decide(ask, &decision, only).await;
+        wish.carry(&gateway, &call, act).await
+    })
 }
 
-pub(super) async fn undo(
+pub(super) fn undo(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::UndoReviewDecisionRequest,
-) -> Result<pb::UndoReviewDecisionResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    let only = steward_of(&gateway, &call, &[])?;
-    let wish = Wish {
-        permit: &permit,
-        reason: &request.reason,
-        preview: request.preview_only,
-        idempotency: key(&gateway, &call, &request.idempotency_key, &request)?,
-    };
-    let id = &request.decision_id;
-    let act = async |ask: Ask<'_>| gateway.identity.undo(ask, id, only).await;
-    wish.carry(&gateway, &call, act).await
+) -> Answer<pb::UndoReviewDecisionResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        let only = steward_of(&gateway, &call, &[])?;
+        let wish = Wish {
+            permit: &permit,
+            reason: &request.reason,
+            preview: request.preview_only,
+            idempotency: key(&gateway, &call, &request.idempotency_key, &request)?,
+        };
+        let id = &request.decision_id;
+        let act = async |ask: Ask<'_>| gateway.identity.undo(ask, id, only).await;
+        wish.carry(&gateway, &call, act).await
+    })
 }
 
-pub(super) async fn assign(
+pub(super) fn assign(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::AssignReviewTaskRequest,
-) -> Result<pb::AssignReviewTaskResponse> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::Steward)?;
-    let only = steward_of(&gateway, &call, &[])?;
-    let wish = Wish {
-        permit: &permit,
-        reason: "",
-        preview: false,
-        idempotency: key(&gateway, &call, &request.idempotency_key, &request)?,
-    };
-    let (id, assignee) = (&request.task_id, &request.assignee_subject);
-    let act = async |ask: Ask<'_>| gateway.identity.assign(ask, id, assignee, only).await;
-    wish.carry(&gateway, &call, act).await
+) -> Answer<pb::AssignReviewTaskResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::Steward)?;
+        let only = steward_of(&gateway, &call, &[])?;
+        let wish = Wish {
+            permit: &permit,
+            reason: "",
+            preview: false,
+            idempotency: key(&gateway, &call, &request.idempotency_key, &request)?,
+        };
+        let (id, assignee) = (&request.task_id, &request.assignee_subject);
+        let act = async |ask: Ask<'_>| gateway.identity.assign(ask, id, assignee, only).await;
+        wish.carry(&gateway, &call, act).await
+    })
 }
 
 fn key(

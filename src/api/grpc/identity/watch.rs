@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
+use super::super::door::Answer;
 use crate::access::{Action, Call};
 use crate::audit::Outcome;
 use crate::config::Capability;
@@ -57,45 +58,48 @@ impl Place {
     }
 }
 
-pub(super) async fn watch(
+pub(super) fn watch(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::WatchIdentifierChangesRequest,
-) -> Result<Stream<pb::WatchIdentifierChangesResponse>> {
-    gateway.serves(Capability::Identity)?;
-    let permit = gateway.guard.authorize(&call, Action::QueryIdentifiers)?;
-    permit.require(&[Action::QueryIdentifiers])?;
-    let interest = interest(&gateway, &call, &request)?;
-    let last = gateway.store.last_sequence();
-    let place = match request.resume_token.as_str() {
-        "" => Place {
-            sequence: last.next(),
-            told: 0,
-        },
-        token => Place::parse(token, last)?,
-    };
-    let slot = Arc::clone(&gateway.watches).try_acquire_owned();
-    let slot = slot.map_err(|_| Error::new(Reason::Overloaded, "too many subscribers at once"))?;
-    let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
-    let tasks = gateway.tasks.clone();
-    tasks.spawn(async move {
-        let _slot = slot;
-        let stop = gateway.stop.clone();
-        let told = tokio::select! {
-            () = stop.cancelled() => {
-                Err(Error::new(Reason::ShuttingDown, "the node is stopping"))
-            }
-            // The follower goes on from its last token.
-            () = tokio::time::sleep(gateway.federation.stream_ceiling) => return,
-            () = sender.closed() => return,
-            told = tell(&gateway, &call, &interest, place, &sender) => told,
+) -> Answer<Stream<pb::WatchIdentifierChangesResponse>> {
+    Box::pin(async move {
+        gateway.serves(Capability::Identity)?;
+        let permit = gateway.guard.authorize(&call, Action::QueryIdentifiers)?;
+        permit.require(&[Action::QueryIdentifiers])?;
+        let interest = interest(&gateway, &call, &request)?;
+        let last = gateway.store.last_sequence();
+        let place = match request.resume_token.as_str() {
+            "" => Place {
+                sequence: last.next(),
+                told: 0,
+            },
+            token => Place::parse(token, last)?,
         };
-        if let Err(error) = told {
-            // A receiver that is gone is a caller who hung up.
-            drop(sender.send(Err(error)).await);
-        }
-    });
-    Ok(Stream { receiver, asked: 0 })
+        let slot = Arc::clone(&gateway.watches).try_acquire_owned();
+        let slot =
+            slot.map_err(|_| Error::new(Reason::Overloaded, "too many subscribers at once"))?;
+        let (sender, receiver) = tokio::sync::mpsc::channel(QUEUE);
+        let tasks = gateway.tasks.clone();
+        tasks.spawn(async move {
+            let _slot = slot;
+            let stop = gateway.stop.clone();
+            let told = tokio::select! {
+                () = stop.cancelled() => {
+                    Err(Error::new(Reason::ShuttingDown, "the node is stopping"))
+                }
+                // The follower goes on from its last token.
+                () = tokio::time::sleep(gateway.federation.stream_ceiling) => return,
+                () = sender.closed() => return,
+                told = tell(&gateway, &call, &interest, place, &sender) => told,
+            };
+            if let Err(error) = told {
+                // A receiver that is gone is a caller who hung up.
+                drop(sender.send(Err(error)).await);
+            }
+        });
+        Ok(Stream { receiver, asked: 0 })
+    })
 }
 
 fn interest(
