@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 
 /// For anyone.
-const ANYONE: [&str; 6] = ["types", "error", "clock", "wire", "xml", "planted"];
+const ANYONE: [&str; 7] = ["types", "error", "clock", "wire", "xml", "planted", "token"];
 
 /// Module and what it may use besides [`ANYONE`], lowest first.
-const LAYERS: [(&str, &[&str]); 25] = [
+const LAYERS: [(&str, &[&str]); 26] = [
     ("planted", &[]),
+    ("token", &[]),
     ("types", &[]),
     ("clock", &[]),
     ("wire", &[]),
