@@ -10,8 +10,8 @@ use crate::audit::detect::{Detector, Finding, Rule};
 use crate::audit::event_of;
 use crate::audit::leaf::index_of;
 use crate::edge::Severity;
-use crate::error::Result;
-use crate::store::Frames;
+use crate::error::{Error, Result};
+use crate::store::{Frames, Sequence};
 use crate::types::HomeCommunityId;
 use crate::wire::pb::audit::AuditEvent;
 
@@ -34,30 +34,57 @@ const GATHER: Duration = Duration::from_millis(500);
 /// Frames read in one go.
 const STEP_FRAMES: usize = 4_096;
 
+/// After a failed read, the next attempt.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// What one reading gave.
+struct Step {
+    frames: Frames,
+    events: Vec<AuditEvent>,
+    /// The newest frame of it.
+    last: Option<Sequence>,
+    /// Whether there was more.
+    more: bool,
+}
+
 /// Reads what is durable, some thousands of frames at most.
-fn read(mut frames: Frames, home: &HomeCommunityId) -> Result<(Frames, Vec<AuditEvent>, bool)> {
-    let mut events = Vec::new();
+fn read(frames: Frames, home: &HomeCommunityId) -> Result<Step> {
+    let mut step = Step {
+        frames,
+        events: Vec::new(),
+        last: None,
+        more: false,
+    };
     for _ in 0..STEP_FRAMES {
-        let Some(frame) = frames.try_next()? else {
-            return Ok((frames, events, false));
+        let Some(frame) = step.frames.try_next()? else {
+            return Ok(step);
         };
         for record in &frame.audit {
-            events.push(event_of(record, index_of(frame.sequence), home)?);
+            let event = event_of(record, index_of(frame.sequence), home)?;
+            step.events.push(event);
         }
+        step.last = Some(frame.sequence);
     }
-    Ok((frames, events, true))
+    step.more = true;
+    Ok(step)
 }
 
 impl Gateway {
-    /// Looks at every event from now on, until the node stops.
+    /// Looks at every event from now on, until the node stops. What cannot be read is tried again,
+    /// with an alarm as long as it lasts: no event is passed over.
     pub(super) async fn watch_for_misuse(self: Arc<Self>) {
         let mut durable = self.store.watch();
-        let mut frames = self.store.frames(self.store.last_sequence().next());
+        let mut seen = self.store.last_sequence();
+        let mut frames = self.store.frames(seen.next());
         let mut detector = Detector::default();
         let mut on = On::new();
-        let mut more = false;
+        let (mut more, mut unwatched) = (false, false);
         loop {
             let next = async {
+                if unwatched {
+                    tokio::time::sleep(AGAIN).await;
+                    return true;
+                }
                 if more {
                     return true;
                 }
@@ -71,33 +98,35 @@ impl Gateway {
             }
             let home = self.home.clone();
             let read = tokio::task::spawn_blocking(move || read(frames, &home)).await;
-            let events;
-            (frames, events, more) = match read {
-                Ok(Ok(read)) => read,
-                Ok(Err(error)) => {
-                    self.unwatched(&error.to_string());
-                    return;
-                }
+            let step = match read.map_err(Error::internal).flatten() {
+                Ok(step) => step,
                 Err(error) => {
-                    self.unwatched(&error.to_string());
-                    return;
+                    self.unwatched(&error);
+                    unwatched = true;
+                    frames = self.store.frames(seen.next());
+                    continue;
                 }
             };
-            for event in &events {
+            if unwatched {
+                self.edge.alarms.keep_only(UNWATCHED, &[]);
+                unwatched = false;
+            }
+            for event in &step.events {
                 for finding in detector.observe(event) {
                     self.suspect(&finding, &mut on);
                 }
             }
             self.end_old(&mut on);
+            seen = step.last.unwrap_or(seen);
+            (frames, more) = (step.frames, step.more);
         }
     }
 
-    /// Nobody looks at the audit any more until the node is started again: an operator must know.
-    fn unwatched(&self, error: &str) {
-        tracing::error!(error, "the audit cannot be watched for misuse");
-        let message = "the audit cannot be read, so nobody watches it for misuse until a restart";
+    /// Nobody looks at the audit meanwhile: an operator must know.
+    fn unwatched(&self, error: &Error) {
+        tracing::error!(%error, "the audit cannot be watched for misuse");
+        let message = "the audit cannot be read, so nobody watches it for misuse".to_owned();
         let (alarms, now) = (&self.edge.alarms, self.clock.now());
-        let message = message.to_owned();
         alarms.raise(UNWATCHED, "audit", Severity::Error, message, now);
     }
 

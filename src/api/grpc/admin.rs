@@ -176,6 +176,7 @@ fn lists(gateway: &Gateway) -> Vec<pb::RevocationList> {
 const NEEDS_RESTART: &str = "everything in the configuration file; certificate, key, authorities \
      and revocation lists are read again from the files it names";
 
+#[expect(clippy::needless_pass_by_value, reason = "the form of a handler")]
 fn reload(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
