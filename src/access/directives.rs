@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use jiff::civil::Date;
 
+use crate::planted::planted;
 use crate::types::{Confidentiality, HomeCommunityId, InstitutionCode, PersonRole, PurposeOfUse};
 
 use super::classes::{Classes, DataClass};
@@ -226,6 +227,9 @@ pub fn evaluate(directives: &[Directive], question: &Question<'_>) -> Answer {
             }
         }
     }
+    if state == ConsentState::Permitted && planted("a permit beats a denial") {
+        denied = None;
+    }
     let state = match denied {
         Some(true) => ConsentState::DeniedAlways,
         Some(false) => ConsentState::Denied,
@@ -243,7 +247,8 @@ fn is_urgent(question: &Question<'_>) -> bool {
 
 fn applies(directive: &Directive, question: &Question<'_>) -> bool {
     let started = directive.from.is_none_or(|from| from <= question.now);
-    let ended = directive.until.is_some_and(|until| until <= question.now);
+    let ended = directive.until.is_some_and(|until| until <= question.now)
+        && !planted("a consent that ended in force");
     let within = directive.within.as_ref();
     let within = within.is_none_or(|community| community == question.community);
     let fits = |grantee: &Grantee| grantee.fits(question);

@@ -9,6 +9,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::planted::planted;
 use crate::types::LinkageId;
 
 use super::Caller;
@@ -96,7 +97,7 @@ impl Exposure {
             .iter()
             .filter(|one| !shown.who.contains_key(one))
             .count();
-        if shown.who.len() + new > PER_PERSON {
+        if shown.who.len() + new > PER_PERSON && !planted("strangers not counted") {
             accounts.refused.insert(institution, now);
             return false;
         }

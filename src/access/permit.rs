@@ -5,6 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::error::{Error, Result};
+use crate::planted::planted;
 use crate::types::{InstitutionCode, PurposeOfUse};
 
 use super::decide::Lens;
@@ -103,7 +104,8 @@ impl Grant {
         !self.closed
             && now < self.expires
             && caller.purpose == PurposeOfUse::Emergency
-            && self.institution == caller.participant.code
+            && (self.institution == caller.participant.code
+                || planted("the grant of another institution taken"))
             && caller
                 .person
                 .as_ref()

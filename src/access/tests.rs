@@ -163,8 +163,14 @@ fn an_opt_in_network_needs_a_permit() {
 #[test]
 fn opting_out_is_honoured() {
     let mut case = Case::new(physician(), Action::FindDocuments);
-    case.directives = vec![deny()];
-    assert_eq!(case.denial(), Denial::ConsentDenied);
+    for directives in [vec![deny()], vec![permit(), deny()], vec![deny(), permit()]] {
+        case.directives = directives;
+        assert_eq!(case.denial(), Denial::ConsentDenied);
+    }
+    let mut over = deny();
+    over.until = Some(now());
+    case.directives = vec![over];
+    assert!(case.decide().is_ok(), "it has ended");
 }
 
 #[test]

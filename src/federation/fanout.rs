@@ -13,6 +13,7 @@ use tonic::Code;
 use crate::access::Call;
 use crate::directory::Peer;
 use crate::error::{Error, Reason};
+use crate::planted::planted;
 use crate::types::PatientIdentifier;
 use crate::wire::pb::common as cpb;
 
@@ -240,7 +241,7 @@ pub fn completeness(mut regions: Vec<cpb::RegionStatus>) -> cpb::Completeness {
         matches!(
             region.state(),
             cpb::RegionState::Ok | cpb::RegionState::Empty
-        )
+        ) || planted("a partial answer told as complete")
     });
     cpb::Completeness { complete, regions }
 }

@@ -13,6 +13,7 @@ use tokio_stream::StreamExt as _;
 use crate::access::Call;
 use crate::error::{Error, Reason, Result};
 use crate::identity::identifier_message;
+use crate::planted::planted;
 use crate::types::{HomeCommunityId, PatientIdentifier};
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::federation as pb;
@@ -202,7 +203,9 @@ impl Checked {
                         return size <= trailer.size;
                     }
                     let hash = HEXLOWER.encode(sum.finish().as_ref());
-                    size == trailer.size && hash.eq_ignore_ascii_case(&trailer.hash)
+                    size == trailer.size
+                        && (hash.eq_ignore_ascii_case(&trailer.hash)
+                            || planted("hash of a passed document not compared"))
                 })
             }
             (Some(Part::Failure(_)), open) => {
