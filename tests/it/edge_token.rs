@@ -1,4 +1,4 @@
-//! A node whose TLS key lies in a PKCS#11 token (SoftHSM) and never leaves it.
+//! A node whose TLS key lies in a PKCS#11 token (`SoftHSM`) and never leaves it.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use crate::support::process::{PROGRAM, Process};
 use crate::support::{Prepared, prepare};
 
-/// SoftHSM's library, if it is installed.
+/// The library of `SoftHSM`, if it is installed.
 fn module() -> Option<PathBuf> {
     let places = [
         "/usr/lib/softhsm/libsofthsm2.so",
