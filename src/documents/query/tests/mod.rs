@@ -215,7 +215,7 @@ fn variable(name: &str) -> Option<String> {
 /// Entries of the registry, and queries of each kind.
 fn scale() -> (usize, usize) {
     match variable("RENKEI_TIER").as_deref() {
-        None | Some("quick") => (400, 15),
+        None | Some("quick") => (1_000, 25),
         Some(_) => (10_000, 100),
     }
 }
