@@ -87,6 +87,15 @@ impl DataClass {
         }
     }
 
+    /// Whether a document can be found to be of it. Of the others there are items in documents of
+    /// many kinds, but no kind of document, so a wish about them could not be kept.
+    pub const fn is_of_documents(self) -> bool {
+        !matches!(
+            self,
+            Self::Demographics | Self::Allergy | Self::Problem | Self::Care
+        )
+    }
+
     /// Whether a consent covers it only by naming it (`spec` japan §5.2: sensitive classes).
     pub const fn is_sensitive(self) -> bool {
         matches!(
@@ -228,6 +237,21 @@ mod tests {
                 .sensitive()
                 .is_empty()
         );
+    }
+
+    /// Every kind of document there is a code of, and no other, can be asked for in a wish.
+    #[test]
+    fn wishes_about_classes_can_be_kept() {
+        let source = include_str!("classes.rs");
+        let kinds = source.split("fn kind(").nth(1).unwrap();
+        let kinds = kinds.split("#[cfg(test)]").next().unwrap();
+        for class in DataClass::ALL {
+            let variant = format!("{class:?}");
+            let found = kinds.contains(&format!("D::{variant},"))
+                || kinds.contains(&format!("DataClass::{variant},"))
+                || *class == DataClass::Unclassified;
+            assert_eq!(found, class.is_of_documents(), "{variant}");
+        }
     }
 
     #[test]

@@ -327,7 +327,7 @@ fn judge(
         }
     };
     match verdict.permitted {
-        true => Ok(verdict.obligations),
+        true => Ok(verdict.obligations.clone()),
         false => Err(verdict.denial.unwrap_or(Denial::Policy)),
     }
 }

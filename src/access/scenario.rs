@@ -157,7 +157,7 @@ impl Scenario {
         let verdict = policies.ask(role, action, &self.asked(role)?)?;
         Ok(Explanation {
             denial: (!verdict.permitted).then(|| verdict.denial.unwrap_or(Denial::Policy)),
-            obligations: verdict.obligations,
+            obligations: verdict.obligations.clone(),
             because: verdict
                 .because
                 .iter()

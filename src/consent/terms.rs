@@ -19,11 +19,22 @@ const JAPAN: jiff::tz::Offset = jiff::tz::Offset::constant(9);
 /// Reads a consent that is to be recorded: its model must be stated too, and fit what it says.
 ///
 /// # Errors
-/// As [`directive`].
+/// As [`directive`]; a class that no document is ever found to have, since a refusal of it would
+/// refuse nothing.
 pub(super) fn acceptable(consent: &pb::Consent) -> Result<Directive> {
     let directive = directive(consent)?;
     model(consent, directive.stance)?;
-    Ok(directive)
+    let mut classes = directive.classes.iter();
+    match classes.find(|class| !class.is_of_documents()) {
+        None => Ok(directive),
+        Some(class) => Err(invalid(
+            "data_classes",
+            format!(
+                "has {}, which documents are not told apart by; name their kinds in document_codes",
+                class.name()
+            ),
+        )),
+    }
 }
 
 /// Reads a consent.
@@ -332,6 +343,10 @@ mod tests {
             },
             pb::Consent {
                 data_classes: vec![0],
+                ..deny()
+            },
+            pb::Consent {
+                data_classes: vec![pb::DataClass::Result.into(), pb::DataClass::Allergy.into()],
                 ..deny()
             },
             pb::Consent {

@@ -9,9 +9,10 @@ use cedar_policy::{
     Effect, Entities, EntityUid, Policy, PolicyId, PolicySet, Schema, ValidationMode, Validator,
 };
 use data_encoding::HEXLOWER;
+use quick_cache::sync::Cache;
 
 use super::slices::Slices;
-use super::{Obligation, Policies, PolicyInfo, PolicyVersion, SCHEMA};
+use super::{KEPT_VERDICTS, Obligation, Policies, PolicyInfo, PolicyVersion, SCHEMA};
 use crate::access::decide::{Action, Denial};
 use crate::types::PersonRole;
 
@@ -172,6 +173,7 @@ impl Policies {
             slices: Slices::cut(&policies, &entities).map_err(|error| wrong("set", error))?,
             info,
             entities,
+            verdicts: Cache::new(KEPT_VERDICTS),
         })
     }
 }

@@ -14,8 +14,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use cedar_policy::Entities;
+use quick_cache::sync::Cache;
 
 use super::decide::{Action, Denial};
 use crate::types::PersonRole;
@@ -81,12 +83,19 @@ pub struct PolicyInfo {
     obligation: Option<Obligation>,
 }
 
+/// Verdicts kept at most, of a few hundred bytes each. Every fact is one of a few, so the questions
+/// of a node's days are hundreds, not millions.
+const KEPT_VERDICTS: usize = 32_768;
+
 /// A policy set in force: loaded, validated, cut into slices. Immutable.
 pub struct Policies {
     version: PolicyVersion,
     info: BTreeMap<String, PolicyInfo>,
     slices: Slices,
     entities: Entities,
+    /// A verdict follows from role, action and facts alone, none of which is a time or a person. It
+    /// is kept with the set it is of, so it cannot outlive it; what got no verdict is not kept.
+    verdicts: Cache<(PersonRole, Action, Asked), Arc<Verdict>>,
 }
 
 impl fmt::Debug for Policies {
@@ -137,7 +146,14 @@ impl Policies {
         role: PersonRole,
         action: Action,
         asked: &Asked,
-    ) -> Result<Verdict, String> {
+    ) -> Result<Arc<Verdict>, String> {
+        let question = (role, action, *asked);
+        self.verdicts.get_or_insert_with(&question, || {
+            self.evaluate(role, action, asked).map(Arc::new)
+        })
+    }
+
+    fn evaluate(&self, role: PersonRole, action: Action, asked: &Asked) -> Result<Verdict, String> {
         let response = self.slices.evaluate(role, action, asked, &self.entities)?;
         let known = |id: &str| {
             let unknown = || format!("policy {id} is not known");
