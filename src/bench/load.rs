@@ -101,3 +101,32 @@ pub(super) async fn run(
     };
     Ok(figures)
 }
+
+/// So many in flight for a time: how many were done in a second, and how many in all.
+pub(super) async fn writers<F, Fut>(in_flight: usize, time: Duration, one: F) -> Result<(f64, u64)>
+where
+    F: Fn(usize) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<()>> + Send + 'static,
+{
+    let started = Instant::now();
+    let one = Arc::new(one);
+    let mut workers = tokio::task::JoinSet::new();
+    for worker in 0..in_flight {
+        let one = Arc::clone(&one);
+        workers.spawn(async move {
+            let mut done = 0_u64;
+            while started.elapsed() < time {
+                one(worker).await?;
+                done += 1;
+            }
+            Ok::<_, anyhow::Error>(done)
+        });
+    }
+    let mut all = 0;
+    while let Some(worker) = workers.join_next().await {
+        all += worker.context("a worker panicked")??;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "figures, not accounts")]
+    let rate = all as f64 / started.elapsed().as_secs_f64();
+    Ok((rate, all))
+}

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use http::uri::PathAndQuery;
@@ -20,7 +20,7 @@ use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 use crate::wire::pb::documents::document_service_client::DocumentServiceClient;
 
-use super::load::{Target, call, run};
+use super::load::{Target, call, run, writers};
 use super::rpc::{Bench, CONNECTIONS, RpcSettings};
 use super::{Figure, constant};
 
@@ -252,7 +252,7 @@ async fn register(
     };
     let metadata = sending(0).first().map_or(0, prost::Message::encoded_len);
     let store = Arc::clone(&bench.gateway.store);
-    let below = writers(settings.time, move |_| {
+    let below = writers(IN_FLIGHT, settings.time, move |_| {
         let store = Arc::clone(&store);
         async move {
             let commit = Commit {
@@ -265,7 +265,7 @@ async fn register(
     });
     let (below, _) = below.await?;
     let (callers, numbers) = (bench.callers.clone(), Arc::clone(numbers));
-    let real = writers(settings.time, move |worker| {
+    let real = writers(IN_FLIGHT, settings.time, move |worker| {
         let caller = callers.get(worker % callers.len().max(1)).cloned();
         let parts = sending(numbers.fetch_add(1, Ordering::Relaxed));
         async move {
@@ -290,33 +290,4 @@ async fn register(
     }
     .print(settings.json);
     Ok(())
-}
-
-/// So many in flight for a time: how many were done in a second, and how many in all.
-async fn writers<F, Fut>(time: Duration, one: F) -> Result<(f64, u64)>
-where
-    F: Fn(usize) -> Fut + Send + Sync + 'static,
-    Fut: Future<Output = Result<()>> + Send + 'static,
-{
-    let started = Instant::now();
-    let one = Arc::new(one);
-    let mut workers = tokio::task::JoinSet::new();
-    for worker in 0..IN_FLIGHT {
-        let one = Arc::clone(&one);
-        workers.spawn(async move {
-            let mut done = 0_u64;
-            while started.elapsed() < time {
-                one(worker).await?;
-                done += 1;
-            }
-            Ok::<_, anyhow::Error>(done)
-        });
-    }
-    let mut all = 0;
-    while let Some(worker) = workers.join_next().await {
-        all += worker.context("a worker panicked")??;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "figures, not accounts")]
-    let rate = all as f64 / started.elapsed().as_secs_f64();
-    Ok((rate, all))
 }

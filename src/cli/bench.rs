@@ -8,9 +8,10 @@ use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
 use crate::bench::{
-    AuditSettings, DecideSettings, HandshakeSettings, LedgerSettings, MatchingSettings, NodeStep,
-    RegistrySettings, RetrieveSettings, RpcSettings, Step, audit, decide_bench, engine, handshake,
-    ledger, matching, node, node_step, registry, retrieve, rpc, run_step,
+    AuditSettings, DecideSettings, HandshakeSettings, IdentitySettings, LedgerSettings,
+    MatchingSettings, NodeStep, RegistrySettings, RetrieveSettings, RpcSettings, Step, audit,
+    decide_bench, engine, handshake, identity, ledger, matching, node, node_step, registry,
+    retrieve, rpc, run_step,
 };
 
 /// Measure, as ratios to a floor taken in the same run
@@ -28,6 +29,8 @@ pub(super) enum Bench {
     Audit(AuditLog),
     /// Patient matching against the truth: false links, recall, review, thresholds, speed
     Matching(Matching),
+    /// Feeding people to a node in random order, what came of it, and asking who somebody is
+    Identity(Identity),
     /// Finding documents in registries of growing size, and registering, against constant answers and
     /// plain commits
     Registry(Registry),
@@ -67,6 +70,36 @@ impl Matching {
         })?;
         Ok(Done::All)
     }
+}
+
+/// Arguments of `bench identity`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  renkei bench identity\n  renkei bench identity --quick --json\n  \
+                  renkei bench identity records.jsonl.gz --truth truth.csv.gz --feed 20000"
+)]
+pub(super) struct Identity {
+    /// Records as JSON Lines, plain or gzip; without, people of the sample
+    #[arg(requires = "truth")]
+    file: Option<PathBuf>,
+    /// The truth as CSV with `record_id` and `person_id`, plain or gzip
+    #[arg(long, requires = "file")]
+    truth: Option<PathBuf>,
+    /// A smoke run: few people, a fraction of a second for each figure of asking
+    #[arg(long)]
+    quick: bool,
+    /// People of the sample
+    #[arg(long, default_value_t = 5_000, conflicts_with = "file")]
+    people: u32,
+    /// Records fed one by one; those before them are loaded in bulk
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1..))]
+    feed: u32,
+    /// Seed of the random order
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Seconds for each figure of asking
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
 }
 
 /// Arguments of `bench registry`.
@@ -290,6 +323,21 @@ impl Bench {
                     json: out.is_json(),
                 };
                 runtime.block_on(rpc(&settings))?;
+            }
+            Self::Identity(args) => {
+                let settings = IdentitySettings {
+                    file: args.file.clone().zip(args.truth.clone()),
+                    people: if args.quick {
+                        300
+                    } else {
+                        args.people as usize
+                    },
+                    feed: if args.quick { 200 } else { args.feed as usize },
+                    seed: args.seed,
+                    time: time(args.quick, args.seconds),
+                    json: out.is_json(),
+                };
+                runtime.block_on(identity(&settings))?;
             }
             Self::Registry(args) => {
                 let settings = RegistrySettings {

@@ -3,6 +3,7 @@
 mod changes;
 pub mod compare;
 mod decide;
+mod demands;
 mod evidence;
 mod history;
 mod linkage;
@@ -24,6 +25,7 @@ mod watch;
 
 pub use changes::{Ask, Changed, Reach, Touched};
 pub use decide::Decision;
+pub use demands::Demands;
 pub use history::Told;
 pub use load::{BATCH, Load, LoadItem};
 pub use people::Resolved;

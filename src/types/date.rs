@@ -44,6 +44,21 @@ impl PartialDate {
         Date::new(self.year, self.month?, self.day?).ok()
     }
 
+    /// The first day it may be.
+    pub fn first(self) -> Date {
+        let (month, day) = (self.month.unwrap_or(1), self.day.unwrap_or(1));
+        Date::new(self.year, month, day).unwrap_or(Date::MIN)
+    }
+
+    /// The last day it may be.
+    pub fn last(self) -> Date {
+        let month = self.month.unwrap_or(12);
+        match self.day {
+            Some(day) => Date::new(self.year, month, day).unwrap_or(Date::MAX),
+            None => Date::new(self.year, month, 1).map_or(Date::MAX, Date::last_of_month),
+        }
+    }
+
     /// Whether the two do not contradict each other as far as both are known.
     pub fn compatible(self, other: Self) -> bool {
         let part = |a: Option<i8>, b: Option<i8>| a.is_none() || b.is_none() || a == b;

@@ -5,4 +5,5 @@ mod corpus;
 mod people;
 mod region;
 mod review;
+mod search;
 mod streams;

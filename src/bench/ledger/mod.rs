@@ -19,8 +19,8 @@ use anyhow::{Context as _, Result, bail};
 use crate::store::{IndexKind, Options, Schema};
 
 pub(super) use rows::{mix, sixteen};
-pub(super) use step::peak_mib;
 pub use step::{Step, run_step};
+pub(super) use step::{peak_mib, resident_mib};
 
 use super::Figure;
 

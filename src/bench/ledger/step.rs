@@ -117,10 +117,19 @@ async fn fill(store: &Arc<Store>, first: u64, frames: u64) -> Result<()> {
 
 /// The most memory this process ever had resident, in MiB.
 pub(in super::super) fn peak_mib() -> Result<f64> {
+    memory_mib("VmHWM:")
+}
+
+/// The memory this process has resident, in MiB.
+pub(in super::super) fn resident_mib() -> Result<f64> {
+    memory_mib("VmRSS:")
+}
+
+fn memory_mib(what: &str) -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:"))
+        .find_map(|line| line.strip_prefix(what))
         .context("the kernel does not say")?;
     let kib: f64 = line.trim().trim_end_matches("kB").trim().parse()?;
     Ok(kib / 1024.0)

@@ -14,15 +14,15 @@ use crate::wire::pb::identity::{
 };
 
 /// One record of a file.
-pub(super) struct Fact {
-    pub(super) id: String,
-    pub(super) demographics: Demographics,
+pub(in crate::bench) struct Fact {
+    pub(in crate::bench) id: String,
+    pub(in crate::bench) demographics: Demographics,
 }
 
 /// What is true of a record. Empty groups are none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Truth {
-    pub(super) person: String,
+pub(in crate::bench) struct Truth {
+    pub(in crate::bench) person: String,
     pub(super) household: String,
     pub(super) twins: String,
     pub(super) namesakes: String,

@@ -24,7 +24,7 @@ use crate::identity::matching::model::Model;
 use crate::identity::matching::record::Traits;
 use crate::identity::traits_of;
 
-use self::file::Truth;
+pub(super) use self::file::{Fact, Truth};
 use self::score::{Score, ratio};
 use self::union::Union;
 
@@ -248,6 +248,19 @@ pub fn matching(settings: &MatchingSettings) -> Result<Report> {
 }
 
 fn load(settings: &MatchingSettings) -> Result<Input> {
+    let (facts, truth) = facts(settings)?;
+    let started = Instant::now();
+    let traits = facts.iter().map(|fact| traits_of(&fact.demographics));
+    let traits = traits.collect();
+    Ok(Input {
+        traits,
+        truth,
+        normalising: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// The records in random order, each with what is true of it.
+pub(super) fn facts(settings: &MatchingSettings) -> Result<(Vec<Fact>, Vec<Truth>)> {
     let mut truths = file::truth(&settings.truth)?;
     let mut facts = file::records(&settings.records)?;
     if let Some(people) = settings.people {
@@ -260,24 +273,30 @@ fn load(settings: &MatchingSettings) -> Result<Input> {
     }
     ensure!(!facts.is_empty(), "there are no records");
     facts.shuffle(&mut StdRng::seed_from_u64(settings.seed));
-    let (mut traits, mut truth) = (
-        Vec::with_capacity(facts.len()),
-        Vec::with_capacity(facts.len()),
-    );
-    let started = Instant::now();
+    let mut truth = Vec::with_capacity(facts.len());
     for fact in &facts {
-        traits.push(traits_of(&fact.demographics));
-    }
-    let normalising = started.elapsed().as_secs_f64();
-    for fact in facts {
         let missing = || format!("record {} is not in the truth", fact.id);
         truth.push(truths.remove(&fact.id).with_context(missing)?);
     }
-    Ok(Input {
-        traits,
-        truth,
-        normalising,
-    })
+    Ok((facts, truth))
+}
+
+/// What came of records that were linked elsewhere: `clusters` has for each record the first of its
+/// person's, `doubts` the pairs of records that stewards are asked about.
+pub(super) struct Outcome {
+    pub(super) automatic: Score,
+    pub(super) false_links: BTreeMap<&'static str, u64>,
+    pub(super) review: Review,
+}
+
+impl Outcome {
+    pub(super) fn of(clusters: &[u32], doubts: &[(f32, u32, u32)], truth: &[Truth]) -> Self {
+        Self {
+            automatic: score::clusters(clusters, truth),
+            false_links: score::false_pairs(clusters, truth),
+            review: review(doubts, clusters, truth),
+        }
+    }
 }
 
 /// Pairs of persons, each by its best pair of records; decided rightly, they join persons.

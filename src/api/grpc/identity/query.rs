@@ -7,7 +7,7 @@ use crate::access::{Action, Call};
 use crate::config::Capability;
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::gateway::Gateway;
-use crate::identity::{identifier, identifier_message};
+use crate::identity::{Demands, identifier, identifier_message};
 use crate::types::{AssigningAuthority, LinkageId, PatientIdentifier};
 use crate::wire::pb::identity as pb;
 
@@ -42,7 +42,7 @@ pub(super) fn query(
                 Subject::Identifier(id) => {
                     let id = identifier(Some(id), "identifier")?;
                     owned(&gateway, &id)?;
-                    wanted_domains(&gateway, &request.target_domains)?;
+                    wanted_domains(&gateway, "target_domains", &request.target_domains)?;
                     let tag = gateway.store.keys().patient_tag(&id);
                     call.note(|record| record.patient = Some(tag.to_vec()));
                     let resolved = gateway.identity.resolve(&id);
@@ -50,7 +50,7 @@ pub(super) fn query(
                     (resolved.linkage, Some(id), resolved.superseded_by)
                 }
                 Subject::LinkageId(id) => {
-                    wanted_domains(&gateway, &request.target_domains)?;
+                    wanted_domains(&gateway, "target_domains", &request.target_domains)?;
                     (linkage_id(&gateway, &call, id)?, None, None)
                 }
             };
@@ -93,11 +93,11 @@ fn owned(gateway: &Gateway, id: &PatientIdentifier) -> Result<()> {
 }
 
 /// Case 5: so must every domain that identifiers are wanted of; all that are not are named.
-fn wanted_domains(gateway: &Gateway, domains: &[String]) -> Result<()> {
+fn wanted_domains(gateway: &Gateway, list: &str, domains: &[String]) -> Result<()> {
     let directory = gateway.directory.snapshot();
     let mut unknown = Vec::new();
     for (index, domain) in domains.iter().enumerate() {
-        let field = format!("target_domains[{index}]");
+        let field = format!("{list}[{index}]");
         let authority: AssigningAuthority =
             domain.parse().map_err(|error: crate::types::InvalidId| {
                 Error::field(Reason::InvalidOid, field.clone(), error.to_string())
@@ -141,6 +141,8 @@ fn under_own_ids(
     found.into_iter().map(show).collect()
 }
 
+/// PDQ (ITI-21): who is meant by what is known of them. Pages are of one list of five at most, made
+/// anew for each page and always in the same order.
 pub(super) fn search(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
@@ -150,27 +152,74 @@ pub(super) fn search(
         gateway.serves(Capability::Identity)?;
         let permit = gateway.guard.authorize(&call, Action::SearchPatients)?;
         permit.require(&[Action::SearchPatients])?;
-        if !request.page_token.is_empty() {
-            let message = "is not a token of this query: searches answer in one page";
-            return Err(Error::field(Reason::InvalidToken, "page_token", message));
-        }
-        let criteria = request.criteria.ok_or_else(|| Error::missing("criteria"))?;
+        let demands = Demands::of(&request)?;
+        let domains = demands.domains().iter().map(ToString::to_string);
+        wanted_domains(&gateway, "return_domains", &domains.collect::<Vec<_>>())?;
+        let first = first_of_page(&request.page_token)?;
         let size = match request.page_size as usize {
             0 => MAX_SHOWN,
             size => size.min(MAX_SHOWN),
         };
-        let mut matches = gateway.identity.search(&demographics(criteria))?;
+        let criteria = request.criteria.unwrap_or_default();
+        let mut matches = meant(&gateway, criteria, &demands)?;
         matches.retain(|found| found.score >= request.min_score);
-        let mut matches = shown(&gateway, &call, matches)?;
-        let total_size = matches.len() as u64;
-        matches.truncate(size);
-        call.note(|record| record.items = count(matches.len()));
+        let matches = shown(&gateway, &call, matches)?;
+        let total = matches.len();
+        let page: Vec<_> = matches.into_iter().skip(first).take(size).collect();
+        let next = first + page.len();
+        call.note(|record| record.items = count(page.len()));
         Ok(pb::SearchPatientsResponse {
-            matches: under_own_ids(&gateway, &call, matches)?,
-            next_page_token: String::new(),
-            total_size,
+            matches: under_own_ids(&gateway, &call, page)?,
+            next_page_token: match next < total {
+                true => next.to_string(),
+                false => String::new(),
+            },
+            total_size: total as u64,
         })
     })
+}
+
+/// A page's token is the place of its first person in the list.
+fn first_of_page(token: &str) -> Result<usize> {
+    if token.is_empty() {
+        return Ok(0);
+    }
+    let place = token.parse::<usize>().ok();
+    place
+        .filter(|place| (1..MAX_SHOWN).contains(place))
+        .ok_or_else(|| {
+            let message = "is not a token of this query";
+            Error::field(Reason::InvalidToken, "page_token", message)
+        })
+}
+
+/// Everybody whom all of it holds of, the most likely first.
+fn meant(
+    gateway: &Gateway,
+    criteria: pb::PatientCriteria,
+    demands: &Demands,
+) -> Result<Vec<pb::MatchCandidate>> {
+    let mut wanted = demographics(criteria);
+    let described = wanted != pb::Demographics::default();
+    let meets = |one: &pb::MatchCandidate| {
+        let person = one.person.as_ref();
+        person.is_some_and(|person| demands.met_by(person))
+    };
+    let mut found = match demands.identifiers().first() {
+        Some(id) if !described => by_identifier(gateway, id)?,
+        _ => gateway.identity.search(&wanted)?,
+    };
+    found.retain(meets);
+    if found.is_empty() && demands.begin() {
+        // The beginning of a name is under no key: who is there by everything else?
+        wanted.names.clear();
+        found = match gateway.identity.search(&wanted) {
+            Err(error) if error.reason() == Reason::MissingField => Vec::new(),
+            other => other?,
+        };
+        found.retain(meets);
+    }
+    Ok(found)
 }
 
 /// Search criteria as the demographics they describe.
