@@ -85,7 +85,7 @@ impl Demands {
             .filter_map(|record| identifier(record.identifier.as_ref(), "identifier").ok())
             .collect();
         let details = || records().filter_map(|record| record.demographics.as_ref());
-        let domain = |wanted| known.iter().any(|id| id.authority == *wanted);
+        let domain = |wanted: &AssigningAuthority| known.iter().any(|id| id.authority == *wanted);
         self.identifiers.iter().all(|id| known.contains(id))
             && (self.domains.is_empty() || self.domains.iter().any(domain))
             && details().any(|one| self.named(one))

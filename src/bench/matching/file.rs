@@ -23,10 +23,10 @@ pub(in crate::bench) struct Fact {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::bench) struct Truth {
     pub(in crate::bench) person: String,
-    pub(super) household: String,
-    pub(super) twins: String,
-    pub(super) namesakes: String,
-    pub(super) tags: Vec<String>,
+    pub(in crate::bench) household: String,
+    pub(in crate::bench) twins: String,
+    pub(in crate::bench) namesakes: String,
+    pub(in crate::bench) tags: Vec<String>,
 }
 
 #[derive(Deserialize)]
