@@ -3,6 +3,44 @@
 
 use std::path::{Path, PathBuf};
 
+/// Steps in the order of their authors' own plans, where neither the index, which has them by name,
+/// nor a placeholder says what a step comes after.
+const ORDER: &[&[(&str, &str)]] = &[
+    &[
+        ("tests/11993/submit", "submit_copy"),
+        ("tests/11993/rplc", "rplc"),
+        ("tests/11993/apnd", "apnd_rplc"),
+    ],
+    &[
+        ("tests/30001/remove", "remove_submissionset"),
+        ("tests/30001/remove", "remove_doc_and_association"),
+        ("tests/30001/remove", "remove_all"),
+    ],
+    &[
+        ("tests/30003/remove", "remove_folder_and documententry_only"),
+        ("tests/30003/remove", "remove_submissionset"),
+        ("tests/30003/remove", "remove_FD-DE-HM_only"),
+    ],
+    &[
+        ("tests/30004/remove", "remove_orig_set_only"),
+        ("tests/30004/remove", "remove_apnd_set_only"),
+    ],
+    &[
+        ("tests/30005/remove_rplc_only", "remove_rplc_set"),
+        ("tests/30005/remove_rplc_only", "remove_orig_set"),
+    ],
+    &[
+        ("tests/30006/remove", "remove_original_submissionset"),
+        (
+            "tests/30006/remove",
+            "remove_original_submissionset_and_rplc",
+        ),
+        ("tests/30006/remove", "remove_replacement_submissionset"),
+        ("tests/30006/remove", "remove_append_submissionset"),
+        ("tests/30006/remove", "now_remove_replacement_submissionset"),
+    ],
+];
+
 /// A use of a message.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -32,6 +70,17 @@ impl Row {
     /// Whether the uniqueIds are those that are written.
     pub(super) fn unique_ids_are_literal(&self) -> bool {
         self.literal.contains("uniqueIds-literal")
+    }
+
+    /// The step that is made before this one, if it is of a known order and not the first.
+    pub(super) fn after(&self) -> Option<(&'static str, &'static str)> {
+        let this = (self.scenario.as_str(), self.step.as_str());
+        let pairs = ORDER.iter().flat_map(|steps| steps.windows(2));
+        let mut before = pairs.filter_map(|pair| match pair {
+            [first, second] if *second == this => Some(*first),
+            _ => None,
+        });
+        before.next()
     }
 }
 
@@ -94,7 +143,10 @@ pub(super) fn read(corpus: &Path) -> Vec<Row> {
                 expected: column[10].to_owned(),
                 error: column[11].to_owned(),
                 stated: column[12] == "stated",
-                bindings: column[14].split("; ").filter_map(binding).collect(),
+                bindings: column[14]
+                    .split("; ")
+                    .filter_map(|text| binding(text, named_step(column[17])))
+                    .collect(),
                 literal: column[15].to_owned(),
                 attachments: attachments
                     .map(|part| {
@@ -108,8 +160,16 @@ pub(super) fn read(corpus: &Path) -> Vec<Row> {
         .collect()
 }
 
-/// `$symbol$<-scenario step section/object`, or `$symbol$<-scenario report`.
-fn binding(text: &str) -> Option<Binding> {
+/// The step that the purpose of a message says its values are of: `… from step NAME`.
+fn named_step(purpose: &str) -> &str {
+    let tail = purpose.split_once(" from step ").map(|(_, tail)| tail);
+    tail.and_then(|tail| tail.split_whitespace().next())
+        .unwrap_or_default()
+}
+
+/// `$symbol$<-scenario step section/object`, or `$symbol$<-scenario report`, of which the step is
+/// `report_of`: several steps of a scenario may have a report of the name.
+fn binding(text: &str, report_of: &str) -> Option<Binding> {
     let (symbol, source) = text.split_once("<-")?;
     let (before, last) = source.rsplit_once(' ')?;
     let value = if last.starts_with('$') {
@@ -143,7 +203,7 @@ fn binding(text: &str) -> Option<Binding> {
         };
         Value::Assigned {
             scenario: before.to_owned(),
-            step: String::new(),
+            step: report_of.to_owned(),
             what,
         }
     };
