@@ -177,8 +177,7 @@ impl Run<'_> {
                 step,
                 what,
             } => {
-                let row = self.find(scenario, step);
-                let row = row.or_else(|| self.find(scenario, ""))?;
+                let row = self.find(scenario, step)?;
                 let done = Box::pin(self.done_of(&row)).await;
                 match what {
                     Assigned::UniqueId(object) => done.unique_ids.get(object).cloned(),
