@@ -41,6 +41,9 @@ const ORDER: &[&[(&str, &str)]] = &[
     ],
 ];
 
+/// The scenario and the step of a use.
+pub(super) type Key = (String, String);
+
 /// A use of a message.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -62,6 +65,18 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// The scenario and the step.
+    pub(super) fn key(&self) -> Key {
+        (self.scenario.clone(), self.step.clone())
+    }
+
+    /// Whether it is of no scenario, and judged by itself.
+    pub(super) fn stands_alone(&self) -> bool {
+        self.scenario.starts_with("messagevalidator")
+            || self.scenario == "ipf"
+            || self.step.is_empty()
+    }
+
     /// Whether the patient is the one that is written.
     pub(super) fn patient_is_literal(&self) -> bool {
         self.literal.contains("patientId-literal")
@@ -99,9 +114,19 @@ pub(super) enum Value {
     /// What the registry or the sender assigned in an earlier step.
     Assigned {
         scenario: String,
-        step: String,
+        step: Step,
         what: Assigned,
     },
+}
+
+/// A step of a scenario.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// The one of this name.
+    Exactly(String),
+    /// The one of this name if there is one, or else the first of the scenario: reports are named by
+    /// their scenario alone, and their step in the purpose of the message.
+    OfReport(String),
 }
 
 /// What was assigned, of the object with this id; of the first document if it is empty.
@@ -189,7 +214,7 @@ fn binding(text: &str, report_of: &str) -> Option<Binding> {
         };
         Value::Assigned {
             scenario: scenario.to_owned(),
-            step: step.to_owned(),
+            step: Step::Exactly(step.to_owned()),
             what,
         }
     } else {
@@ -203,7 +228,7 @@ fn binding(text: &str, report_of: &str) -> Option<Binding> {
         };
         Value::Assigned {
             scenario: before.to_owned(),
-            step: report_of.to_owned(),
+            step: Step::OfReport(report_of.to_owned()),
             what,
         }
     };
