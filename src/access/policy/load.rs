@@ -10,6 +10,7 @@ use cedar_policy::{
 };
 use data_encoding::HEXLOWER;
 
+use super::memory::{MOST, Memory};
 use super::slices::Slices;
 use super::{Obligation, Policies, PolicyInfo, PolicyVersion, SCHEMA};
 use crate::access::decide::{Action, Denial};
@@ -172,7 +173,17 @@ impl Policies {
             slices: Slices::cut(&policies, &entities).map_err(|error| wrong("set", error))?,
             info,
             entities,
+            memory: Memory::new(MOST),
         })
+    }
+
+    /// The same set, which works out every verdict anew: for measuring that.
+    #[must_use]
+    pub fn forgetful(self) -> Self {
+        Self {
+            memory: Memory::new(0),
+            ..self
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 mod facts;
 mod handle;
 mod load;
+mod memory;
 mod slices;
 
 #[cfg(test)]
@@ -14,6 +15,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use cedar_policy::Entities;
 
@@ -23,6 +25,7 @@ use crate::types::PersonRole;
 pub(super) use facts::{Asked, AskedDocument};
 pub use handle::{Fault, PolicyHandle};
 pub use load::PolicyError;
+use memory::Memory;
 use slices::Slices;
 
 /// The schema.
@@ -87,6 +90,7 @@ pub struct Policies {
     info: BTreeMap<String, PolicyInfo>,
     slices: Slices,
     entities: Entities,
+    memory: Memory,
 }
 
 impl fmt::Debug for Policies {
@@ -125,6 +129,25 @@ impl Policies {
     /// What is known of a policy.
     pub fn policy(&self, id: &str) -> Option<&PolicyInfo> {
         self.info.get(id)
+    }
+
+    /// Asks, or remembers the answer. A question that got no verdict is asked again.
+    ///
+    /// # Errors
+    /// As [`Policies::ask`].
+    pub(super) fn recall(
+        &self,
+        role: PersonRole,
+        action: Action,
+        asked: &Asked,
+    ) -> Result<Arc<Verdict>, String> {
+        let question = (role, action, *asked);
+        if let Some(known) = self.memory.get(&question) {
+            return Ok(known);
+        }
+        let verdict = Arc::new(self.ask(role, action, asked)?);
+        self.memory.put(question, &verdict);
+        Ok(verdict)
     }
 
     /// Asks.

@@ -198,6 +198,9 @@ when { context has document && context.document.level + 9223372036854775807 > 0 
     };
     let failed = ask(&asked).unwrap_err();
     assert!(failed.contains("breaks"), "{failed}");
+    let recalled = policies.recall(PersonRole::Physician, Action::ReadDocument, &asked);
+    assert!(recalled.is_err(), "what got no verdict is not remembered");
+    assert_eq!(policies.memory.len(), 0);
 }
 
 #[test]
@@ -219,6 +222,28 @@ fn a_fault_is_told_and_a_decision_that_takes_too_long_is_none() {
     let handle = Arc::new(handle);
     assert_eq!(decide(&handle, &facts).unwrap_err(), Denial::Fault);
     assert_eq!((told.load(Ordering::Relaxed), handle.faults()), (1, 1));
+}
+
+/// What is remembered is what would be said, and no more is remembered than is allowed.
+#[test]
+fn a_verdict_that_is_remembered_is_the_one_that_would_be_given() {
+    let policies = Policies {
+        memory: Memory::new(16),
+        ..Policies::built_in().unwrap()
+    };
+    proptest!(|(
+        asked in any_asked(),
+        role in select(PersonRole::ALL),
+        action in select(Action::ALL),
+    )| {
+        let first = policies.recall(role, action, &asked).unwrap();
+        prop_assert!(Arc::ptr_eq(&first, &policies.recall(role, action, &asked).unwrap()));
+        prop_assert!(policies.memory.len() <= 16);
+        let fresh = policies.ask(role, action, &asked).unwrap();
+        prop_assert_eq!(first.permitted, fresh.permitted);
+        prop_assert_eq!(first.denial, fresh.denial);
+        prop_assert_eq!(&first.obligations, &fresh.obligations);
+    });
 }
 
 /// The context made for every decision is what the schema promises to policies.
