@@ -277,32 +277,39 @@ denials! {
 pub fn decide(handle: &Arc<PolicyHandle>, facts: &Facts<'_>) -> Result<Permit, Denial> {
     let policies = handle.current();
     let obligations = judge(handle, &policies, facts)?;
-    let caller = facts.caller;
-    let lens = facts.action.is_clinical().then(|| {
-        Arc::new(Lens {
-            handle: Arc::clone(handle),
-            policies: Arc::clone(&policies),
-            caller: caller.clone(),
-            action: facts.action,
-            home: facts.home.clone(),
-            parent: facts.parent.cloned(),
-            directives: facts.directives.to_vec(),
-            opt_out_network: facts.opt_out_network,
-            grant: facts.grant.cloned(),
-            relaying: facts.relaying,
-            disaster: facts.disaster,
-            patient: facts.patient,
-            related: facts.related,
-            now: facts.now,
-            seen: Mutex::default(),
-        })
-    });
+    let clinical = facts.action.is_clinical();
+    let lens = clinical.then(|| Arc::new(Lens::new(handle, &policies, facts)));
     Ok(Permit::new(
         facts.action,
         obligations,
         policies.version().clone(),
         lens,
     ))
+}
+
+/// What a caller may be shown of a patient's documents, one by one. It is no permit: of what is not
+/// such a document it says nothing.
+#[derive(Clone, Debug)]
+pub struct View(Arc<Lens>);
+
+impl View {
+    /// What these facts let be shown; a document among them is left aside.
+    pub fn new(handle: &Arc<PolicyHandle>, facts: &Facts<'_>) -> Self {
+        Self(Arc::new(Lens::new(handle, &handle.current(), facts)))
+    }
+
+    /// Whether a document like this may be shown: the decision, with the document.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn shows(&self, document: &DocumentFacts) -> Result<(), Denial> {
+        self.0.judge(document)
+    }
+
+    /// Whether all that was shown through `before` would be shown through this one.
+    pub fn still_gives(&self, before: &Self) -> bool {
+        self.0.still_gives(&before.0)
+    }
 }
 
 /// Asks the policies, within the time a decision may take.
@@ -432,6 +439,26 @@ pub(super) struct Lens {
 }
 
 impl Lens {
+    fn new(handle: &Arc<PolicyHandle>, policies: &Arc<Policies>, facts: &Facts<'_>) -> Self {
+        Self {
+            handle: Arc::clone(handle),
+            policies: Arc::clone(policies),
+            caller: facts.caller.clone(),
+            action: facts.action,
+            home: facts.home.clone(),
+            parent: facts.parent.cloned(),
+            directives: facts.directives.to_vec(),
+            opt_out_network: facts.opt_out_network,
+            grant: facts.grant.cloned(),
+            relaying: facts.relaying,
+            disaster: facts.disaster,
+            patient: facts.patient,
+            related: facts.related,
+            now: facts.now,
+            seen: Mutex::default(),
+        }
+    }
+
     /// Whether the caller may be shown a document like this.
     ///
     /// # Errors

@@ -23,7 +23,7 @@ mod tests;
 pub use call::Call;
 pub use caller::{Caller, Participant, ParticipantKind, Person};
 pub use classes::{Classes, DataClass};
-pub use decide::{Action, Denial, Facts, GrantState, decide};
+pub use decide::{Action, Denial, Facts, GrantState, View, decide};
 pub use directives::{
     Answer, ConsentState, Days, Directive, Discloser, DocumentFacts, Grantee, Question, Stance,
     evaluate,

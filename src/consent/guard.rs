@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::access::{
-    Action, Call, Caller, Denial, DocumentFacts, Facts, Grant, Lease, Permit, PolicyHandle, decide,
-    declared,
+    Action, Call, Caller, Denial, DocumentFacts, Facts, Grant, Lease, Permit, PolicyHandle, View,
+    decide, declared,
 };
 use crate::clock::Clock;
 use crate::config::ConsentDefault;
@@ -132,6 +132,47 @@ impl Guard {
         Ok(decision.is_ok())
     }
 
+    /// What the call may be shown of a patient's documents, each judged as [`Guard::authorize_for`]
+    /// would judge it, with the patient's wishes read once. What was shown is judged again when they
+    /// change before the answer has left.
+    ///
+    /// # Errors
+    /// The uniform [`crate::error::Reason::NotPermitted`] for a method that is not declared for it;
+    /// the store.
+    pub fn view(&self, call: &Call, action: Action, patient: &PatientIdentifier) -> Result<View> {
+        let inner = &self.0;
+        self.declared(call, action)
+            .map_err(|denial| call.refuse(denial))?;
+        let subject = Subject {
+            patients: inner.person(std::slice::from_ref(patient)),
+            grant: None,
+            relaying: false,
+            document: None,
+        };
+        // From before the wishes are read, so that no change slips between.
+        let waiter = inner.consents.changes(&subject.patients);
+        let view = inner.view(call.caller(), action, &subject)?;
+        let (inner, caller) = (Arc::clone(inner), call.caller().clone());
+        let (notices, before) = (waiter.receiver(), view.clone());
+        call.rests_on(Lease::new(notices, move || {
+            // Kept as long as the lease is.
+            let _waiter = &waiter;
+            let again = inner.view(&caller, action, &subject);
+            again.is_ok_and(|now| now.still_gives(&before))
+        }));
+        Ok(view)
+    }
+
+    /// Notes the policies in force; whether the method may ask for this.
+    fn declared(&self, call: &Call, action: Action) -> Result<(), Denial> {
+        let version = self.0.policies.current().version().to_string();
+        call.note(|record| record.policy = Some(version));
+        match declared(call.method()).contains(&action) {
+            true => Ok(()),
+            false => Err(Denial::Undeclared),
+        }
+    }
+
     fn judge(
         &self,
         call: &Call,
@@ -139,10 +180,8 @@ impl Guard {
         about: About<'_>,
     ) -> Result<Result<Permit, Denial>> {
         let inner = &self.0;
-        let version = inner.policies.current().version().to_string();
-        call.note(|record| record.policy = Some(version));
-        if !declared(call.method()).contains(&action) {
-            return Ok(Err(Denial::Undeclared));
+        if let Err(denial) = self.declared(call, action) {
+            return Ok(Err(denial));
         }
         let subject = Subject {
             patients: inner.person(about.patients),
@@ -185,6 +224,25 @@ impl Grounds {
         action: Action,
         subject: &Subject,
     ) -> Result<Result<Permit, Denial>> {
+        self.on_facts(caller, action, subject, |facts| {
+            decide(&self.policies, facts)
+        })
+    }
+
+    fn view(&self, caller: &Caller, action: Action, subject: &Subject) -> Result<View> {
+        self.on_facts(caller, action, subject, |facts| {
+            View::new(&self.policies, facts)
+        })
+    }
+
+    /// Gathers what a decision rests on, for `judge`.
+    fn on_facts<T>(
+        &self,
+        caller: &Caller,
+        action: Action,
+        subject: &Subject,
+        judge: impl FnOnce(&Facts<'_>) -> T,
+    ) -> Result<T> {
         let directives = match action.asks_consent() {
             true => self.consents.directives(&subject.patients)?,
             false => Vec::new(),
@@ -206,7 +264,7 @@ impl Grounds {
             document: subject.document.as_ref(),
             now,
         };
-        Ok(decide(&self.policies, &facts))
+        Ok(judge(&facts))
     }
 }
 

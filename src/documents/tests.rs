@@ -303,6 +303,21 @@ fn every_broken_rule_names_its_field() {
             "entries[0].uri",
         ),
         (
+            |s| s.submission_set.as_mut().unwrap().patient_id = None,
+            Reason::MissingField,
+            "submission_set.patient_id",
+        ),
+        (
+            |s| s.entries[0].patient_id = None,
+            Reason::MissingField,
+            "entries[0].patient_id",
+        ),
+        (
+            |s| s.folders[0].patient_id = None,
+            Reason::MissingField,
+            "folders[0].patient_id",
+        ),
+        (
             |s| s.folders[0].codes.clear(),
             Reason::MissingField,
             "folders[0].codes",

@@ -198,6 +198,11 @@ when { context has document && context.document.level + 9223372036854775807 > 0 
     };
     let failed = ask(&asked).unwrap_err();
     assert!(failed.contains("breaks"), "{failed}");
+    assert_eq!(
+        policies.verdicts.len(),
+        1,
+        "what got no verdict is not kept"
+    );
 }
 
 #[test]
@@ -219,6 +224,31 @@ fn a_fault_is_told_and_a_decision_that_takes_too_long_is_none() {
     let handle = Arc::new(handle);
     assert_eq!(decide(&handle, &facts).unwrap_err(), Denial::Fault);
     assert_eq!((told.load(Ordering::Relaxed), handle.faults()), (1, 1));
+}
+
+/// What is kept is what would be said, and no more is kept than is allowed.
+#[test]
+fn a_verdict_that_is_kept_is_the_one_that_would_be_given() {
+    let policies = Policies {
+        verdicts: Cache::new(16),
+        ..Policies::built_in().unwrap()
+    };
+    proptest!(|(
+        asked in any_asked(),
+        role in select(PersonRole::ALL),
+        action in select(Action::ALL),
+    )| {
+        let first = policies.ask(role, action, &asked).unwrap();
+        let again = policies.ask(role, action, &asked).unwrap();
+        let fresh = policies.evaluate(role, action, &asked).unwrap();
+        for kept in [first, again] {
+            prop_assert_eq!(kept.permitted, fresh.permitted);
+            prop_assert_eq!(kept.denial, fresh.denial);
+            prop_assert_eq!(&kept.obligations, &fresh.obligations);
+            prop_assert_eq!(&kept.because, &fresh.because);
+        }
+        prop_assert!(policies.verdicts.len() as u64 <= policies.verdicts.capacity());
+    });
 }
 
 /// The context made for every decision is what the schema promises to policies.

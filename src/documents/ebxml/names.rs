@@ -10,11 +10,10 @@ pub(super) const ON_DEMAND: &str = "urn:uuid:34268e47-fdf5-41a6-ba33-82133c46524
 pub(super) const SET: &str = "urn:uuid:a54d6aa5-d40d-43f9-88c5-b4633d873bdd";
 pub(super) const FOLDER: &str = "urn:uuid:d9d542f3-6cc4-48b6-8870-ea235fbc94c2";
 /// Labels of limited metadata: of an entry, a submission set, a folder.
-pub(super) const LIMITED: [&str; 3] = [
-    "urn:uuid:ab9b591b-83ab-4d03-8f5d-f93b1fb92e85",
-    "urn:uuid:5003a9db-8d8d-49e6-bf0c-990e34ac7707",
-    "urn:uuid:2c144a76-29a9-4b7c-af54-b25409fe7d03",
-];
+pub(super) const LIMITED: [&str; 3] = [LIMITED_ENTRY, LIMITED_SET, LIMITED_FOLDER];
+pub(super) const LIMITED_ENTRY: &str = "urn:uuid:ab9b591b-83ab-4d03-8f5d-f93b1fb92e85";
+pub(super) const LIMITED_SET: &str = "urn:uuid:5003a9db-8d8d-49e6-bf0c-990e34ac7707";
+pub(super) const LIMITED_FOLDER: &str = "urn:uuid:2c144a76-29a9-4b7c-af54-b25409fe7d03";
 
 pub(super) const AUTHOR: &str = "urn:uuid:93606bcf-9494-43ec-9b4e-a7748d1a838d";
 pub(super) const CLASS: &str = "urn:uuid:41a5887f-8865-4c09-adf7-e362475b143a";

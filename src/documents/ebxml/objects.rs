@@ -156,10 +156,11 @@ impl<'e> Object<'e> {
         value.unwrap_or_default().to_owned()
     }
 
+    /// The patient. Without one, as with every attribute, the model says whether it must be there:
+    /// limited metadata may have none (ITI TF-3 §4.3.1).
     fn patient(&self, scheme: &str, faults: &mut Faults) -> Option<cpb::Identifier> {
         let text = self.identifier(scheme, "patientId", faults);
         if text.is_empty() {
-            faults.missing("patientId");
             return None;
         }
         match values::cx(&text) {

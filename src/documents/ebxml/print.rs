@@ -188,6 +188,11 @@ fn label(of: &str, node: &str) -> Element {
     rim("Classification", &attributes)
 }
 
+/// The label of an object with limited metadata; none if it has all that is required.
+fn limited(of: &str, node: &str, is_limited: bool) -> Option<Element> {
+    is_limited.then(|| label(of, node))
+}
+
 fn identifier(of: &str, scheme: &str, name: &str, value: &str) -> Element {
     let attributes = [
         ("registryObject", of),
@@ -260,6 +265,7 @@ fn entry(entry: &pb::DocumentEntry) -> Element {
     parts.extend(text("Name", entry.title.as_ref()));
     parts.extend(text("Description", entry.comments.as_ref()));
     parts.extend(version(entry.version));
+    parts.extend(limited(id, names::LIMITED_ENTRY, entry.limited_metadata));
     parts.extend(
         entry
             .authors
@@ -316,6 +322,7 @@ fn submission_set(set: &pb::SubmissionSet) -> Element {
     parts.extend(text("Name", set.title.as_ref()));
     parts.extend(text("Description", set.comments.as_ref()));
     parts.push(label(id, names::SET));
+    parts.extend(limited(id, names::LIMITED_SET, set.limited_metadata));
     parts.extend(
         set.authors
             .iter()
@@ -365,6 +372,7 @@ fn folder(folder: &pb::Folder) -> Element {
     parts.extend(text("Description", folder.comments.as_ref()));
     parts.extend(version(folder.version));
     parts.push(label(id, names::FOLDER));
+    parts.extend(limited(id, names::LIMITED_FOLDER, folder.limited_metadata));
     parts.extend(
         folder
             .codes

@@ -193,6 +193,19 @@ fn every_attribute_comes_back() {
     assert_eq!(submitted(&submit_objects_request(&made)), made);
 }
 
+/// What has to be there is the model's question: limited metadata may name no patient.
+#[test]
+fn objects_without_a_patient_are_read() {
+    let mut made = everything(&["v".into()], "t");
+    let set = made.submission_set.as_mut().unwrap();
+    (set.patient_id, set.limited_metadata) = (None, true);
+    let entry = &mut made.entries[0];
+    (entry.patient_id, entry.limited_metadata) = (None, true);
+    let folder = &mut made.folders[0];
+    (folder.patient_id, folder.limited_metadata) = (None, true);
+    assert_eq!(submitted(&submit_objects_request(&made)), made);
+}
+
 proptest! {
     /// Extension slots survive byte for byte, titles too.
     #[test]

@@ -10,8 +10,12 @@
 //! | association | `BY_SOURCE`, `BY_TARGET` |
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
-use crate::access::{Action, Call, Denial, DocumentFacts, Permit};
+use tokio::runtime::{Handle, RuntimeFlavor};
+use tokio::time::Instant;
+
+use crate::access::{Action, Call, Denial, Permit, View};
 use crate::consent::{About, Guard};
 use crate::error::{Error, Reason, Result};
 use crate::identity::identifier;
@@ -26,6 +30,9 @@ use super::plan::Names;
 
 /// Rows read at once.
 const BATCH: usize = 512;
+/// Rows read where the call runs: as many as most patients have, well under a millisecond. Beyond, other
+/// calls go to other threads meanwhile.
+const INLINE: usize = 128;
 /// Rows one call reads at most (INV-7): beyond it the query must be narrowed.
 const MAX_READ: usize = 100_000;
 /// An association may be the member of a set, and its ends may be associations; not for ever.
@@ -37,35 +44,49 @@ pub(crate) struct Reader<'a> {
     guard: &'a Guard,
     call: &'a Call,
     read: usize,
-    permits: HashMap<Question, Option<Permit>>,
+    /// Whether there may be known what there is of a patient.
+    listed: HashMap<PatientIdentifier, bool>,
+    /// What of a patient's documents may be known.
+    views: HashMap<PatientIdentifier, View>,
     shown: HashMap<Vec<u8>, bool>,
 }
 
-/// What a decision about an object depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Question {
-    patient: PatientIdentifier,
-    document: Option<DocumentFacts>,
-}
-
 /// Calls `visit` for every row whose key in `index` starts with `prefix`, a batch in memory at a time.
-pub(super) fn rows<R: Row>(
+pub(in super::super) fn rows<R: Row>(
     store: &Store,
     index: u8,
     prefix: &[u8],
     mut visit: impl FnMut(Versioned<R>) -> Result<()>,
 ) -> Result<()> {
     let mut after: Option<Vec<u8>> = None;
-    loop {
-        let batch = store.by_index::<R>(index, prefix, after.as_deref(), BATCH)?;
-        let whole = batch.len() == BATCH;
+    // Whether there may be more.
+    let mut visit_batch = |limit: usize| -> Result<bool> {
+        let batch = store.by_index::<R>(index, prefix, after.as_deref(), limit)?;
+        let whole = batch.len() == limit;
         for (key, row) in batch {
             after = Some(key);
             visit(row)?;
         }
-        if !whole {
-            return Ok(());
-        }
+        Ok(whole)
+    };
+    if !visit_batch(INLINE)? {
+        return Ok(());
+    }
+    aside(usize::MAX, || {
+        while visit_batch(BATCH)? {}
+        Ok(())
+    })
+}
+
+/// Runs work on so many rows; if they are many, so that the other tasks of this worker go on elsewhere.
+pub(super) fn aside<T>(rows: usize, work: impl FnOnce() -> T) -> T {
+    let on_many = || {
+        Handle::try_current()
+            .is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread)
+    };
+    match rows > INLINE && on_many() {
+        true => tokio::task::block_in_place(work),
+        false => work(),
     }
 }
 
@@ -76,7 +97,8 @@ impl<'a> Reader<'a> {
             guard,
             call,
             read: 0,
-            permits: HashMap::new(),
+            listed: HashMap::new(),
+            views: HashMap::new(),
             shown: HashMap::new(),
         }
     }
@@ -134,6 +156,11 @@ impl<'a> Reader<'a> {
 
     fn count(&mut self, rows: usize) -> Result<()> {
         self.read += rows;
+        // The answer would come too late.
+        if self.read.is_multiple_of(BATCH) && Instant::now() > self.call.deadline() {
+            let message = "the registry could not be gone through in time; narrow the query";
+            return Err(Error::new(Reason::DeadlineExceeded, message));
+        }
         if self.read <= MAX_READ {
             return Ok(());
         }
@@ -267,8 +294,7 @@ impl<'a> Reader<'a> {
         if let Some(known) = self.shown.get(&found.uuid) {
             return Ok(*known);
         }
-        let patient = found.entry.patient_id.as_ref();
-        let shown = self.judge(patient, Some(found.facts()))?.is_some();
+        let shown = self.may_be_read(found)?;
         if shown {
             let entry_uuid = &found.entry.entry_uuid;
             self.call
@@ -280,7 +306,7 @@ impl<'a> Reader<'a> {
 
     /// A set is known by its entries: where it brought some and none may be known of, neither may it.
     pub(crate) fn shows_set(&mut self, set: &FoundSet) -> Result<bool> {
-        if self.judge(set.set.patient_id.as_ref(), None)?.is_none() {
+        if !self.is_listed(set.set.patient_id.as_ref())? {
             return Ok(false);
         }
         for entry in &set.entries {
@@ -293,17 +319,17 @@ impl<'a> Reader<'a> {
 
     /// As for a set: a folder that has entries is known by one of them.
     pub(crate) fn shows_folder(&mut self, folder: &FoundFolder) -> Result<bool> {
-        if self
-            .judge(folder.folder.patient_id.as_ref(), None)?
-            .is_none()
-        {
+        if !self.is_listed(folder.folder.patient_id.as_ref())? {
             return Ok(false);
         }
         let (mut members, mut shown) = (false, false);
         self.each::<AssociationRow>(AssociationRow::BY_SOURCE, &folder.uuid, |reader, row| {
-            if !shown && FoundAssociation::of(row.row.clone()).is_some_and(|a| a.is_membership()) {
+            if shown {
+                return Ok(());
+            }
+            if let Some(member) = FoundAssociation::of(row.row).filter(|one| one.is_membership()) {
                 members = true;
-                shown = reader.shows(&row.row.target, 0)?;
+                shown = reader.shows(&member.target, 0)?;
             }
             Ok(())
         })?;
@@ -339,37 +365,45 @@ impl<'a> Reader<'a> {
         Ok(shown)
     }
 
-    /// The permit for an object of this patient; none if there is none to be had.
-    fn judge(
-        &mut self,
-        patient: Option<&cpb::Identifier>,
-        document: Option<DocumentFacts>,
-    ) -> Result<Option<&Permit>> {
+    /// Whether the caller may know what there is of this patient.
+    fn is_listed(&mut self, patient: Option<&cpb::Identifier>) -> Result<bool> {
         let patient = identifier(patient, "patient_id").map_err(Error::internal)?;
         self.about(&patient);
-        let question = Question { patient, document };
-        if !self.permits.contains_key(&question) {
-            let permit = self.decide(&question)?;
-            self.permits.insert(question.clone(), permit);
+        if let Some(known) = self.listed.get(&patient) {
+            return Ok(*known);
         }
-        Ok(self.permits.get(&question).and_then(Option::as_ref))
-    }
-
-    fn decide(&self, question: &Question) -> Result<Option<Permit>> {
-        let document = question.document.as_ref();
-        let action = match document {
-            Some(_) => Action::ReadDocument,
-            None => Action::FindDocuments,
-        };
         let about = About {
-            patients: std::slice::from_ref(&question.patient),
-            document,
+            patients: std::slice::from_ref(&patient),
             ..About::default()
         };
-        match self.guard.authorize_for(self.call, action, about) {
-            Ok(permit) => Ok(Some(permit)),
-            Err(error) if error.reason() == Reason::NotPermitted => Ok(None),
-            Err(error) => Err(error),
+        let action = Action::FindDocuments;
+        let listed = match self.guard.authorize_for(self.call, action, about) {
+            Ok(_) => true,
+            Err(error) if error.reason() == Reason::NotPermitted => false,
+            Err(error) => return Err(error),
+        };
+        self.listed.insert(patient, listed);
+        Ok(listed)
+    }
+
+    /// Whether the caller may read the document of an entry.
+    fn may_be_read(&mut self, found: &Found) -> Result<bool> {
+        let patient = identifier(found.entry.patient_id.as_ref(), "patient_id");
+        let patient = patient.map_err(Error::internal)?;
+        self.about(&patient);
+        let view = match self.views.entry(patient) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                let view = self
+                    .guard
+                    .view(self.call, Action::ReadDocument, place.key())?;
+                place.insert(view)
+            }
+        };
+        let verdict = view.shows(&found.facts());
+        if let Err(denial) = verdict {
+            self.call.note(|record| record.denial = Some(denial.name()));
         }
+        Ok(verdict.is_ok())
     }
 }

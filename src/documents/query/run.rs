@@ -1,6 +1,6 @@
 //! What each stored query finds (ITI-18 §3.18.4.1.2.3.7).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::access::Permit;
 use crate::error::{Error, Reason, Result};
@@ -12,7 +12,7 @@ use super::filter::{EntryFilter, FolderFilter, SetFilter, Statuses};
 use super::item::{Found, FoundAssociation, FoundFolder, FoundSet, Item};
 use super::page::Collector;
 use super::plan::{All, Names, Plan};
-use super::reader::Reader;
+use super::reader::{Reader, aside};
 
 /// Objects that one query which follows associations may gather (INV-7).
 const MAX_GATHERED: usize = 20_000;
@@ -104,9 +104,10 @@ impl Reader<'_> {
         }
         if let Plan::GetAll(_, all) = plan {
             let objects: Vec<Vec<u8>> = gathered.0.keys().cloned().collect();
-            for object in objects {
-                self.linked(&object, &all.associations, &mut gathered)?;
-            }
+            aside(objects.len(), || {
+                let mut objects = objects.iter();
+                objects.try_for_each(|object| self.linked(object, &all.associations, &mut gathered))
+            })?;
         }
         Ok(gathered)
     }
@@ -120,7 +121,8 @@ impl Reader<'_> {
     ) -> Result<()> {
         self.each::<EntryRow>(EntryRow::BY_PATIENT, tag, |reader, row| {
             match Found::of(row) {
-                Some(found) if found.is_covered(permit) && filter.suits(&found) => {
+                // What is asked for is seldom much: only that is judged.
+                Some(found) if filter.suits(&found) && found.is_covered(permit) => {
                     take(reader, found)
                 }
                 _ => Ok(()),
@@ -225,12 +227,20 @@ impl Reader<'_> {
             }
             Plan::GetSubmissionSetAndContents(names, filter, statuses) => {
                 for set in self.sets(names)? {
-                    self.set_contents(set, filter, statuses, &mut gathered)?;
+                    let of_set = AssociationRow::BY_SOURCE;
+                    let members = self.memberships(of_set, &set.uuid, statuses)?;
+                    aside(members.len(), || {
+                        self.set_contents(set, members, filter, &mut gathered)
+                    })?;
                 }
             }
             Plan::GetFolderAndContents(names, filter, statuses) => {
                 for folder in self.folders(names)? {
-                    self.folder_contents(folder, filter, statuses, &mut gathered)?;
+                    let of_folder = AssociationRow::BY_SOURCE;
+                    let members = self.memberships(of_folder, &folder.uuid, statuses)?;
+                    aside(members.len(), || {
+                        self.folder_contents(folder, members, filter, &mut gathered)
+                    })?;
                 }
             }
             Plan::GetFoldersForDocument(names, filter) => {
@@ -299,16 +309,16 @@ impl Reader<'_> {
     fn set_contents(
         &mut self,
         set: FoundSet,
+        memberships: Vec<FoundAssociation>,
         filter: &EntryFilter,
-        statuses: &Statuses,
         gathered: &mut Gathered,
     ) -> Result<()> {
-        let mut left_out = Vec::new();
+        let mut left_out = BTreeSet::new();
         let mut members = Vec::new();
-        for membership in self.memberships(AssociationRow::BY_SOURCE, &set.uuid, statuses)? {
+        for membership in memberships {
             if let Some(found) = self.entry(&membership.target)? {
                 if !filter.suits(&found) {
-                    left_out.push(found.uuid);
+                    left_out.insert(found.uuid);
                     continue;
                 }
                 gathered.entry(found)?;
@@ -336,11 +346,11 @@ impl Reader<'_> {
     fn folder_contents(
         &mut self,
         folder: FoundFolder,
+        memberships: Vec<FoundAssociation>,
         filter: &EntryFilter,
-        statuses: &Statuses,
         gathered: &mut Gathered,
     ) -> Result<()> {
-        for membership in self.memberships(AssociationRow::BY_SOURCE, &folder.uuid, statuses)? {
+        for membership in memberships {
             match self.entry(&membership.target)? {
                 Some(found) if filter.suits(&found) => {
                     gathered.entry(found)?;

@@ -3,6 +3,47 @@
 
 use std::path::{Path, PathBuf};
 
+/// Steps in the order of their authors' own plans, where neither the index, which has them by name,
+/// nor a placeholder says what a step comes after.
+const ORDER: &[&[(&str, &str)]] = &[
+    &[
+        ("tests/11993/submit", "submit_copy"),
+        ("tests/11993/rplc", "rplc"),
+        ("tests/11993/apnd", "apnd_rplc"),
+    ],
+    &[
+        ("tests/30001/remove", "remove_submissionset"),
+        ("tests/30001/remove", "remove_doc_and_association"),
+        ("tests/30001/remove", "remove_all"),
+    ],
+    &[
+        ("tests/30003/remove", "remove_folder_and documententry_only"),
+        ("tests/30003/remove", "remove_submissionset"),
+        ("tests/30003/remove", "remove_FD-DE-HM_only"),
+    ],
+    &[
+        ("tests/30004/remove", "remove_orig_set_only"),
+        ("tests/30004/remove", "remove_apnd_set_only"),
+    ],
+    &[
+        ("tests/30005/remove_rplc_only", "remove_rplc_set"),
+        ("tests/30005/remove_rplc_only", "remove_orig_set"),
+    ],
+    &[
+        ("tests/30006/remove", "remove_original_submissionset"),
+        (
+            "tests/30006/remove",
+            "remove_original_submissionset_and_rplc",
+        ),
+        ("tests/30006/remove", "remove_replacement_submissionset"),
+        ("tests/30006/remove", "remove_append_submissionset"),
+        ("tests/30006/remove", "now_remove_replacement_submissionset"),
+    ],
+];
+
+/// The scenario and the step of a use.
+pub(super) type Key = (String, String);
+
 /// A use of a message.
 #[derive(Clone, Debug)]
 pub(super) struct Row {
@@ -24,6 +65,18 @@ pub(super) struct Row {
 }
 
 impl Row {
+    /// The scenario and the step.
+    pub(super) fn key(&self) -> Key {
+        (self.scenario.clone(), self.step.clone())
+    }
+
+    /// Whether it is of no scenario, and judged by itself.
+    pub(super) fn stands_alone(&self) -> bool {
+        self.scenario.starts_with("messagevalidator")
+            || self.scenario == "ipf"
+            || self.step.is_empty()
+    }
+
     /// Whether the patient is the one that is written.
     pub(super) fn patient_is_literal(&self) -> bool {
         self.literal.contains("patientId-literal")
@@ -32,6 +85,17 @@ impl Row {
     /// Whether the uniqueIds are those that are written.
     pub(super) fn unique_ids_are_literal(&self) -> bool {
         self.literal.contains("uniqueIds-literal")
+    }
+
+    /// The step that is made before this one, if it is of a known order and not the first.
+    pub(super) fn after(&self) -> Option<(&'static str, &'static str)> {
+        let this = (self.scenario.as_str(), self.step.as_str());
+        let pairs = ORDER.iter().flat_map(|steps| steps.windows(2));
+        let mut before = pairs.filter_map(|pair| match pair {
+            [first, second] if *second == this => Some(*first),
+            _ => None,
+        });
+        before.next()
     }
 }
 
@@ -50,9 +114,19 @@ pub(super) enum Value {
     /// What the registry or the sender assigned in an earlier step.
     Assigned {
         scenario: String,
-        step: String,
+        step: Step,
         what: Assigned,
     },
+}
+
+/// A step of a scenario.
+#[derive(Clone, Debug)]
+pub(super) enum Step {
+    /// The one of this name.
+    Exactly(String),
+    /// The one of this name if there is one, or else the first of the scenario: reports are named by
+    /// their scenario alone, and their step in the purpose of the message.
+    OfReport(String),
 }
 
 /// What was assigned, of the object with this id; of the first document if it is empty.
@@ -94,7 +168,10 @@ pub(super) fn read(corpus: &Path) -> Vec<Row> {
                 expected: column[10].to_owned(),
                 error: column[11].to_owned(),
                 stated: column[12] == "stated",
-                bindings: column[14].split("; ").filter_map(binding).collect(),
+                bindings: column[14]
+                    .split("; ")
+                    .filter_map(|text| binding(text, named_step(column[17])))
+                    .collect(),
                 literal: column[15].to_owned(),
                 attachments: attachments
                     .map(|part| {
@@ -108,8 +185,16 @@ pub(super) fn read(corpus: &Path) -> Vec<Row> {
         .collect()
 }
 
-/// `$symbol$<-scenario step section/object`, or `$symbol$<-scenario report`.
-fn binding(text: &str) -> Option<Binding> {
+/// The step that the purpose of a message says its values are of: `… from step NAME`.
+fn named_step(purpose: &str) -> &str {
+    let tail = purpose.split_once(" from step ").map(|(_, tail)| tail);
+    tail.and_then(|tail| tail.split_whitespace().next())
+        .unwrap_or_default()
+}
+
+/// `$symbol$<-scenario step section/object`, or `$symbol$<-scenario report`, of which the step is
+/// `report_of`: several steps of a scenario may have a report of the name.
+fn binding(text: &str, report_of: &str) -> Option<Binding> {
     let (symbol, source) = text.split_once("<-")?;
     let (before, last) = source.rsplit_once(' ')?;
     let value = if last.starts_with('$') {
@@ -129,7 +214,7 @@ fn binding(text: &str) -> Option<Binding> {
         };
         Value::Assigned {
             scenario: scenario.to_owned(),
-            step: step.to_owned(),
+            step: Step::Exactly(step.to_owned()),
             what,
         }
     } else {
@@ -143,7 +228,7 @@ fn binding(text: &str) -> Option<Binding> {
         };
         Value::Assigned {
             scenario: before.to_owned(),
-            step: String::new(),
+            step: Step::OfReport(report_of.to_owned()),
             what,
         }
     };

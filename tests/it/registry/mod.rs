@@ -62,6 +62,12 @@ pub(super) async fn remove(caller: &Caller, ids: Vec<String>) -> Result<(), Stat
 
 /// The IHE codes of a refusal, the first first, with their places.
 pub(super) fn codes(status: &Status) -> Vec<(String, String)> {
+    let errors = errors(status).into_iter();
+    errors.map(|error| (error.code, error.location)).collect()
+}
+
+/// The IHE errors of a refusal, the first first.
+pub(super) fn errors(status: &Status) -> Vec<pb::RegistryError> {
     use prost::Message as _;
     let details = tonic_types::pb::Status::decode(status.details()).unwrap();
     let lists = details
@@ -72,8 +78,5 @@ pub(super) fn codes(status: &Status) -> Vec<(String, String)> {
                 .ends_with("/renkei.documents.v1.RegistryErrorList")
         })
         .map(|any| pb::RegistryErrorList::decode(any.value.as_slice()).unwrap());
-    lists
-        .flat_map(|list| list.errors)
-        .map(|error| (error.code, error.location))
-        .collect()
+    lists.flat_map(|list| list.errors).collect()
 }

@@ -346,8 +346,14 @@ fn compare(registry: &Registry, model: &Model) {
     }
 }
 
+/// Sequences tried; `RENKEI_TIER=full` tries many more.
+fn cases() -> ProptestConfig {
+    let full = std::env::vars().any(|(name, tier)| name == "RENKEI_TIER" && tier != "quick");
+    ProptestConfig::with_cases(if full { 1_000 } else { 32 })
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(cases())]
 
     /// proptest prints the sequence that fails, made as short as it can, and its seed.
     #[test]

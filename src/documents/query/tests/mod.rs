@@ -1,10 +1,10 @@
 //! Queries of random registries find what looking at everything finds; pages and tokens.
 
+mod equal;
 mod oracle;
 mod queries;
 mod random;
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
@@ -22,7 +22,6 @@ use crate::error::{Reason, Result};
 use crate::store::{Commit, Options, Schema, Store};
 use crate::types::{CertificatePin, PatientIdentifier, PersonRole, PurposeOfUse, Relation};
 use crate::wire::pb::documents as pb;
-use oracle::Oracle;
 use pb::stored_query::Query;
 use random::Registry;
 
@@ -210,57 +209,6 @@ fn variable(name: &str) -> Option<String> {
     std::env::vars_os()
         .find(|(key, _)| key == name)
         .map(|(_, value)| value.to_string_lossy().into_owned())
-}
-
-/// Entries of the registry, and queries of each kind.
-fn scale() -> (usize, usize) {
-    match variable("RENKEI_TIER").as_deref() {
-        None | Some("quick") => (1_000, 25),
-        Some(_) => (10_000, 100),
-    }
-}
-
-/// For every stored query and random parameters, the results are those of a brute-force filter, on
-/// pages of any size, in order, each once, counted.
-#[test]
-fn every_stored_query_finds_what_a_brute_force_filter_finds() {
-    let seed = variable("RENKEI_SEED").map_or(7, |seed| seed.parse().unwrap());
-    let (count, times) = scale();
-    let world = World::new(seed, count);
-    let mut rng = StdRng::seed_from_u64(seed ^ 0xABCD);
-    let (mut asked, mut found, mut several) = (0, 0, 0);
-    for kind in 0..queries::KINDS {
-        let mut of_kind = 0;
-        for turn in 0..times {
-            let query = queries::random(&mut rng, &world.registry, kind);
-            let name = format!("seed {seed}, {count} entries, kind {kind}, turn {turn}: {query:?}");
-            let request = queries::request(&mut rng, query);
-            let stored = request.query.as_ref().unwrap();
-            let oracle = Oracle {
-                registry: &world.registry,
-                all_levels: stored.metadata_level() == pb::MetadataLevel::All,
-            };
-            let expected = oracle.find(stored.query.as_ref().unwrap());
-            asked += 1;
-            match world.pages(&request) {
-                Ok((got, counted)) => {
-                    let once: BTreeSet<String> = got.iter().cloned().collect();
-                    assert_eq!(once.len(), got.len(), "each once: {name}");
-                    assert_eq!(once, expected, "{name}");
-                    assert_eq!(counted, expected.len() as u64, "{name}");
-                    of_kind += got.len();
-                }
-                Err(error) => {
-                    assert_eq!(error.reason(), Reason::ResultNotSinglePatient, "{name}");
-                    assert!(oracle.several_people(&expected), "{name}");
-                    several += 1;
-                }
-            }
-        }
-        assert!(of_kind > 0, "seed {seed}: kind {kind} found nothing at all");
-        found += of_kind;
-    }
-    println!("seed {seed}: {asked} queries of {count} entries, {found} found, {several} refused");
 }
 
 fn find_all(number: usize) -> pb::QueryRegistryRequest {

@@ -1,8 +1,9 @@
 //! What a query must find, by looking at everything: written from the standard's text, without the
 //! code under test.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
+use super::super::super::tables::SubmissionRow;
 use super::random::{Registry, WORDS, person};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
@@ -149,9 +150,68 @@ fn excluded(entry: &pb::DocumentEntry, not: &pb::DocumentFilter) -> bool {
         || not.mime_types.contains(&entry.mime_type)
 }
 
+/// An object of a registry.
+enum Object<'a> {
+    Entry(&'a pb::DocumentEntry),
+    Set(&'a SubmissionRow),
+    Folder,
+    Association(&'a pb::Association),
+}
+
+/// Objects that the caller of the test may not know of: worked out once for a registry, from what each
+/// object is and nothing else.
+pub(super) fn hidden(registry: &Registry) -> HashSet<String> {
+    let mut objects: HashMap<&str, Object<'_>> = HashMap::new();
+    let mut members: HashMap<&str, Vec<&str>> = HashMap::new();
+    for row in &registry.entries {
+        let entry = row.entry.as_ref().unwrap();
+        objects.insert(&entry.entry_uuid, Object::Entry(entry));
+    }
+    for row in &registry.sets {
+        objects.insert(&row.set.as_ref().unwrap().entry_uuid, Object::Set(row));
+    }
+    for row in &registry.folders {
+        let folder = row.folder.as_ref().unwrap();
+        objects.insert(&folder.entry_uuid, Object::Folder);
+    }
+    for row in &registry.associations {
+        let association = row.association.as_ref().unwrap();
+        objects.insert(&association.entry_uuid, Object::Association(association));
+        let of = members.entry(&association.source_object).or_default();
+        of.push(&association.target_object);
+    }
+    let uuids = objects.keys();
+    let hidden = uuids.filter(|uuid| is_hidden(uuid, &objects, &members));
+    hidden.map(|uuid| (*uuid).to_owned()).collect()
+}
+
+fn is_hidden(
+    uuid: &str,
+    objects: &HashMap<&str, Object<'_>>,
+    members: &HashMap<&str, Vec<&str>>,
+) -> bool {
+    let hidden = |uuid: &str| is_hidden(uuid, objects, members);
+    match objects.get(uuid) {
+        None => false,
+        Some(Object::Entry(entry)) => !visible(entry),
+        Some(Object::Set(row)) => row.entries.iter().all(|uuid| {
+            let uuid = uuid::Uuid::from_slice(uuid).unwrap();
+            hidden(&format!("urn:uuid:{uuid}"))
+        }),
+        Some(Object::Folder) => members
+            .get(uuid)
+            .is_some_and(|members| members.iter().all(|member| hidden(member))),
+        Some(Object::Association(association)) => {
+            hidden(&association.source_object) || hidden(&association.target_object)
+        }
+    }
+}
+
 /// Looks at everything.
 pub(super) struct Oracle<'a> {
     pub(super) registry: &'a Registry,
+    /// What [`hidden`] says of the registry.
+    pub(super) hidden: &'a HashSet<String>,
     pub(super) all_levels: bool,
 }
 
@@ -180,40 +240,7 @@ impl Oracle<'_> {
     }
 
     fn hidden(&self, uuid: &str) -> bool {
-        let entries = self.registry.entries.iter();
-        let mut entries = entries.map(|row| row.entry.as_ref().unwrap());
-        if let Some(entry) = entries.find(|entry| entry.entry_uuid == uuid) {
-            return !visible(entry);
-        }
-        let sets = self.registry.sets.iter();
-        if let Some(row) = sets
-            .clone()
-            .find(|row| row.set.as_ref().unwrap().entry_uuid == uuid)
-        {
-            return row.entries.iter().all(|uuid| {
-                let entries = self.registry.entries.iter();
-                let mut entries = entries.filter(|row| row.uuid == *uuid);
-                !visible(entries.next().unwrap().entry.as_ref().unwrap())
-            });
-        }
-        let folders = self.registry.folders.iter();
-        if folders
-            .clone()
-            .any(|row| row.folder.as_ref().unwrap().entry_uuid == uuid)
-        {
-            let mut members = self
-                .associations()
-                .filter(|association| association.source_object == uuid)
-                .peekable();
-            return members.peek().is_some()
-                && members.all(|association| self.hidden(&association.target_object));
-        }
-        let mut associations = self.associations();
-        associations
-            .find(|association| association.entry_uuid == uuid)
-            .is_some_and(|association| {
-                self.hidden(&association.source_object) || self.hidden(&association.target_object)
-            })
+        self.hidden.contains(uuid)
     }
 
     fn associations(&self) -> impl Iterator<Item = &pb::Association> {
