@@ -27,8 +27,8 @@ use crate::edge::{Severity, State};
 use crate::emergency::{Disasters, Emergency};
 use crate::error::{Error, Reason, Result};
 use crate::federation::{
-    Dialler, Federation, Links, Locator, Outbox, Paths, Peers, Policy, SystemResolver,
-    follow_parent,
+    Broadcasts, Correlations, Dialler, Federation, Links, Locator, Outbox, Paths, Peers, Policy,
+    SystemResolver, follow_parent,
 };
 use crate::identity::Identity;
 use crate::pki::{
@@ -305,7 +305,16 @@ impl Gateway {
                 Arc::clone(&store),
                 Arc::clone(&clock),
                 parent.clone(),
+                config.parent.as_ref().map_or((0, false), |parent| {
+                    (parent.queue_items, parent.feeds_patients)
+                }),
             )?),
+            correlations: Correlations::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                Arc::clone(&identity),
+            ),
+            broadcasts: Broadcasts::default(),
             parent,
             directory: Arc::clone(&directory),
             identity: Arc::clone(&identity),
@@ -386,13 +395,16 @@ impl Gateway {
             return;
         };
         let federation = &self.federation;
-        self.tasks.spawn(
-            Arc::clone(&federation.outbox).run(Arc::clone(&federation.peers), self.stop.clone()),
-        );
+        self.tasks.spawn(Arc::clone(&federation.outbox).run(
+            Arc::clone(&federation.peers),
+            Arc::clone(&self.edge),
+            self.stop.clone(),
+        ));
         self.tasks.spawn(follow_parent(
             parent,
             Arc::clone(&self.directory),
             Arc::clone(&federation.peers),
+            Arc::clone(&self.edge),
             self.stop.clone(),
         ));
     }

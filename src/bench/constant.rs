@@ -123,6 +123,21 @@ pub(super) fn edge(
     limits: Listen,
     stop: CancellationToken,
 ) -> Result<Arc<Edge<Routes>>> {
+    edge_before(routes(), identity, trust, clock, limits, stop)
+}
+
+/// A node's edge with these routes behind it and nobody to ask.
+///
+/// # Errors
+/// If TLS cannot be set up.
+pub(super) fn edge_before(
+    routes: Routes,
+    identity: &NodeIdentity,
+    trust: &Arc<TrustHandle>,
+    clock: &Arc<dyn Clock>,
+    limits: Listen,
+    stop: CancellationToken,
+) -> Result<Arc<Edge<Routes>>> {
     let parts = Parts {
         identity: identity.into(),
         trust: Arc::clone(trust),
@@ -133,7 +148,7 @@ pub(super) fn edge(
         refused: Box::new(|_| ()),
         stop,
     };
-    Edge::new(parts, routes().prepare())
+    Edge::new(parts, routes.prepare())
 }
 
 /// A request of `size` bytes that asks for an answer of `answer` bytes.

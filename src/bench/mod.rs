@@ -4,20 +4,24 @@
 mod audit;
 mod constant;
 mod decide;
+mod fanout;
 mod handshake;
 mod identity;
 mod ledger;
 mod load;
 mod matching;
 mod node;
+pub mod regions;
 mod registry;
 mod retrieve;
 mod rpc;
+pub mod wide;
 
 use serde::Serialize;
 
 pub use audit::{AuditSettings, audit};
 pub use decide::{DecideSettings, decide_bench};
+pub use fanout::{FanoutSettings, fanout, serve_regions};
 pub use handshake::{HandshakeSettings, handshake};
 pub use identity::{IdentitySettings, identity};
 pub use ledger::{LedgerSettings, Step, engine, ledger, run_step};

@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
 use crate::bench::{
-    AuditSettings, DecideSettings, HandshakeSettings, IdentitySettings, LedgerSettings,
-    MatchingSettings, NodeStep, RegistrySettings, RetrieveSettings, RpcSettings, Step, audit,
-    decide_bench, engine, handshake, identity, ledger, matching, node, node_step, registry,
-    retrieve, rpc, run_step,
+    AuditSettings, DecideSettings, FanoutSettings, HandshakeSettings, IdentitySettings,
+    LedgerSettings, MatchingSettings, NodeStep, RegistrySettings, RetrieveSettings, RpcSettings,
+    Step, audit, decide_bench, engine, fanout, handshake, identity, ledger, matching, node,
+    node_step, registry, retrieve, rpc, run_step, serve_regions,
 };
 
 /// Measure, as ratios to a floor taken in the same run
@@ -36,6 +36,9 @@ pub(super) enum Bench {
     Registry(Registry),
     /// Reading documents, against the same octets through rustls alone
     Retrieve(Retrieve),
+    /// A merged query over many regions, against its slowest; with a tenth of them dead; and the
+    /// processor time of each region asked, against a bare call
+    Fanout(Fanout),
 }
 
 /// Arguments of `bench matching`.
@@ -135,6 +138,53 @@ pub(super) struct Retrieve {
     /// Sizes of documents in KiB
     #[arg(long, value_delimiter = ',', default_value = "1024,16384")]
     kib: Vec<usize>,
+}
+
+/// Arguments of `bench fanout`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  renkei bench fanout\n  renkei bench fanout --quick --json\n  \
+                        renkei bench fanout --regions 25 --slowest-ms 20"
+)]
+pub(super) struct Fanout {
+    /// A smoke run: 25 regions, a second for each figure
+    #[arg(long)]
+    quick: bool,
+    /// Seconds for each figure
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=600))]
+    seconds: u64,
+    /// Regions
+    #[arg(long, default_value_t = 250, value_parser = clap::value_parser!(u16).range(10..=1_000))]
+    regions: u16,
+    /// Milliseconds that the slowest region takes; the others take a fifth of it and more
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..=2_000))]
+    slowest_ms: u64,
+    /// Chooses which region takes how long
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Be regions in this process
+    #[arg(long, hide = true)]
+    serve: Option<PathBuf>,
+}
+
+impl Fanout {
+    async fn run(&self, json: bool) -> Result<()> {
+        if let Some(orders) = &self.serve {
+            return serve_regions(orders).await;
+        }
+        let (regions, seconds) = match self.quick {
+            true => (25, 1),
+            false => (self.regions, self.seconds),
+        };
+        fanout(&FanoutSettings {
+            regions: usize::from(regions),
+            slowest: Duration::from_millis(self.slowest_ms),
+            seed: self.seed,
+            time: Duration::from_secs(seconds),
+            json,
+        })
+        .await
+    }
 }
 
 /// Arguments of `bench decide`.
@@ -311,6 +361,7 @@ impl Bench {
                 json: out.is_json(),
             })?,
             Self::Audit(args) => return args.run(out.is_json()),
+            Self::Fanout(args) => runtime.block_on(args.run(out.is_json()))?,
             Self::Rpc(args) => {
                 let settings = RpcSettings {
                     in_flight: if args.quick {

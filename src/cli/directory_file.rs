@@ -17,6 +17,10 @@
 //! prefectures = ["13"]
 //! capabilities = ["find_documents", "retrieve_documents"]
 //! status = "active"                     # active, suspended, retired
+//! service_hours = [{ weekdays = [1, 2, 3, 4, 5], opens = "08:00", closes = "20:00" }] # none: always
+//! maintenance = [{ starts = "2026-05-01T00:00:00+09:00", ends = "2026-05-01T04:00:00+09:00", note = "…" }]
+//! contacts = [{ function = "operations", name = "…", telephone = "…", email = "…" }]
+//! codes = [{ attribute = "classCode", local = { code = "X1", system = "1.2.3" }, canonical = { code = "34108-1", system = "2.16.840.1.113883.6.1" } }]
 //!
 //! [[institution]]
 //! institution_id = "1310000001"
@@ -36,6 +40,8 @@
 //! An authority may be a table with more about it: `{ oid, namespace_id, name, system_uris,
 //! source_institution_id }`. In JSON the keys are the same: `{"community": […], "institution": […]}`.
 
+mod times;
+
 use std::collections::HashSet;
 use std::fmt::Display;
 
@@ -48,6 +54,7 @@ use crate::types::{
 };
 use crate::wire::pb::common::PurposeOfUse;
 use crate::wire::pb::directory as pb;
+use times::{Contact, Hours, Mapping, Window};
 
 /// Why a directory file is not taken: where in it, and what.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -90,6 +97,14 @@ struct Community {
     #[serde(default)]
     prefectures: Vec<String>,
     status: Option<String>,
+    #[serde(default)]
+    service_hours: Vec<Hours>,
+    #[serde(default)]
+    maintenance: Vec<Window>,
+    #[serde(default)]
+    contacts: Vec<Contact>,
+    #[serde(default)]
+    codes: Vec<Mapping>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -254,7 +269,10 @@ fn community(entry: &Community) -> Result<pb::Community> {
         parent_home_community_id: entry.parent.clone().unwrap_or_default(),
         status: status(entry.status.as_deref())?,
         prefectures: entry.prefectures.clone(),
-        ..pb::Community::default()
+        service_hours: entry.service_hours.iter().map(Hours::message).collect(),
+        maintenance_windows: list(&entry.maintenance, Window::message)?,
+        contacts: entry.contacts.iter().map(Contact::message).collect(),
+        code_mappings: entry.codes.iter().map(Mapping::message).collect(),
     })
 }
 
@@ -361,11 +379,7 @@ fn certificate(key: &str, entry: &Certificate) -> Result<pb::CertificatePin> {
     }
     let time = |text: &Option<String>| {
         let text = text.as_ref();
-        text.map(|text| {
-            let at: jiff::Timestamp = text.parse().map_err(|error| wrong(key, text, error))?;
-            Ok(crate::wire::timestamp(at))
-        })
-        .transpose()
+        text.map(|text| times::time(key, text)).transpose()
     };
     Ok(pb::CertificatePin {
         spki_sha256: full.pin.to_lowercase(),

@@ -49,7 +49,8 @@ printable! {
         SplitPersonResponse CheckDuplicatesResponse WatchIdentifierChangesResponse
         LoadPatientsResponse;
     documents: ProvideDocumentsResponse QueryRegistryResponse;
-    federation: InitiatingGatewayServiceFindDocumentsResponse LocateHoldingsResponse;
+    federation: InitiatingGatewayServiceFindDocumentsResponse LocateHoldingsResponse
+        InitiatingGatewayServiceDiscoverPatientResponse;
     emergency: IdentifyPatientResponse OpenBreakGlassResponse CloseBreakGlassResponse
         GetSummaryResponse ListAccessNoticesResponse ReviewAccessResponse;
     consent: RecordConsentResponse WithdrawConsentResponse ListConsentsResponse;

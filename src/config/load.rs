@@ -112,6 +112,10 @@ impl Config {
                 .endpoint
                 .parse::<Endpoint>()
                 .map_err(|error| ConfigError::value("parent.endpoint", error))?;
+            if parent.queue_items == 0 {
+                let message = "must be greater than 0";
+                return Err(ConfigError::value("parent.queue_items", message));
+            }
         }
         if self.keys.root_key_file.is_some() && self.keys.token.is_some() {
             let message = "is given beside keys.token: the root key is in one place";

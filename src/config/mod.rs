@@ -331,6 +331,22 @@ pub struct Parent {
     pub endpoint: String,
     /// The pin of its certificate (hex SHA-256 of the public key).
     pub certificate_pin: String,
+    /// Notices that may wait for it while it is away. At half of them there is an alarm; when all are
+    /// there, changes of which it must be told are refused. A patient's wishes never are.
+    #[serde(default = "queue_items")]
+    pub queue_items: u64,
+    /// Whether it is told of patients, documents and consents. If not, it asks when it wants to know
+    /// (ITI-55).
+    #[serde(default = "feeds_patients")]
+    pub feeds_patients: bool,
+}
+
+fn feeds_patients() -> bool {
+    true
+}
+
+fn queue_items() -> u64 {
+    1_000_000
 }
 
 /// Patient identifiers.

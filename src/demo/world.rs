@@ -116,6 +116,19 @@ impl World {
         &mut self.pki
     }
 
+    /// One more region, which has no institutions, with one domain of patient ids.
+    ///
+    /// # Errors
+    /// If its certificate cannot be made.
+    pub fn add_region(&mut self, title: &str) -> Result<()> {
+        let number = self.regions.len() + 1;
+        let name = format!("region-{}", number - 1);
+        let authority = format!("{ARC}.4.{number}");
+        let region = node(&mut self.pki, &name, number, title, vec![authority])?;
+        self.regions.push(region);
+        Ok(())
+    }
+
     /// How many certificates were issued.
     pub fn pki_records(&self) -> usize {
         self.pki.records().len()

@@ -4,16 +4,18 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use prost::Message as _;
 use tokio::sync::{Mutex, watch};
 
 use crate::access::{Action, Call, Participant, ParticipantKind, Permit};
 use crate::config::{CheckDigits, Config};
 use crate::error::{Error, Reason, Result};
-use crate::store::{Commit, IndexKey, Outcome, Row, Store, TableId, Write};
+use crate::store::{Commit, IndexKey, Row, Store, TableId, Write};
 use crate::types::{CertificatePin, HomeCommunityId, InstitutionCode, Redacted};
 use crate::wire::pb::directory as pb;
 
+use super::signed::Issued;
 use super::snapshot::{Peer, Snapshot, identified};
 
 /// A member: a community or an institution.
@@ -42,11 +44,37 @@ impl Row for MemberRow {
     }
 }
 
-/// The version in force.
+/// The version in force, and what was taken over from the parent, if anything was.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct VersionRow {
     #[prost(uint64, tag = "1")]
-    version: u64,
+    pub(super) version: u64,
+    /// The parent's version.
+    #[prost(uint64, tag = "2")]
+    pub(super) of_parent: u64,
+    /// When the parent issued it, Unix milliseconds.
+    #[prost(int64, tag = "3")]
+    pub(super) issued_ms: i64,
+    /// Until when it may be used, Unix milliseconds.
+    #[prost(int64, tag = "4")]
+    pub(super) expires_ms: i64,
+}
+
+impl VersionRow {
+    /// Issued and expires, of what is the parent's.
+    pub(super) fn validity(&self) -> Option<(Timestamp, Timestamp)> {
+        let time = |millis| Timestamp::from_millisecond(millis).ok();
+        let validity = time(self.issued_ms).zip(time(self.expires_ms));
+        validity.filter(|_| self.of_parent > 0)
+    }
+
+    /// The same of another version, changed here.
+    fn changed(&self, version: u64) -> Self {
+        Self {
+            version,
+            ..self.clone()
+        }
+    }
 }
 
 impl Row for VersionRow {
@@ -61,7 +89,7 @@ impl Row for VersionRow {
 /// Who takes part. Cheap to read; changes are committed, then put in force at once.
 #[derive(Debug)]
 pub struct Directory {
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
     home: HomeCommunityId,
     presets: Presets,
     check_digits: CheckDigits,
@@ -69,7 +97,9 @@ pub struct Directory {
     changed: watch::Sender<u64>,
     /// One change at a time, so that the snapshot in force is the one committed last. The
     /// version row's precondition is what makes it right if another process writes too.
-    changing: Mutex<()>,
+    pub(super) changing: Mutex<()>,
+    /// The copy that was signed last.
+    pub(super) issued: std::sync::Mutex<Option<Issued>>,
 }
 
 /// What the configuration says of the directory before anybody applied one.
@@ -100,6 +130,7 @@ impl Directory {
                     name: String::new(),
                     endpoint: parent.endpoint.parse().ok(),
                     pins: vec![parent.certificate_pin.parse().ok()?],
+                    discovers: false,
                 })
             }),
             authorities: config.authorities().map_err(wrong)?,
@@ -113,6 +144,7 @@ impl Directory {
             current: ArcSwap::default(),
             changed: watch::Sender::new(0),
             changing: Mutex::new(()),
+            issued: std::sync::Mutex::default(),
         };
         let stored = directory.read()?;
         directory.put_in_force(&stored)?;
@@ -134,12 +166,8 @@ impl Directory {
     /// # Errors
     /// The store.
     pub fn read(&self) -> Result<pb::Directory> {
-        let version = self
-            .store
-            .get::<VersionRow>(b"version")?
-            .map_or(0, |row| row.row.version);
         let mut directory = pb::Directory {
-            version,
+            version: self.version()?.version,
             ..pb::Directory::default()
         };
         self.store.scan::<MemberRow>(&mut |member| {
@@ -148,6 +176,11 @@ impl Directory {
             Ok(())
         })?;
         Ok(directory)
+    }
+
+    pub(super) fn version(&self) -> Result<VersionRow> {
+        let row = self.store.get::<VersionRow>(b"version")?;
+        Ok(row.map(|row| row.row).unwrap_or_default())
     }
 
     /// Adds or replaces members; answers with the new version.
@@ -184,7 +217,8 @@ impl Directory {
         if validate_only {
             return Ok(response);
         }
-        let writes = difference(&before, &after);
+        let version = self.version()?.changed(after.version);
+        let writes = difference(&before, &after, &version);
         call.note(|record| record.items = u32::try_from(writes.len()).unwrap_or(u32::MAX));
         let response = call
             .commit(&self.store, now, writes, idempotency, response)
@@ -258,7 +292,8 @@ impl Directory {
             connections_closed: 0,
             version: after.version,
         };
-        let writes = difference(&before, &after);
+        let version = self.version()?.changed(after.version);
+        let writes = difference(&before, &after, &version);
         let response = call
             .commit(&self.store, now, writes, idempotency, response)
             .await?;
@@ -266,42 +301,32 @@ impl Directory {
         Ok(response)
     }
 
-    /// Takes over the directory of the parent, if it is another version than the one in force.
-    ///
-    /// # Errors
-    /// A malformed directory, which changes nothing; the store.
-    pub async fn adopt(&self, theirs: &pb::Directory) -> Result<()> {
-        let _one = self.changing.lock().await;
-        let before = self.read()?;
-        if before.version == theirs.version {
-            return Ok(());
-        }
-        Snapshot::build(theirs)?;
-        let commit = Commit {
-            writes: difference(&before, theirs),
-            ..Commit::default()
-        };
-        let outcome = self.store.commit(commit).await?;
-        debug_assert!(matches!(outcome, Outcome::Committed { .. }));
-        self.put_in_force(theirs)
-    }
-
     /// Applies a directory at start, as configured, unless it is in force already.
     ///
     /// # Errors
-    /// As [`Directory::adopt`].
+    /// A malformed directory, which changes nothing; the store.
     pub async fn preload(&self, request: pb::ApplyDirectoryRequest) -> Result<()> {
+        let _one = self.changing.lock().await;
         let before = self.read()?;
-        let mut after = merged(before.clone(), request);
-        if difference(&before, &after).len() <= 1 {
+        let after = merged(before.clone(), request);
+        let version = self.version()?.changed(after.version);
+        let writes = difference(&before, &after, &version);
+        if writes.len() <= 1 {
             return Ok(());
         }
-        after.version = before.version.saturating_add(1);
-        self.adopt(&after).await
+        Snapshot::build(&after)?;
+        let commit = Commit {
+            writes,
+            ..Commit::default()
+        };
+        let _committed = self.store.commit(commit).await?;
+        self.put_in_force(&after)
     }
 
-    fn put_in_force(&self, directory: &pb::Directory) -> Result<()> {
+    pub(super) fn put_in_force(&self, directory: &pb::Directory) -> Result<()> {
         let mut snapshot = Snapshot::build(directory)?;
+        let validity = self.version()?.validity();
+        snapshot.belongs(self.home.clone(), validity.map(|(_, expires)| expires));
         for pin in &self.presets.operators {
             snapshot.preset(
                 *pin,
@@ -403,8 +428,12 @@ fn merged(before: pb::Directory, request: pb::ApplyDirectoryRequest) -> pb::Dire
     }
 }
 
-/// The rows that turn one directory into another.
-fn difference(before: &pb::Directory, after: &pb::Directory) -> Vec<Write> {
+/// The rows that turn one directory into another, that of its version among them.
+pub(super) fn difference(
+    before: &pb::Directory,
+    after: &pb::Directory,
+    version: &VersionRow,
+) -> Vec<Write> {
     let rows = |directory: &pb::Directory| -> BTreeMap<Vec<u8>, MemberRow> {
         let communities = directory
             .communities
@@ -439,8 +468,5 @@ fn difference(before: &pb::Directory, after: &pb::Directory) -> Vec<Write> {
         .keys()
         .filter(|key| !new.contains_key(*key))
         .map(|key| Write::delete::<MemberRow>(key.clone()));
-    let version = Write::put(&VersionRow {
-        version: after.version,
-    });
-    changed.chain(gone).chain([version]).collect()
+    changed.chain(gone).chain([Write::put(version)]).collect()
 }

@@ -25,6 +25,8 @@ pub struct Peer {
     pub endpoint: Option<Endpoint>,
     /// Certificates its gateway may show.
     pub pins: Vec<CertificatePin>,
+    /// It does not feed the hub, and answers who asks whether it knows a patient (ITI-55).
+    pub discovers: bool,
 }
 
 /// A registered certificate and the time it may be used.
@@ -37,6 +39,8 @@ struct Registered {
     profile: Option<Box<str>>,
     /// This certificate alone does not take part.
     suspended: bool,
+    /// The configuration names it, whatever the directory says.
+    configured: bool,
 }
 
 impl Registered {
@@ -60,6 +64,9 @@ pub struct Snapshot {
     authorities: HashMap<AssigningAuthority, HomeCommunityId>,
     repositories: HashMap<RepositoryUniqueId, HomeCommunityId>,
     institutions: HashMap<InstitutionCode, Arc<Participant>>,
+    /// Whose node this is, and until when it may believe the directory about others.
+    home: Option<HomeCommunityId>,
+    expires: Option<Timestamp>,
 }
 
 impl Snapshot {
@@ -87,6 +94,7 @@ impl Snapshot {
 
     fn community(&mut self, community: &pb::Community) -> Result<()> {
         let home: HomeCommunityId = parse("home_community_id", &community.home_community_id)?;
+        super::hours::check(community)?;
         if community.status() != pb::MemberStatus::Active {
             return Ok(());
         }
@@ -134,6 +142,7 @@ impl Snapshot {
             return Err(Error::field(Reason::MissingField, field, "is required"));
         }
         let pins = self.register(&community.gateway_certificates, &participant)?;
+        let has = |one| community.capabilities().any(|capability| capability == one);
         let name = community
             .name
             .as_ref()
@@ -144,6 +153,7 @@ impl Snapshot {
             name,
             endpoint,
             pins,
+            discovers: has(pb::Capability::DiscoverPatient) && !has(pb::Capability::FeedsPatients),
         });
         self.peers.insert(home, peer);
         Ok(())
@@ -196,6 +206,7 @@ impl Snapshot {
                 },
                 suspended: certificate.status() != pb::MemberStatus::Active
                     && certificate.status() != pb::MemberStatus::Unspecified,
+                configured: false,
             };
             let (pin, number) = identified(certificate)?;
             let taken = [
@@ -219,14 +230,36 @@ impl Snapshot {
         Ok(pins)
     }
 
+    /// It is a node's of `home`, which may believe it about other communities until `expires`; its own
+    /// members go on being served.
+    pub(super) fn belongs(&mut self, home: HomeCommunityId, expires: Option<Timestamp>) {
+        self.home = Some(home);
+        self.expires = expires;
+    }
+
+    /// Until when it may be believed; for ever if it is this node's own.
+    pub fn expires(&self) -> Option<Timestamp> {
+        self.expires
+    }
+
+    /// Whether the directory may be believed about who was registered so.
+    fn believed(&self, registered: &Registered, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+            || registered.configured
+            || self.home.as_ref() == Some(&registered.participant.community)
+    }
+
     /// Adds a participant that the configuration names, unless the directory already does.
     pub(super) fn preset(&mut self, pin: CertificatePin, participant: Participant) {
-        self.certificates.entry(pin).or_insert_with(|| Registered {
+        let entry = self.certificates.entry(pin);
+        let entry = entry.and_modify(|registered| registered.configured = true);
+        entry.or_insert_with(|| Registered {
             participant: Arc::new(participant),
             from: None,
             until: None,
             profile: None,
             suspended: false,
+            configured: true,
         });
     }
 
@@ -256,7 +289,8 @@ impl Snapshot {
     pub fn participant(&self, certified: &Certified, now: Timestamp) -> Option<Arc<Participant>> {
         let by_key = self.certificates.get(&certified.spki_sha256);
         let by_number = self.numbered.get(&certified.number);
-        let mut registered = by_key.into_iter().chain(by_number);
+        let registered = by_key.into_iter().chain(by_number);
+        let mut registered = registered.filter(|one| self.believed(one, now));
         let first = registered.next()?.usable(certified, now)?;
         let agreed = registered.all(|other| other.usable(certified, now) == Some(first));
         agreed.then(|| Arc::clone(first))

@@ -207,7 +207,14 @@ fn state_of(peer: &Peer, failure: &Failure) -> cpb::RegionState {
                 Code::PermissionDenied | Code::Unauthenticated => cpb::RegionState::RefusedByPolicy,
                 // The locator knew the patient, the region does not (any more): a gap to be named.
                 Code::NotFound => cpb::RegionState::Stale,
-                Code::InvalidArgument | Code::DataLoss | Code::Internal => {
+                Code::InvalidArgument
+                | Code::DataLoss
+                | Code::Internal
+                // Larger than is read; of another protocol.
+                | Code::OutOfRange
+                | Code::Unimplemented => cpb::RegionState::Malformed,
+                Code::Unknown if std::error::Error::source(status).is_none() => {
+                    // Not of the transport: so it answered, and not as gRPC does.
                     cpb::RegionState::Malformed
                 }
                 _ => cpb::RegionState::Unreachable,
@@ -249,6 +256,7 @@ pub fn completeness(mut regions: Vec<cpb::RegionStatus>) -> cpb::Completeness {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::federation::tests::{Dice, count, seed};
 
     fn peer() -> Peer {
         Peer {
@@ -256,6 +264,7 @@ mod tests {
             name: String::new(),
             endpoint: None,
             pins: vec![],
+            discovers: false,
         }
     }
 
@@ -269,6 +278,41 @@ mod tests {
             assert_eq!(completeness(regions).complete, good, "{state:?}");
         }
         assert!(completeness(vec![]).complete);
+    }
+
+    /// F-14: whatever regions say, in whatever order, an answer is told as complete only if each of
+    /// them answered, and tells of each.
+    #[test]
+    fn no_vector_of_states_is_told_as_complete_that_is_not() {
+        let seed = seed();
+        let mut dice = Dice::new(seed);
+        let mut complete = 0_u64;
+        for _ in 0..count(100_000, 1_000_000) {
+            // Mostly good ones: a vector of a few random states is hardly ever complete.
+            let odd = dice.below(4);
+            let states: Vec<i32> = (0..dice.below(12))
+                .map(|_| match dice.below(8) < odd {
+                    // Those of the interface are 0 to 10; others may come from a newer node.
+                    true => i32::try_from(dice.below(14)).unwrap() - 1,
+                    false => 1 + i32::try_from(dice.below(2)).unwrap(),
+                })
+                .collect();
+            let regions = states
+                .iter()
+                .enumerate()
+                .map(|(at, state)| cpb::RegionStatus {
+                    home_community_id: format!("urn:oid:1.2.{at}"),
+                    state: *state,
+                    ..cpb::RegionStatus::default()
+                });
+            let told = completeness(regions.rev().collect());
+            // 1 is OK and 2 is EMPTY.
+            let whole = !states.iter().any(|state| *state != 1 && *state != 2);
+            assert_eq!(told.complete, whole, "seed {seed}: {states:?}");
+            assert_eq!(told.regions.len(), states.len(), "seed {seed}");
+            complete += u64::from(whole);
+        }
+        assert!(complete > 10_000, "seed {seed}: {complete} were complete");
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt as _;
 
@@ -26,6 +27,14 @@ type FindPart = pb::initiating_gateway_service_find_documents_response::Part;
 
 /// Entries taken from one region in one call, whatever the caller asks for.
 const MAX_REGION_ROWS: u32 = 1_000;
+/// Octets of them: what one region can make this node hold (INV-7, bar F-03). Less than is read in
+/// one message, so that whatever is taken can be passed on.
+const MAX_REGION_BYTES: usize = 3 * 1024 * 1024;
+/// Entries in one message of an answer, and octets of them if they are several.
+const MESSAGE_ENTRIES: usize = 100;
+const MESSAGE_BYTES: usize = 1024 * 1024;
+/// Messages of an answer beyond one for each entry.
+const SPARE_MESSAGES: u32 = 16;
 /// Answers on their way to the caller.
 const QUEUE: usize = 8;
 
@@ -49,6 +58,11 @@ impl Federation {
                 .await
                 .map_err(super::peer_error)?;
             return Ok(super::pass_through(response.into_inner()));
+        }
+        if request.scope.as_ref().is_some_and(|scope| scope.broadcast) {
+            let message = "discover the patient first: documents are asked for by identifier";
+            let field = "scope.broadcast";
+            return Err(Error::field(Reason::NotImplemented, field, message));
         }
         let query = find_query(&request)?;
         let patients = self.patients(call, &request.linkage_id, query.patient_id.as_ref())?;
@@ -77,8 +91,14 @@ impl Federation {
         );
         self.tasks.spawn(async move {
             let mut statuses = Vec::new();
-            while let Some(answer) = asked.next().await {
-                if let Some(objects) = answer.value {
+            loop {
+                let answer = tokio::select! {
+                    answer = asked.next() => answer,
+                    // A caller who hung up: what is under way is given up with `asked` (bar F-07).
+                    () = sender.closed() => return,
+                };
+                let Some(answer) = answer else { break };
+                for objects in in_messages(answer.value.unwrap_or_default()) {
                     send(&sender, FindPart::Objects(objects)).await;
                 }
                 send(&sender, FindPart::Region(answer.status.clone())).await;
@@ -110,16 +130,22 @@ impl Federation {
         self.known_as(self.identity.living(named)?)
     }
 
-    /// Every identifier of a person, those merged away too.
+    /// Every identifier of a person, those merged away too, and those in communities that do not feed
+    /// this node and said so when they were asked.
     ///
     /// # Errors
-    /// [`Reason::UnknownPatient`] if the linkage id is nobody's.
+    /// [`Reason::UnknownPatient`] if the linkage id is nobody's; the store.
     pub fn known_as(&self, linkage: LinkageId) -> Result<Vec<PatientIdentifier>> {
-        let identifiers = self.identity.known_as(linkage);
-        match identifiers.is_empty() {
-            true => Err(super::unknown_patient()),
-            false => Ok(identifiers),
+        let mut identifiers = self.identity.known_as(linkage);
+        if identifiers.is_empty() {
+            return Err(super::unknown_patient());
         }
+        for theirs in self.correlations.of(linkage)? {
+            if !identifiers.contains(&theirs) {
+                identifiers.push(theirs);
+            }
+        }
+        Ok(identifiers)
     }
 
     /// The communities to ask: those the locator knows to hold something, or those named.
@@ -171,6 +197,29 @@ impl Federation {
     }
 }
 
+/// Entries in messages that whoever asked can read.
+pub fn in_messages(entries: Vec<dpb::DocumentEntry>) -> Vec<dpb::RegistryObjects> {
+    let mut messages: Vec<dpb::RegistryObjects> = Vec::new();
+    let mut room = 0;
+    for entry in entries {
+        let size = entry.encoded_len();
+        match messages.last_mut() {
+            Some(last) if size <= room && last.entries.len() < MESSAGE_ENTRIES => {
+                room -= size;
+                last.entries.push(entry);
+            }
+            _ => {
+                room = MESSAGE_BYTES.saturating_sub(size);
+                messages.push(dpb::RegistryObjects {
+                    entries: vec![entry],
+                    ..dpb::RegistryObjects::default()
+                });
+            }
+        }
+    }
+    messages
+}
+
 /// A holder that the directory does not name (any more): it is asked nothing, and named as a gap.
 fn absent(home: &crate::types::HomeCommunityId) -> Arc<crate::directory::Peer> {
     Arc::new(crate::directory::Peer {
@@ -178,6 +227,7 @@ fn absent(home: &crate::types::HomeCommunityId) -> Arc<crate::directory::Peer> {
         name: String::new(),
         endpoint: None,
         pins: Vec::new(),
+        discovers: false,
     })
 }
 
@@ -217,11 +267,12 @@ async fn region(
     query: dpb::FindDocumentsQuery,
     limit: u32,
     budget: Duration,
-) -> Result<Said<dpb::RegistryObjects>, Failure> {
+) -> Result<Said<Vec<dpb::DocumentEntry>>, Failure> {
     let channel = peers.channel(&target.peer)?;
     let mut client = RespondingGatewayServiceClient::new(channel);
+    let mut room = MAX_REGION_BYTES;
     let mut said = Said {
-        value: dpb::RegistryObjects::default(),
+        value: Vec::new(),
         count: 0,
         truncated: false,
         as_of: None,
@@ -243,7 +294,8 @@ async fn region(
         let response = client
             .find_documents(relayed(&call, request, budget))
             .await?;
-        collect(response.into_inner(), &target, patient, limit, &mut said).await?;
+        let parts = response.into_inner();
+        collect(parts, &target, patient, limit, &mut room, &mut said).await?;
     }
     Ok(said)
 }
@@ -253,21 +305,28 @@ async fn collect(
     target: &Target,
     patient: &PatientIdentifier,
     limit: u32,
-    said: &mut Said<dpb::RegistryObjects>,
+    room: &mut usize,
+    said: &mut Said<Vec<dpb::DocumentEntry>>,
 ) -> Result<(), Failure> {
     use pb::responding_gateway_service_find_documents_response::Part;
-    let mut ended = false;
+    let (mut ended, mut messages) = (false, 0);
     while let Some(message) = stream.next().await {
+        messages += 1;
+        if messages > limit + SPARE_MESSAGES {
+            return Err(Failure::Malformed("an answer without end"));
+        }
         match message?.part {
             Some(Part::Objects(objects)) => {
                 for entry in objects.entries {
                     ours(&entry, target, patient)?;
-                    if said.count == limit {
+                    let left = room.checked_sub(entry.encoded_len());
+                    let Some(left) = left.filter(|_| said.count < limit) else {
                         said.truncated = true;
                         return Ok(());
-                    }
+                    };
+                    *room = left;
                     said.count += 1;
-                    said.value.entries.push(entry);
+                    said.value.push(entry);
                 }
             }
             Some(Part::Error(_)) => return Err(Failure::Malformed("registry error")),
@@ -298,5 +357,32 @@ fn ours(
     match identifier(entry.patient_id.as_ref(), "patient_id") {
         Ok(named) if named == *patient => Ok(()),
         _ => Err(Failure::Malformed("an entry of another patient")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(octets: usize) -> dpb::DocumentEntry {
+        dpb::DocumentEntry {
+            hash: "0".repeat(octets),
+            ..dpb::DocumentEntry::default()
+        }
+    }
+
+    #[test]
+    fn messages_are_small_and_nothing_is_lost() {
+        assert!(in_messages(Vec::new()).is_empty());
+        let sizes = [10, 10, 600_000, 600_000, 3_000_000, 10, 400_000];
+        let sent: Vec<_> = sizes.iter().map(|size| entry(*size)).collect();
+        let messages = in_messages(sent.clone());
+        let counts: Vec<usize> = messages.iter().map(|one| one.entries.len()).collect();
+        assert_eq!(counts, [3, 1, 1, 2]);
+        let came: Vec<_> = messages.into_iter().flat_map(|one| one.entries).collect();
+        assert_eq!(came, sent);
+        let many = in_messages(vec![entry(1); 250]);
+        let counts: Vec<usize> = many.iter().map(|one| one.entries.len()).collect();
+        assert_eq!(counts, [100, 100, 50]);
     }
 }

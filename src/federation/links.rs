@@ -70,6 +70,17 @@ impl Links {
         }
     }
 
+    /// What the server of the newest connection to `endpoint` showed.
+    pub(super) fn shown_at(&self, endpoint: &Endpoint) -> Option<Arc<Shown>> {
+        let live = self.lock();
+        let links = live
+            .links
+            .iter()
+            .filter(|(_, (shown, _))| shown.endpoint == *endpoint);
+        let newest = links.max_by_key(|(number, _)| **number);
+        newest.map(|(_, (shown, _))| Arc::clone(shown))
+    }
+
     /// Closes every connection for which `ended` gives a reason; gives how many.
     pub(super) fn rejudge(&self, ended: impl Fn(&Shown) -> Option<&'static str>) -> usize {
         let links: Vec<_> = self.lock().links.values().cloned().collect();

@@ -1,6 +1,9 @@
 //! Other communities: fan-out within deadlines, merging, partial results, the outbox, the locator.
 
+mod broadcasts;
+mod correlations;
 pub mod dial;
+mod discover;
 pub mod fanout;
 mod find;
 mod links;
@@ -9,7 +12,9 @@ mod outbox;
 pub mod path;
 pub mod peers;
 mod retrieve;
-mod tables;
+pub(crate) mod tables;
+#[cfg(test)]
+mod tests;
 mod uplink;
 
 use std::sync::Arc;
@@ -20,8 +25,12 @@ use tokio_stream::StreamExt as _;
 use tokio_util::task::TaskTracker;
 use tonic::Code;
 
+pub use broadcasts::Broadcasts;
+pub use correlations::{Correlations, LONGEST};
 pub use dial::{Dialler, Forbidden, Policy, SystemResolver};
+pub use discover::Wanted;
 pub use fanout::{Answer, Failure, Said, Target, completeness};
+pub use find::in_messages;
 pub use links::Links;
 pub use locator::Locator;
 pub use outbox::Outbox;
@@ -42,6 +51,8 @@ pub fn tables(schema: Schema) -> Schema {
         .table::<tables::HoldingRow>()
         .table::<tables::OutboxRow>()
         .table::<tables::UndeliveredRow>()
+        .table::<tables::CorrelationRow>()
+        .table::<tables::ToldRow>()
 }
 
 /// The other communities, as this node reaches them.
@@ -61,6 +72,10 @@ pub struct Federation {
     pub locator: Arc<Locator>,
     /// What the parent must be told.
     pub outbox: Arc<Outbox>,
+    /// Who is known in communities that do not feed this node.
+    pub correlations: Correlations,
+    /// Who asked regions of which nothing is known.
+    pub broadcasts: Broadcasts,
     /// Background work, waited for when the node stops.
     pub tasks: TaskTracker,
     /// A document stream may last this long.
@@ -93,7 +108,12 @@ impl<T> Stream<T> {
 fn pass_through<T: Send + 'static>(mut stream: tonic::Streaming<T>) -> Stream<T> {
     let (sender, receiver) = mpsc::channel(8);
     tokio::spawn(async move {
-        while let Some(message) = stream.next().await {
+        loop {
+            let message = tokio::select! {
+                message = stream.next() => message,
+                () = sender.closed() => return,
+            };
+            let Some(message) = message else { return };
             let stop = message.is_err();
             if sender.send(message.map_err(peer_error)).await.is_err() || stop {
                 return;

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::clock::Clock;
+use crate::edge::{Alarms, Severity, State};
 use crate::error::{Error, Reason, Result};
 use crate::store::{
     AppliedWrite, Commit, Expect, Follower, Row as _, Sequence, Store, StoreError, Versioned, Write,
@@ -26,6 +27,8 @@ const BATCH: usize = 32;
 const BATCH_BYTES: usize = 1024 * 1024;
 /// Items counted at most for an operator.
 const MAX_COUNT: usize = 10_000;
+/// Alarm: half of what may wait for the parent waits, or more.
+const FILLING: &str = "QUEUE_FILLING";
 /// A delivery that takes longer is tried again.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// First wait after a failure; doubles up to [`MAX_WAIT`].
@@ -40,19 +43,31 @@ pub struct Outbox {
     parent: Option<HomeCommunityId>,
     next: AtomicU64,
     waiting: Arc<Waiting>,
+    /// Items that may wait.
+    most: u64,
+    /// Whether the parent is told of patients at all.
+    feeds: bool,
 }
 
-/// Wakes the sender when something is queued.
+/// How many items wait, and who wakes the sender when there are more.
 #[derive(Debug, Default)]
-struct Waiting(Notify);
+struct Waiting {
+    more: Notify,
+    count: AtomicU64,
+}
 
 impl Follower for Waiting {
     fn applied(&self, _: Sequence, writes: &[AppliedWrite]) {
-        if writes
-            .iter()
-            .any(|write| write.table == OutboxRow::TABLE && write.value.is_some())
-        {
-            self.0.notify_one();
+        for write in writes.iter().filter(|one| one.table == OutboxRow::TABLE) {
+            if write.value.is_some() {
+                self.count.fetch_add(1, Ordering::Relaxed);
+                self.more.notify_one();
+            } else {
+                let fewer = |count: u64| Some(count.saturating_sub(1));
+                let _before = self
+                    .count
+                    .fetch_update(Ordering::Relaxed, Ordering::Relaxed, fewer);
+            }
         }
     }
 }
@@ -66,32 +81,77 @@ impl Outbox {
         store: Arc<Store>,
         clock: Arc<dyn Clock>,
         parent: Option<HomeCommunityId>,
+        (most, feeds): (u64, bool),
     ) -> Result<Self> {
-        let mut last = 0;
+        let (mut last, mut count) = (0, 0);
         store.scan::<OutboxRow>(&mut |row| {
             last = last.max(row.row.number);
+            count += 1;
             Ok(())
         })?;
         // Numbers never repeat, even when the queue was empty at the last stop.
         let floor = store.last_sequence().0.saturating_mul(1 << 16);
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(Waiting {
+            count: AtomicU64::new(count),
+            ..Waiting::default()
+        });
         store.follow(Arc::clone(&waiting) as Arc<dyn Follower>);
         Ok(Self {
             store,
             clock,
-            parent,
             next: AtomicU64::new(last.max(floor) + 1),
             waiting,
+            most,
+            feeds: feeds && parent.is_some(),
+            parent,
         })
     }
 
-    /// Whether there is a parent to tell.
-    pub fn has_parent(&self) -> bool {
-        self.parent.is_some()
+    /// Refuses a change of which the parent must be told when too much waits for it already: nothing
+    /// that waits is ever dropped (bar F-16).
+    ///
+    /// # Errors
+    /// [`Reason::Overloaded`].
+    pub fn has_room(&self) -> Result<()> {
+        if !self.feeds || self.waiting.count.load(Ordering::Relaxed) < self.most {
+            return Ok(());
+        }
+        let message = "too much waits for the parent, which does not answer; come again later";
+        Err(Error::new(Reason::Overloaded, message))
+    }
+
+    /// Tells the operator how full the queue is.
+    fn tell(&self, alarms: &Alarms) {
+        let (count, most) = (self.waiting.count.load(Ordering::Relaxed), self.most);
+        if count < most.div_ceil(2) {
+            alarms.keep_only(FILLING, &[]);
+            return;
+        }
+        let (severity, then) = match count >= most {
+            true => (Severity::Error, "changes are refused"),
+            false => (Severity::Warning, "when it is full, changes are refused"),
+        };
+        // In tenths, so that it is not another alarm with every item.
+        let tenths = count.saturating_mul(10) / most.max(1);
+        let message = format!(
+            "the queue to the parent is {}0 % full; {then}",
+            tenths.min(10)
+        );
+        alarms.raise(FILLING, "parent", severity, message, self.clock.now());
+    }
+
+    /// Whether there is a parent that is told.
+    pub fn feeds(&self) -> bool {
+        self.feeds
     }
 
     /// The row that queues a notice; to be committed with the change it tells of.
     pub fn notice(&self, patient: &PatientIdentifier, content: pb::notice::Content) -> Vec<Write> {
+        // What it was told when it asked is taken back, also where it is told nothing else.
+        let revoked = matches!(content, pb::notice::Content::RevokedCorrelation(_));
+        if !self.feeds && !(revoked && self.parent.is_some()) {
+            return Vec::new();
+        }
         self.queue(patient, |outbox, number| {
             let notice = pb::Notice {
                 notice_id: format!("{number:016x}"),
@@ -109,6 +169,9 @@ impl Outbox {
 
     /// The row that queues a holdings notice.
     pub fn holding(&self, patient: &PatientIdentifier, notice: pb::HoldingNotice) -> Vec<Write> {
+        if !self.feeds {
+            return Vec::new();
+        }
         self.queue(patient, |_, number| {
             let holding = Some(pb::HoldingNotice {
                 sequence: number,
@@ -127,9 +190,6 @@ impl Outbox {
         patient: &PatientIdentifier,
         row: impl FnOnce(&Self, u64) -> OutboxRow,
     ) -> Vec<Write> {
-        if self.parent.is_none() {
-            return Vec::new();
-        }
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let row = OutboxRow {
             patient: self.store.keys().patient_tag(patient).to_vec(),
@@ -155,12 +215,18 @@ impl Outbox {
     }
 
     /// Sends until told to stop.
-    pub async fn run(self: Arc<Self>, peers: Arc<Peers>, stop: CancellationToken) {
+    pub async fn run(
+        self: Arc<Self>,
+        peers: Arc<Peers>,
+        edge: Arc<State>,
+        stop: CancellationToken,
+    ) {
         let Some(parent) = self.parent.clone() else {
             return;
         };
         let mut wait = MIN_WAIT;
         while !stop.is_cancelled() {
+            self.tell(&edge.alarms);
             let pause = match self.deliver(&peers, &parent).await {
                 Ok(true) => {
                     wait = MIN_WAIT;
@@ -176,14 +242,15 @@ impl Outbox {
                         retry_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX),
                         "the parent could not be told; will try again"
                     );
-                    let pause = wait;
+                    // Not all regions at once, when a hub comes back (bar F-22).
+                    let pause = wait.mul_f64(0.5 + rand::random::<f64>() / 2.0);
                     wait = (wait * 2).min(MAX_WAIT);
                     Some(pause)
                 }
             };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = self.waiting.0.notified(), if pause.is_none() => {}
+                () = self.waiting.more.notified(), if pause.is_none() => {}
                 () = tokio::time::sleep(pause.unwrap_or(MAX_WAIT)) => {}
             }
         }

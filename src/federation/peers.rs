@@ -30,6 +30,10 @@ use super::links::{Links, Shown};
 
 /// How long a TCP connection and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How often a connection is asked whether it is still one, and how long that may take: one that leads
+/// nowhere any more is made anew within ten seconds.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What a channel goes to: an endpoint, the certificates its server may show, and whether it is for
 /// emergencies only.
@@ -91,6 +95,11 @@ impl Peers {
             })
     }
 
+    /// Whom this node trusts, and the time it lives in.
+    pub(super) fn judges(&self) -> (&TrustHandle, jiff::Timestamp) {
+        (self.trust.as_ref(), self.clock.now())
+    }
+
     /// A channel to a community. Connects when first used, and again after a failure.
     ///
     /// # Errors
@@ -139,6 +148,14 @@ impl Peers {
         channels.retain(|(known, pins, _), _| known != endpoint || *pins == peer.pins);
         channels.insert(key, channel.clone());
         Ok(channel)
+    }
+
+    /// When the certificate ends that the community's gateway shows; unknown without a connection.
+    pub fn certificate_expires(&self, peer: &Peer) -> Option<jiff::Timestamp> {
+        let shown = self.links.shown_at(peer.endpoint.as_ref()?)?;
+        let now = self.clock.now();
+        let judged = self.trust.judge(&shown.chain, Usage::Server, now).ok()?;
+        Some(judged.not_after)
     }
 
     /// A TLS connection to what is no node, such as a log collector: within the outgoing policy, with
@@ -290,8 +307,8 @@ fn channel_in(
     let channel = TonicEndpoint::from_shared(format!("http://{}", endpoint.authority()))
         .map_err(|error| unusable(&error))?
         .connect_timeout(CONNECT_TIMEOUT)
-        .http2_keep_alive_interval(Duration::from_secs(30))
-        .keep_alive_timeout(Duration::from_secs(10))
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE_TIMEOUT)
         .keep_alive_while_idle(true)
         .connect_with_connector_lazy(dial);
     Ok(channel)

@@ -5,8 +5,11 @@
 //! | `holding` | patient tag, community | – |
 //! | `outbox` | number, in the order of writing | – |
 //! | `undelivered` | number | – |
+//! | `correlation` | linkage id, tag of their identifier | 1: tag of their identifier |
+//! | `told` | patient tag | – |
 
-use crate::store::{KeyBuilder, Row, TableId, Tag};
+use crate::store::{IndexKey, KeyBuilder, Row, TableId, Tag};
+use crate::wire::pb::common as cpb;
 use crate::wire::pb::federation as pb;
 
 /// The locator's knowledge: this community holds something for this patient.
@@ -93,5 +96,84 @@ impl Row for UndeliveredRow {
 
     fn subject(&self) -> Option<Tag> {
         self.item.as_ref().and_then(Row::subject)
+    }
+}
+
+/// A person here is known in a community that does not feed this node, as that community said (ITI-55).
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct CorrelationRow {
+    /// The person's linkage id when it was asked, 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) linkage: Vec<u8>,
+    /// Keyed hash of the identifier here by which it was asked.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) patient: Vec<u8>,
+    /// That identifier: the correlation holds as long as it is this person's.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) own: Option<cpb::Identifier>,
+    /// homeCommunityId of who said so.
+    #[prost(string, tag = "4")]
+    pub(crate) home_community_id: String,
+    /// The identifier to use there.
+    #[prost(message, optional, tag = "5")]
+    pub(crate) theirs: Option<cpb::Identifier>,
+    /// Keyed hash of it.
+    #[prost(bytes = "vec", tag = "6")]
+    pub(crate) theirs_tag: Vec<u8>,
+    /// Until when it may be used, Unix milliseconds.
+    #[prost(int64, tag = "7")]
+    pub(crate) expires_ms: i64,
+}
+
+impl CorrelationRow {
+    /// Secondary key: correlations with one identifier of theirs.
+    pub(crate) const BY_THEIRS: u8 = 1;
+}
+
+impl Row for CorrelationRow {
+    const TABLE: TableId = TableId(83);
+    const NAME: &'static str = "correlation";
+
+    fn key(&self) -> Vec<u8> {
+        KeyBuilder::new()
+            .fixed(&self.linkage)
+            .fixed(&self.theirs_tag)
+            .build()
+    }
+
+    fn index(&self) -> Vec<IndexKey> {
+        let key = KeyBuilder::new()
+            .fixed(&self.theirs_tag)
+            .fixed(&self.linkage)
+            .build();
+        vec![IndexKey::new(Self::BY_THEIRS, key)]
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
+    }
+}
+
+/// The parent was told that a patient is known here, and may keep that.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ToldRow {
+    /// Keyed hash of the identifier that it was told.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) patient: Vec<u8>,
+    /// Until when it may keep it, Unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub(crate) expires_ms: i64,
+}
+
+impl Row for ToldRow {
+    const TABLE: TableId = TableId(84);
+    const NAME: &'static str = "told";
+
+    fn key(&self) -> Vec<u8> {
+        self.patient.clone()
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
     }
 }

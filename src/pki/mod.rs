@@ -12,6 +12,7 @@ mod certified;
 mod crl;
 mod der;
 mod describe;
+pub mod detached;
 pub mod dev;
 mod explain;
 mod extensions;

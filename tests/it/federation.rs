@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use renkei::demo::actor::Caller;
-use renkei::demo::sample::SampleDocument;
+use renkei::demo::messages;
+use renkei::demo::sample::{SampleDocument, SampleRecord};
 use renkei::error::Reason;
 use renkei::pki::Profiles;
 use renkei::pki::assertion::{AssertionSigner, Statement};
-use renkei::types::PersonRole;
+use renkei::types::{PatientIdentifier, PersonRole};
 use renkei::wire::ASSERTION;
 use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::common::RegionState;
@@ -19,9 +20,9 @@ use tokio::net::TcpListener;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
-use crate::support::calls::{find, find_here, find_query, opt_out, permit, retrieve_entry};
+use crate::support::calls::{self, find, find_here, find_query, opt_out, permit, retrieve_entry};
 use crate::support::expect::refused;
-use crate::support::{At, Network, Setup, person, physician};
+use crate::support::{At, Network, Setup, eventually, person, physician};
 
 /// Who treats a person in a region, at that region's gateway; and the person's identifier there.
 fn treating(
@@ -188,6 +189,76 @@ async fn an_opt_out_holds_at_the_region_itself() {
     assert!(merged.completeness.complete);
     assert!(merged.of(&network.node(At::Region(0)).home) > 0);
     network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_full_queue_to_the_hub_refuses_changes_and_drops_none() {
+    // bars: F-16
+    let network = Setup::federation(2).set("parent.queue_items", "4");
+    let mut network = network.start().await;
+    let here = |network: &Network| {
+        let people = network.sample.people.iter();
+        let records = people.flat_map(|person| person.records.clone());
+        records
+            .filter(|record| record.region == 0)
+            .collect::<Vec<_>>()
+    };
+    let records = here(&network);
+    assert!(records.len() > 5);
+    network.stop_node(At::Hub).await;
+    let feed = async |network: &Network, record: &SampleRecord| {
+        let institution = network.institution(record);
+        let system = network.system(At::Region(0), institution);
+        calls::feed(&system, messages::feed(institution, record)).await
+    };
+    for record in &records[..4] {
+        feed(&network, record).await.unwrap();
+    }
+    let error = feed(&network, &records[4]).await;
+    let status = refused(error, Reason::Overloaded);
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    // What a patient wishes is taken all the same.
+    let institution = network.institution(&records[0]);
+    let clerk = person("C-1", PersonRole::Clerk, &institution.code);
+    let clerk = network.acting(At::Region(0), &clerk);
+    opt_out(&clerk, network.patient(&records[0])).await;
+    let alarms = network.gateway(At::Region(0));
+    eventually("there is an alarm", || async {
+        let on = alarms.edge.alarms.list();
+        on.iter()
+            .any(|alarm| alarm.code == "QUEUE_FILLING")
+            .then_some(())
+    })
+    .await;
+
+    // Over a restart nothing of it is lost or forgotten.
+    network.stop_node(At::Region(0)).await;
+    network.start_node(At::Region(0)).await;
+    refused(feed(&network, &records[4]).await, Reason::Overloaded);
+    network.start_node(At::Hub).await;
+    network.settled().await;
+    for record in &records[..4] {
+        let known = network
+            .gateway(At::Hub)
+            .identity
+            .linkage(&known(&network, record));
+        assert!(known.is_some());
+    }
+    let fifth = known(&network, &records[4]);
+    assert!(network.gateway(At::Hub).identity.linkage(&fifth).is_none());
+    feed(&network, &records[4]).await.unwrap();
+    network.settled().await;
+    assert!(network.gateway(At::Hub).identity.linkage(&fifth).is_some());
+    network.stop().await;
+}
+
+/// A record's identifier.
+fn known(network: &Network, record: &SampleRecord) -> PatientIdentifier {
+    let patient = network.patient(record);
+    PatientIdentifier {
+        authority: patient.assigning_authority.parse().unwrap(),
+        id: patient.value.parse().unwrap(),
+    }
 }
 
 /// A document of a person in region 0, with other content.

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use prost::Message as _;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -11,7 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::access::{Action, Call};
 use crate::config::Capability;
-use crate::directory::Peer;
+use crate::directory::{Peer, RENEWED, planned_absence};
 use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::federation::peer_error;
@@ -44,13 +43,14 @@ fn reader(gateway: &Gateway, call: &Call) -> Result<()> {
         .map(|_| ())
 }
 
-fn signed(gateway: &Gateway) -> Result<(u64, pb::SignedDirectory)> {
-    let directory = gateway.directory.read()?;
-    let signed = pb::SignedDirectory {
-        directory: directory.encode_to_vec().into(),
-        signature: String::new(),
-    };
-    Ok((directory.version, signed))
+/// The directory, signed: on a thread that may wait, for the key may be in a token.
+async fn signed(gateway: &Arc<Gateway>) -> Result<(u64, pb::SignedDirectory)> {
+    let gateway = Arc::clone(gateway);
+    let signing = tokio::task::spawn_blocking(move || {
+        let now = gateway.clock.now();
+        gateway.directory.signed(&gateway.certificate, now)
+    });
+    signing.await.map_err(Error::internal)?
 }
 
 fn get(
@@ -60,7 +60,7 @@ fn get(
 ) -> Answer<pb::GetDirectoryResponse> {
     Box::pin(async move {
         reader(&gateway, &call)?;
-        let (version, signed) = signed(&gateway)?;
+        let (version, signed) = signed(&gateway).await?;
         let unchanged = request.known_version != 0 && request.known_version == version;
         Ok(pb::GetDirectoryResponse {
             version,
@@ -83,11 +83,11 @@ fn watch(
         tokio::spawn(async move {
             loop {
                 changed.borrow_and_update();
-                let message =
-                    signed(&watching).map(|(version, signed)| pb::WatchDirectoryResponse {
-                        resume_token: version.to_string(),
-                        signed_directory: Some(signed),
-                    });
+                let message = signed(&watching).await;
+                let message = message.map(|(version, signed)| pb::WatchDirectoryResponse {
+                    resume_token: version.to_string(),
+                    signed_directory: Some(signed),
+                });
                 if sender.send(message).await.is_err() {
                     return;
                 }
@@ -95,6 +95,8 @@ fn watch(
                     () = watching.stop.cancelled() => return,
                     () = sender.closed() => return,
                     more = changed.changed() => if more.is_err() { return },
+                    // Unchanged, and good for longer.
+                    () = tokio::time::sleep(RENEWED) => {}
                 }
             }
         });
@@ -229,6 +231,14 @@ fn region_status(
             set.spawn(ping(Arc::clone(&gateway), peer));
         }
         let mut regions = set.join_all().await;
+        let now = gateway.clock.now();
+        let communities = gateway.directory.read()?.communities;
+        for region in &mut regions {
+            let mut communities = communities.iter();
+            let community =
+                communities.find(|one| one.home_community_id == region.home_community_id);
+            region.planned_absence = community.is_some_and(|one| planned_absence(one, now));
+        }
         regions.sort_by(|a, b| a.home_community_id.cmp(&b.home_community_id));
         Ok(pb::GetRegionStatusResponse { regions })
     })
@@ -245,11 +255,17 @@ async fn ping(gateway: Arc<Gateway>, peer: Arc<Peer>) -> pb::RegionHealth {
         ..pb::RegionHealth::default()
     };
     let view = gateway.federation.paths.view(&peer.home);
-    health.set_breaker(match view.open {
-        true => pb::BreakerState::Open,
-        false => pb::BreakerState::Closed,
+    health.set_breaker(match (view.probing, view.open) {
+        (true, _) => pb::BreakerState::HalfOpen,
+        (false, true) => pb::BreakerState::Open,
+        (false, false) => pb::BreakerState::Closed,
     });
     health.in_flight = view.in_flight;
+    (health.recent_calls, health.recent_failures) = view.recent;
+    let answered = view
+        .answered
+        .and_then(|ago| gateway.clock.now().checked_sub(ago).ok());
+    health.last_seen = answered.map(crate::wire::timestamp);
     health.latency_p99 = view.p99.map(crate::wire::duration);
     let started = Instant::now();
     let answer = match gateway.federation.peers.channel(&peer) {
@@ -276,6 +292,8 @@ async fn ping(gateway: Arc<Gateway>, peer: Arc<Peer>) -> pb::RegionHealth {
         }
         Err(reason) => health.last_failure_reason = reason,
     }
+    let expires = gateway.federation.peers.certificate_expires(&peer);
+    health.certificate_expires = expires.map(crate::wire::timestamp);
     health
 }
 

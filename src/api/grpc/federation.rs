@@ -10,7 +10,7 @@ use crate::config::Capability;
 use crate::consent::About;
 use crate::emergency::asked_patients;
 use crate::error::{Error, ErrorKind, Reason, Result};
-use crate::federation::Stream;
+use crate::federation::{Stream, in_messages};
 use crate::gateway::Gateway;
 use crate::identity::identifier;
 use crate::types::PatientIdentifier;
@@ -19,13 +19,12 @@ use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_server::InitiatingGatewayService;
 use crate::wire::pb::federation::responding_gateway_service_server::RespondingGatewayService;
 
+use super::discover;
 use super::door::{Answer, Class, Door, Replies};
 use super::retrieve::retrieve_local;
 
 /// Holdings notices in one message.
 const MAX_NOTICES: usize = 1_000;
-/// Entries in one message of an answer.
-const CHUNK: usize = 100;
 /// Entries of one answer, whatever is asked.
 const MAX_ROWS: u32 = 1_000;
 
@@ -85,7 +84,7 @@ fn find(
 }
 
 /// Where clinical data is asked for, an unknown patient is not told from a refusal (INV-3).
-fn as_refused(error: Error) -> Error {
+pub(super) fn as_refused(error: Error) -> Error {
     match error.reason() {
         Reason::UnknownPatient => Error::not_permitted(),
         _ => error,
@@ -94,7 +93,7 @@ fn as_refused(error: Error) -> Error {
 
 /// The asking side's decision: what this node knows of the patient's wishes counts, what it does
 /// not know is for the disclosing side to say.
-fn authorize_asking(
+pub(super) fn authorize_asking(
     gateway: &Gateway,
     call: &Call,
     action: Action,
@@ -108,7 +107,7 @@ fn authorize_asking(
     gateway.guard.authorize_for(call, action, about).map(|_| ())
 }
 
-fn about(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) {
+pub(super) fn about(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) {
     if let Some(patient) = patients.first() {
         let tag = gateway.store.keys().patient_tag(patient);
         call.note(|record| record.patient = Some(tag.to_vec()));
@@ -253,7 +252,12 @@ impl InitiatingGatewayService for Initiating {
         request: Request<pb::InitiatingGatewayServiceDiscoverPatientRequest>,
     ) -> Result<Response<Self::DiscoverPatientStream>, Status> {
         self.0
-            .not_implemented(initiating!("DiscoverPatient"), request)
+            .stream(
+                initiating!("DiscoverPatient"),
+                Class::Query,
+                request,
+                discover::ask,
+            )
             .await
     }
 }
@@ -328,12 +332,7 @@ fn answer(
     use pb::responding_gateway_service_find_documents_response::Part;
     let (sender, receiver) = mpsc::channel(4);
     gateway.tasks.spawn(async move {
-        let objects = entries.chunks(CHUNK).map(|chunk| {
-            Part::Objects(dpb::RegistryObjects {
-                entries: chunk.to_vec(),
-                ..Default::default()
-            })
-        });
+        let objects = in_messages(entries).into_iter().map(Part::Objects);
         for part in objects.chain([Part::End(end)]) {
             let message = pb::RespondingGatewayServiceFindDocumentsResponse { part: Some(part) };
             if sender.send(Ok(message)).await.is_err() {
@@ -545,14 +544,27 @@ async fn take(
         Content::Consent(consent) => super::consent::take(gateway, call, permit, consent)
             .await
             .map(|_| ()),
-        Content::IdentifierSet(_)
-        | Content::Referral(_)
-        | Content::Subscription(_)
-        | Content::RevokedCorrelation(_) => Err(Error::field(
-            Reason::NotImplemented,
-            "notices.content",
-            "this version does not take this kind of notice",
-        )),
+        Content::RevokedCorrelation(theirs) => {
+            let theirs = identifier(Some(&theirs), "notices.revoked_correlation")?;
+            let community = &call.caller().participant.community;
+            let directory = gateway.directory.snapshot();
+            if directory.owner(&theirs.authority) != Some(community) {
+                let message = "belongs to another community";
+                let field = "notices.revoked_correlation";
+                return Err(Error::field(Reason::ForeignDomain, field, message));
+            }
+            about(gateway, call, std::slice::from_ref(&theirs));
+            let correlations = &gateway.federation.correlations;
+            let rows = correlations.revoked(community, &theirs)?;
+            correlations.commit(call, rows).await
+        }
+        Content::IdentifierSet(_) | Content::Referral(_) | Content::Subscription(_) => {
+            Err(Error::field(
+                Reason::NotImplemented,
+                "notices.content",
+                "this version does not take this kind of notice",
+            ))
+        }
     }
 }
 
@@ -651,7 +663,12 @@ impl RespondingGatewayService for Responding {
         request: Request<pb::RespondingGatewayServiceDiscoverPatientRequest>,
     ) -> Result<Response<pb::RespondingGatewayServiceDiscoverPatientResponse>, Status> {
         self.0
-            .not_implemented(responding!("DiscoverPatient"), request)
+            .run(
+                responding!("DiscoverPatient"),
+                Class::Identity,
+                request,
+                discover::respond,
+            )
             .await
     }
 }

@@ -90,6 +90,7 @@ pub(super) async fn feed(
     let key = &request.idempotency_key;
     let idempotency = call.idempotency(&gateway.store, key, &request, now)?;
     let outbox = &gateway.federation.outbox;
+    outbox.has_room()?;
     let forward = || {
         let feed = pb::FeedPatientRequest {
             patient: Some(patient.clone()),
@@ -103,7 +104,7 @@ pub(super) async fn feed(
         .identity
         .feed(&permit, call, &id, &patient, idempotency, &forward)
         .await?;
-    let state = if outbox.has_parent() {
+    let state = if outbox.feeds() {
         pb::ForwardState::Queued
     } else {
         pb::ForwardState::NotNeeded

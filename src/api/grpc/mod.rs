@@ -5,6 +5,7 @@ mod admit;
 mod audit;
 mod consent;
 mod directory;
+mod discover;
 mod documents;
 mod door;
 mod emergency;

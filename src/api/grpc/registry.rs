@@ -26,7 +26,11 @@ fn given(submission: Option<&pb::Submission>) -> Result<pb::Submission> {
 }
 
 /// The notice to the hub's locator that the patient has documents here.
-pub(super) fn notice(gateway: &Gateway, patient: &PatientIdentifier) -> Vec<Write> {
+///
+/// # Errors
+/// Too much waits for the hub already.
+pub(super) fn notice(gateway: &Gateway, patient: &PatientIdentifier) -> Result<Vec<Write>> {
+    gateway.federation.outbox.has_room()?;
     let notice = fpb::HoldingNotice {
         patient_id: Some(identifier_message(patient)),
         has_documents: true,
@@ -34,7 +38,7 @@ pub(super) fn notice(gateway: &Gateway, patient: &PatientIdentifier) -> Vec<Writ
         changed: Some(crate::wire::timestamp(gateway.clock.now())),
         sequence: 0,
     };
-    gateway.federation.outbox.holding(patient, notice)
+    Ok(gateway.federation.outbox.holding(patient, notice))
 }
 
 /// One change by its metadata: who, what, may they, do it.
@@ -55,7 +59,7 @@ async fn submit<Q: prost::Message>(
     }
     let now = gateway.clock.now();
     let idempotency = call.idempotency(&gateway.store, key, request, now)?;
-    let attach = notice(gateway, checked.patient());
+    let attach = notice(gateway, checked.patient())?;
     let documents = &gateway.documents;
     documents
         .submit(

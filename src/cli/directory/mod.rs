@@ -3,6 +3,7 @@
 mod show;
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use clap::{Args, Subcommand};
@@ -16,8 +17,12 @@ use crate::cli::names::{elapsed, join, label, time};
 use crate::cli::output::{Done, Output, Table, Text};
 use crate::wire::pb::directory::{
     ApplyDirectoryRequest, ApplyDirectoryResponse, BilingualName, BreakerState, CertificatePin,
-    GetRegionStatusRequest, MemberStatus, RegionHealth, SuspendInstitutionRequest,
+    CommunityKind, GetRegionStatusRequest, GetRegionStatusResponse, MemberStatus, RegionHealth,
+    SuspendInstitutionRequest,
 };
+
+/// Between two looks at a region that joins.
+const BETWEEN_LOOKS: Duration = Duration::from_millis(500);
 
 /// The directory: communities, institutions, and how every region is
 #[derive(Args, Debug)]
@@ -73,15 +78,20 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 0, hide_default_value = true)]
         expected_version: u64,
     },
-    /// Take a region in: check its file, apply it, and ask whether its gateway answers
+    /// Take a region in: check its file, apply it, and see both ways work: the hub reaches the
+    /// region, and the region has taken the directory from the hub
     #[command(
         after_help = "Example:\n  renkei directory join --as operator.toml east.toml\n\n\
-        Exit status 3 if it was taken in, but does not answer yet. The file is that of `apply`."
+        Exit status 3 if it was taken in, but one of the two ways does not work yet. The file is that \
+        of `apply`."
     )]
     Join {
         /// The file: TOML or JSON
         #[arg(value_name = "FILE")]
         file: PathBuf,
+        /// Seconds that the two ways may take
+        #[arg(long, value_name = "SECONDS", default_value_t = 20)]
+        wait: u64,
     },
     /// Show communities and institutions
     #[command(after_help = "Examples:\n  \
@@ -145,7 +155,10 @@ impl Directory {
                 out.answer(&answer, |text| show_applied(text, &answer, check))?;
                 Ok(Done::All)
             }
-            Command::Join { file } => join_network(&session, &file, out).await,
+            Command::Join { file, wait } => {
+                let wait = Duration::from_secs(wait);
+                join_network(&session, &file, wait, out).await
+            }
             Command::Show(show) => show.run(session, out).await,
             Command::Status { probe, communities } => {
                 status(&session, communities, probe, out).await
@@ -182,15 +195,14 @@ fn show_applied(text: &mut Text, answer: &ApplyDirectoryResponse, check: bool) {
     }
 }
 
-async fn join_network(session: &Session, file: &Path, out: Output) -> Result<Done> {
+async fn join_network(session: &Session, file: &Path, wait: Duration, out: Output) -> Result<Done> {
     let request = read(file)?;
-    let joining: Vec<String> = request
-        .communities
-        .iter()
-        .map(|one| one.home_community_id.clone())
-        .collect();
+    let regions = request.communities.iter();
+    let regions = regions.filter(|one| one.kind() == CommunityKind::Region);
+    let joining: Vec<String> = regions.map(|one| one.home_community_id.clone()).collect();
     if joining.is_empty() {
-        return Err(Problem::new(format!("{}: has no [[community]]", file.display())).into());
+        let message = format!("{}: has no [[community]] that is a region", file.display());
+        return Err(Problem::new(message).into());
     }
     let check = ApplyDirectoryRequest {
         validate_only: true,
@@ -198,9 +210,57 @@ async fn join_network(session: &Session, file: &Path, out: Output) -> Result<Don
         ..request.clone()
     };
     apply(session, check).await?;
-    let answer = apply(session, request).await?;
-    out.answer(&answer, |text| show_applied(text, &answer, false))?;
-    status(session, joining, true, out).await
+    let applied = apply(session, request).await?;
+    out.answer(&applied, |text| show_applied(text, &applied, false))?;
+    let until = Instant::now() + wait;
+    let works = |region: &RegionHealth| reached(region) && follows(region, applied.version);
+    let (answer, joined) = loop {
+        let answer = ask(session, joining.clone(), true).await?;
+        // A region that is suspended is not told of, and has not joined.
+        let working = answer.regions.iter().filter(|region| works(region)).count();
+        let joined = working == joining.len();
+        if joined || Instant::now() >= until {
+            break (answer, joined);
+        }
+        tokio::time::sleep(BETWEEN_LOOKS).await;
+    };
+    out.answer(&answer, |text| {
+        text.table(&health(&answer.regions));
+        for region in &answer.regions {
+            for (way, works) in [
+                ("hub to region", reached(region)),
+                ("region to hub", follows(region, applied.version)),
+            ] {
+                let said = if works { "works" } else { "DOES NOT WORK" };
+                text.line(format!("{}: {way} {said}", region.home_community_id));
+            }
+        }
+    })?;
+    Ok(if joined { Done::All } else { Done::InPart })
+}
+
+/// The way from the hub to the region: its gateway answers, as that community.
+fn reached(region: &RegionHealth) -> bool {
+    region.reachable
+}
+
+/// The way from the region to the hub: it has taken the hub's directory, which it fetches by itself
+/// with its own certificate, and believes only when the hub has signed it.
+fn follows(region: &RegionHealth, version: u64) -> bool {
+    region.directory_version >= version
+}
+
+async fn ask(
+    session: &Session,
+    home_community_ids: Vec<String>,
+    probe: bool,
+) -> Result<GetRegionStatusResponse> {
+    let request = GetRegionStatusRequest {
+        home_community_ids,
+        probe,
+    };
+    let answer = session.directory().get_region_status(request).await?;
+    Ok(answer.into_inner())
 }
 
 async fn status(
@@ -209,15 +269,7 @@ async fn status(
     probe: bool,
     out: Output,
 ) -> Result<Done> {
-    let request = GetRegionStatusRequest {
-        home_community_ids,
-        probe,
-    };
-    let answer = session
-        .directory()
-        .get_region_status(request)
-        .await?
-        .into_inner();
+    let answer = ask(session, home_community_ids, probe).await?;
     let absent = |one: &&RegionHealth| !one.reachable && !one.planned_absence;
     let missing = answer.regions.iter().filter(absent).count();
     out.answer(&answer, |text| {

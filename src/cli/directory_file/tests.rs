@@ -137,3 +137,33 @@ fn a_certificate_is_named_by_pin_or_by_issuer_and_serial() {
     let until = with(&format!("{{ pin = \"{pin}\", until = \"tomorrow\" }}"));
     assert!(until.unwrap_err().to_string().contains("tomorrow"));
 }
+
+#[test]
+fn when_a_community_answers_whom_to_call_and_what_its_codes_mean() {
+    let with = |more: &str| {
+        let text = FILE.replacen("[[institution]]", &format!("{more}\n[[institution]]"), 1);
+        parse(&text).map(|request| request.communities[0].clone())
+    };
+    let community = with(
+        r#"
+        service_hours = [{ weekdays = [1, 5], opens = "08:00", closes = "24:00" }]
+        maintenance = [{ starts = "2026-05-01T00:00:00+09:00", ends = "2026-05-01T04:00:00+09:00" }]
+        contacts = [{ function = "operations", telephone = "03-0000-0000" }]
+        codes = [{ attribute = "classCode", local = { code = "X", system = "1.2" }, canonical = { code = "Y", system = "1.3" } }]
+        "#,
+    );
+    let community = community.unwrap();
+    assert_eq!(community.service_hours[0].weekdays, [1, 5]);
+    assert_eq!(community.service_hours[0].closes, "24:00");
+    let starts = community.maintenance_windows[0].starts.as_ref();
+    let starts = crate::wire::from_timestamp(starts.unwrap()).unwrap();
+    assert_eq!(starts.to_string(), "2026-04-30T15:00:00Z");
+    assert_eq!(community.contacts[0].telephone, "03-0000-0000");
+    let mapping = &community.code_mappings[0];
+    assert_eq!(mapping.local.as_ref().unwrap().code, "X");
+    assert_eq!(mapping.canonical.as_ref().unwrap().system, "1.3");
+    let error = with(r#"maintenance = [{ starts = "soon", ends = "later" }]"#);
+    assert!(error.unwrap_err().to_string().contains("soon"));
+    let error = with(r#"service_hours = [{ opens = "08:00", closes = "09:00" }]"#);
+    assert!(error.unwrap_err().to_string().contains("weekdays"));
+}

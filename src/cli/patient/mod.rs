@@ -1,6 +1,7 @@
 //! `renkei patient`: patient identities.
 
 mod check;
+mod discover;
 mod feed;
 mod find;
 mod links;
@@ -65,6 +66,11 @@ enum Command {
     #[command(after_help = "Example:\n  \
         renkei patient check --as clinic.toml --family 斎藤 --given 花子 --birth 1950-04-01 --sex female")]
     Check(Box<check::Check>),
+    /// Ask regions that do not feed the hub whether they know the patient
+    #[command(after_help = "Examples:\n  \
+        renkei patient discover --as clinic.toml 1.2.392.1:0012 --region urn:oid:2.999.1.7\n  \
+        renkei patient discover --as emergency.toml 1.2.392.1:0012 --broadcast")]
+    Discover(discover::Discover),
     /// Show a person with the records of every source
     #[command(after_help = "Example:\n  renkei patient show --as clinic.toml 1.2.392.1:0012")]
     Show(find::Show),
@@ -129,6 +135,7 @@ impl Patient {
             Command::Query(command) => command.run(session, out).await,
             Command::Search(command) => command.run(session, out).await,
             Command::Match(command) => command.run(session, out).await,
+            Command::Discover(command) => command.run(session, out).await,
             Command::Show(command) => command.run(session, out).await,
             Command::History(command) => command.run(session, out).await,
             Command::Link(command) => command.run(session, out).await,

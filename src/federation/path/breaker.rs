@@ -12,9 +12,13 @@ const BUCKETS: usize = 30;
 const ENOUGH: u32 = 20;
 /// Below this share of successes, in percent, it opens.
 const PERCENT: u32 = 80;
-/// How long it stays open the first time; doubled each time a probe fails.
+/// How long it stays open the first time; doubled each time a probe fails. Jitter makes it up to
+/// twice as long, a minute at most: regions that return at once are asked again one by one (F-22).
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-const LONGEST_PAUSE: Duration = Duration::from_mins(1);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A region that fails again before it has worked for so long has not recovered: the pause goes on
+/// doubling, so that one which comes and goes does not open and close it all the time (F-04).
+const STEADY: Duration = Duration::from_mins(1);
 
 /// What a breaker says to a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +52,8 @@ pub(super) struct Breaker {
     state: State,
     in_a_row: u32,
     pause: Duration,
+    /// When a probe last closed it.
+    closed: Option<Duration>,
     buckets: [Bucket; BUCKETS],
 }
 
@@ -57,6 +63,7 @@ impl Default for Breaker {
             state: State::Closed,
             in_a_row: 0,
             pause: FIRST_PAUSE,
+            closed: None,
             buckets: [Bucket::default(); BUCKETS],
         }
     }
@@ -85,15 +92,20 @@ impl Breaker {
         }
     }
 
-    /// Notes how a call ended. `jitter` in 0..1 spreads the pauses of many breakers: up to half
-    /// as long again.
+    /// Whether a probe is out.
+    pub(super) fn is_probing(&self) -> bool {
+        self.state == State::Probing
+    }
+
+    /// Notes how a call ended. `jitter` in 0..1 spreads the pauses of many breakers: up to twice as
+    /// long.
     pub(super) fn record(&mut self, now: Duration, good: bool, probe: bool, jitter: f64) {
         if probe {
             if good {
-                *self = Self::default();
+                self.state = State::Closed;
+                self.closed = Some(now);
             } else {
-                self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                self.open(now, jitter);
+                self.open_longer(now, jitter);
             }
             return;
         }
@@ -104,7 +116,13 @@ impl Breaker {
         self.count(now, good);
         self.in_a_row = if good { 0 } else { self.in_a_row + 1 };
         if self.in_a_row >= CONSECUTIVE || self.too_many_failed(now) {
-            self.open(now, jitter);
+            let closed = self.closed.take();
+            if closed.is_some_and(|closed| now.saturating_sub(closed) < STEADY) {
+                self.open_longer(now, jitter);
+            } else {
+                self.pause = FIRST_PAUSE;
+                self.open(now, jitter);
+            }
         }
     }
 
@@ -115,9 +133,13 @@ impl Breaker {
         }
     }
 
+    fn open_longer(&mut self, now: Duration, jitter: f64) {
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        self.open(now, jitter);
+    }
+
     fn open(&mut self, now: Duration, jitter: f64) {
-        let pause = self.pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 2.0);
-        let until = now + pause.min(LONGEST_PAUSE);
+        let until = now + self.pause.mul_f64(1.0 + jitter.clamp(0.0, 1.0));
         self.state = State::Open { until };
         self.in_a_row = 0;
         self.buckets = [Bucket::default(); BUCKETS];
@@ -214,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn one_probe_goes_out_and_pauses_double_to_a_minute() {
+    fn one_probe_goes_out_and_pauses_double_to_half_a_minute() {
         let mut breaker = opened();
         let (mut now, mut pause) = (Duration::ZERO, SECOND);
         for _ in 0..9 {
@@ -233,24 +255,30 @@ mod tests {
         for _ in 0..CONSECUTIVE {
             breaker.record(now, false, false, 0.0);
         }
-        assert_eq!(
-            breaker.admit(now + SECOND),
-            Admission::Probe,
-            "starts small again"
-        );
+        let goes_on = now + LONGEST_PAUSE * 999 / 1000;
+        assert_eq!(breaker.admit(goes_on), Admission::Refused, "not steady yet");
+        now += LONGEST_PAUSE;
+        assert_eq!(breaker.admit(now), Admission::Probe);
+        breaker.record(now, true, true, 0.0);
+        now += STEADY;
+        for _ in 0..CONSECUTIVE {
+            breaker.record(now, false, false, 0.0);
+        }
+        let small = breaker.admit(now + SECOND);
+        assert_eq!(small, Admission::Probe, "starts small again");
     }
 
     #[test]
-    fn jitter_lengthens_by_half_at_most_and_a_given_up_probe_is_not_lost() {
+    fn jitter_doubles_at_most_and_a_given_up_probe_is_not_lost() {
         let mut breaker = Breaker::default();
         for _ in 0..CONSECUTIVE {
             breaker.record(Duration::ZERO, false, false, 1.0);
         }
         assert_eq!(
-            breaker.admit(Duration::from_millis(1_499)),
+            breaker.admit(Duration::from_millis(1_999)),
             Admission::Refused
         );
-        let later = Duration::from_millis(1_500);
+        let later = Duration::from_millis(2_000);
         assert_eq!(breaker.admit(later), Admission::Probe);
         breaker.abandon(later);
         assert_eq!(breaker.admit(later), Admission::Probe);

@@ -8,6 +8,7 @@ mod breaker;
 mod budget;
 mod latency;
 mod limit;
+mod recent;
 mod run;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,9 @@ use breaker::{Admission, Breaker};
 use budget::Budget;
 use latency::Latency;
 use limit::Limit;
+use recent::Recent;
 
-/// Calls that may wait for one region (INV-7).
+/// Calls that may wait for one region, and as many emergencies before them (INV-7).
 const QUEUE: usize = 64;
 /// How long one waits there before it is given up.
 const QUEUE_TIME: Duration = Duration::from_secs(1);
@@ -68,6 +70,8 @@ impl Shared {
 pub struct View {
     /// Calls are refused without trying.
     pub open: bool,
+    /// A call is under way that decides whether it is still so.
+    pub probing: bool,
     /// Calls that may be under way at once.
     pub limit: u32,
     /// Calls under way or waiting.
@@ -76,6 +80,10 @@ pub struct View {
     pub p50: Option<Duration>,
     /// 99 % of the last good answers were faster, of the slowest kind.
     pub p99: Option<Duration>,
+    /// How long ago a call was last answered.
+    pub answered: Option<Duration>,
+    /// Calls of the last five minutes that ended, and those of them that failed.
+    pub recent: (u64, u64),
 }
 
 impl Paths {
@@ -112,10 +120,15 @@ impl Paths {
             return View::default();
         };
         let state = path.state();
+        let waiting = state.urgent.len() + state.waiting.len();
+        let now = self.shared.now();
         View {
-            open: state.breaker.is_open(self.shared.now()),
+            open: state.breaker.is_open(now),
+            probing: state.breaker.is_probing(),
+            answered: state.recent.answered(now),
+            recent: state.recent.counts(now),
             limit: state.limit.calls(),
-            in_flight: state.in_flight + u32::try_from(state.waiting.len()).unwrap_or(u32::MAX),
+            in_flight: state.in_flight + u32::try_from(waiting).unwrap_or(u32::MAX),
             p50: state.slowest(50),
             p99: state.slowest(99),
         }
@@ -139,9 +152,15 @@ struct State {
     limit: Limit,
     latency: [Latency; Kind::COUNT],
     retries: Budget,
+    recent: Recent,
     in_flight: u32,
-    waiting: VecDeque<oneshot::Sender<Slot>>,
+    /// Emergencies, which go before all others (bar F-18).
+    urgent: Waiting,
+    waiting: Waiting,
 }
+
+/// Those who wait for a place, in turn.
+type Waiting = VecDeque<oneshot::Sender<Slot>>;
 
 impl State {
     fn new() -> Self {
@@ -150,8 +169,10 @@ impl State {
             limit: Limit::default(),
             latency: Default::default(),
             retries: Budget::new(RETRIES_OF_REGION),
+            recent: Recent::default(),
             in_flight: 0,
-            waiting: VecDeque::new(),
+            urgent: Waiting::new(),
+            waiting: Waiting::new(),
         }
     }
 }
@@ -161,6 +182,19 @@ impl State {
     fn slowest(&self, percent: usize) -> Option<Duration> {
         let kinds = self.latency.iter();
         kinds.filter_map(|kind| kind.percentile(percent)).max()
+    }
+
+    /// Those who wait with a call of this kind.
+    fn queue(&mut self, kind: Kind) -> &mut Waiting {
+        match kind.is_urgent() {
+            true => &mut self.urgent,
+            false => &mut self.waiting,
+        }
+    }
+
+    /// Whether a call of this kind would overtake one that waits.
+    fn would_overtake(&self, kind: Kind) -> bool {
+        !self.urgent.is_empty() || !kind.is_urgent() && !self.waiting.is_empty()
     }
 
     fn usual(&self, kind: Kind) -> Option<Duration> {
@@ -178,10 +212,17 @@ pub enum Kind {
     /// Documents themselves: the beginning of their stream. Never asked twice at once, for each
     /// is a disclosure.
     Retrieve,
+    /// Whether it knows a patient. May be asked twice.
+    Discover,
 }
 
 impl Kind {
-    const COUNT: usize = 3;
+    const COUNT: usize = 4;
+
+    /// Whether it is asked for in an emergency.
+    fn is_urgent(self) -> bool {
+        self == Self::Summary
+    }
 
     /// Whether a second try may go out beside the first.
     fn may_be_hedged(self) -> bool {
@@ -241,6 +282,8 @@ impl Ticket {
         let mut state = path.state();
         let good = !matches!(ended, Ended::Bad | Ended::Late);
         state.breaker.record(now, good, self.probe, jitter);
+        let answered = matches!(ended, Ended::Good | Ended::Refused);
+        state.recent.note(now, answered);
         match ended {
             Ended::Good => {
                 let in_flight = state.in_flight;
@@ -276,7 +319,8 @@ impl Path {
             if state.in_flight >= state.limit.calls() {
                 return;
             }
-            let Some(waiting) = state.waiting.pop_front() else {
+            let urgent = state.urgent.pop_front();
+            let Some(waiting) = urgent.or_else(|| state.waiting.pop_front()) else {
                 return;
             };
             state.in_flight += 1;
@@ -286,10 +330,10 @@ impl Path {
         }
     }
 
-    /// A place, if one is free and nobody waits.
-    fn free_slot(self: &Arc<Self>) -> Option<Slot> {
+    /// A place, if one is free and nobody waits whom this call may not overtake.
+    fn free_slot(self: &Arc<Self>, kind: Kind) -> Option<Slot> {
         let mut state = self.state();
-        if state.in_flight >= state.limit.calls() || !state.waiting.is_empty() {
+        if state.in_flight >= state.limit.calls() || state.would_overtake(kind) {
             return None;
         }
         state.in_flight += 1;
@@ -298,18 +342,19 @@ impl Path {
     }
 
     /// A place, waited for in turn.
-    async fn slot(self: &Arc<Self>, until: Instant) -> Result<Slot, NotSent> {
-        if let Some(slot) = self.free_slot() {
+    async fn slot(self: &Arc<Self>, kind: Kind, until: Instant) -> Result<Slot, NotSent> {
+        if let Some(slot) = self.free_slot(kind) {
             return Ok(slot);
         }
         let receiver = {
             let mut state = self.state();
-            state.waiting.retain(|waiting| !waiting.is_closed());
-            if state.waiting.len() >= QUEUE {
+            let queue = state.queue(kind);
+            queue.retain(|waiting| !waiting.is_closed());
+            if queue.len() >= QUEUE {
                 return Err(NotSent::Busy);
             }
             let (sender, receiver) = oneshot::channel();
-            state.waiting.push_back(sender);
+            queue.push_back(sender);
             receiver
         };
         // A place may have come free between the two locks.

@@ -84,7 +84,7 @@ impl Path {
 
     /// What lets a second try out: a free place, a closed breaker, and the budget.
     fn hedge(self: &Arc<Self>, kind: Kind) -> Option<Ticket> {
-        let slot = self.free_slot().filter(|_| !self.is_open())?;
+        let slot = self.free_slot(kind).filter(|_| !self.is_open())?;
         if !self.take_hedge() {
             return None;
         }
@@ -104,7 +104,7 @@ impl Path {
         if self.is_open() {
             return Err(Failure::NotSent(NotSent::Open));
         }
-        let slot = self.slot(deadline).await.map_err(Failure::NotSent)?;
+        let slot = self.slot(kind, deadline).await.map_err(Failure::NotSent)?;
         let ticket = self.admit(kind, slot).map_err(Failure::NotSent)?;
         self.carry(ticket, deadline, attempt).await
     }
@@ -119,8 +119,9 @@ impl Path {
         F: Fn(Duration) -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
     {
-        let time = deadline.saturating_duration_since(Instant::now());
         let kind = ticket.kind;
+        let deadline = self.patience(&ticket, deadline);
+        let time = deadline.saturating_duration_since(Instant::now());
         let answer = tokio::time::timeout_at(deadline, attempt(time)).await;
         let result = answer.unwrap_or(Err(Failure::Late));
         match &result {
@@ -132,6 +133,16 @@ impl Path {
             },
         }
         result
+    }
+
+    /// How long a try may take. One that probes a region which failed before holds its caller up no
+    /// longer than is needed to blame the region again.
+    fn patience(&self, ticket: &Ticket, deadline: Instant) -> Instant {
+        let usual = self.state().usual(ticket.kind);
+        match usual.filter(|_| ticket.probe) {
+            Some(usual) => deadline.min(Instant::now() + FAIR.max(usual * 2)),
+            None => deadline,
+        }
     }
 
     /// Whether a region that did not answer within `time` can be blamed.
@@ -152,9 +163,11 @@ impl Failure {
                 Code::Cancelled => None,
                 Code::DeadlineExceeded => Some(Ended::Late),
                 Code::ResourceExhausted => Some(Ended::Overloaded),
-                Code::Unavailable | Code::Unknown | Code::Internal | Code::DataLoss => {
-                    Some(Ended::Bad)
-                }
+                Code::Unavailable
+                | Code::Unknown
+                | Code::Internal
+                | Code::DataLoss
+                | Code::OutOfRange => Some(Ended::Bad),
                 _ => Some(Ended::Refused),
             },
         }

@@ -236,8 +236,8 @@ async fn places_are_given_in_turn_and_none_is_lost_when_callers_leave() {
         assert_eq!(region.under_way.load(Ordering::SeqCst), 0);
         let state = path.state();
         assert_eq!(
-            (state.in_flight, state.waiting.len()),
-            (0, 0),
+            (state.in_flight, state.waiting.len(), state.urgent.len()),
+            (0, 0, 0),
             "round {round}"
         );
     }

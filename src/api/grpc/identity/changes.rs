@@ -1,5 +1,6 @@
 //! Merge, unmerge, link, unlink, split: who may, and who is told.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::door::Answer;
@@ -91,11 +92,55 @@ fn tell(gateway: &Gateway, reason: &str, changed: &Changed) -> Vec<Write> {
             (about, Content::PatientSplit(split))
         }
     };
-    gateway.federation.outbox.notice(about, content)
+    let mut rows = revoke(gateway, changed);
+    rows.extend(gateway.federation.outbox.notice(about, content));
+    rows
+}
+
+/// The rows that take back what the parent was told of patients whose links have changed: what it keeps
+/// may be of somebody else now (ITI-55, revocation).
+fn revoke(gateway: &Gateway, changed: &Changed) -> Vec<Write> {
+    let named: Vec<&PatientIdentifier> = match changed {
+        Changed::Merged(one, other)
+        | Changed::Linked(one, other)
+        | Changed::Unlinked(one, other, _) => {
+            vec![one, other]
+        }
+        Changed::Unmerged(one) => vec![one],
+        Changed::Split(groups) => groups.iter().flatten().collect(),
+    };
+    // All records of the persons, as they are before the change: each may move with it.
+    let persons: BTreeSet<LinkageId> = named
+        .into_iter()
+        .filter_map(|one| gateway.identity.linkage(one))
+        .collect();
+    let persons = persons.into_iter();
+    let patients: Vec<_> = persons
+        .flat_map(|one| gateway.identity.known_as(one))
+        .collect();
+    let told = match gateway.federation.correlations.told(&patients) {
+        Ok(told) => told,
+        Err(error) => {
+            // They end by themselves; the change must not fail for it.
+            tracing::error!(
+                reason = error.reason().name(),
+                "correlations were not revoked"
+            );
+            Vec::new()
+        }
+    };
+    let outbox = &gateway.federation.outbox;
+    let revoke = told.into_iter().flat_map(|(patient, forgotten)| {
+        let content = Content::RevokedCorrelation(identifier_message(patient));
+        let mut rows = outbox.notice(patient, content);
+        rows.push(forgotten);
+        rows
+    });
+    revoke.collect()
 }
 
 fn forwarded(gateway: &Gateway, preview: bool) -> pb::ParentForward {
-    let queued = gateway.federation.outbox.has_parent() && !preview;
+    let queued = gateway.federation.outbox.feeds() && !preview;
     let state = match queued {
         true => pb::ForwardState::Queued,
         false => pb::ForwardState::NotNeeded,
@@ -122,6 +167,7 @@ impl Wish<'_> {
         call: &Call,
         act: impl AsyncFnOnce(Ask<'_>) -> Result<T>,
     ) -> Result<T> {
+        gateway.federation.outbox.has_room()?;
         act(Ask {
             permit: self.permit,
             call,

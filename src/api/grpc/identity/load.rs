@@ -194,6 +194,7 @@ impl Loader<'_> {
     async fn flush(&mut self) -> Result<()> {
         while !self.items.is_empty() {
             let gateway = self.gateway;
+            gateway.federation.outbox.has_room()?;
             let attach = |item: &LoadItem| forward(gateway, item);
             let taken = gateway
                 .identity

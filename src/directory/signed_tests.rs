@@ -1,0 +1,255 @@
+//! A hub's directory at a region: what is believed, and for how long.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prost::Message as _;
+use tempfile::TempDir;
+
+use super::{Directory, KEPT, RENEWED};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::demo::sample::{Sample, SampleConfig};
+use crate::demo::world::World;
+use crate::error::{Error, Reason};
+use crate::gateway::schema;
+use crate::pki::{IdentityHandle, TrustHandle, detached};
+use crate::store::{Options, Store};
+use crate::wire::pb::directory as pb;
+
+const HOUR: Duration = Duration::from_hours(1);
+
+/// A hub and a region under it, their directories alone.
+struct Sides {
+    world: World,
+    hub: Directory,
+    region: Directory,
+    config: Config,
+    store: Arc<Store>,
+    trust: Arc<TrustHandle>,
+    now: Timestamp,
+    _folder: TempDir,
+}
+
+fn open(folder: &Path) -> Arc<Store> {
+    let (store, _) = Store::open(folder, schema(), Options::default()).unwrap();
+    store
+}
+
+fn directory(world: &World) -> pb::ApplyDirectoryRequest {
+    let regions = ["127.0.0.1:2".to_owned(), "127.0.0.1:3".to_owned()];
+    world.directory("127.0.0.1:1", &regions).unwrap()
+}
+
+async fn sides() -> Sides {
+    let folder = tempfile::tempdir().unwrap();
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let sample = Sample::generate(&SampleConfig {
+        regions: 2,
+        patients: SampleConfig::MIN_PATIENTS,
+        ..SampleConfig::default()
+    });
+    let world = World::create(&folder.path().join("world"), &sample, Arc::clone(&clock)).unwrap();
+    let config = |text: String| Config::parse(&text, []).unwrap();
+    let hub = config(world.hub_config("127.0.0.1:1").unwrap());
+    let region = &world.regions[0];
+    let region = world.region_config(region, "127.0.0.1:2", "127.0.0.1:1");
+    let region_config = config(region.unwrap());
+    let hub = Directory::open(open(&folder.path().join("hub")), &hub).unwrap();
+    hub.preload(directory(&world)).await.unwrap();
+    let store = open(&folder.path().join("region"));
+    let region = Directory::open(Arc::clone(&store), &region_config).unwrap();
+    Sides {
+        trust: world.trust().unwrap(),
+        hub,
+        region,
+        config: region_config,
+        store,
+        now: clock.now(),
+        world,
+        _folder: folder,
+    }
+}
+
+impl Sides {
+    fn identity(&self, name: &str) -> IdentityHandle {
+        IdentityHandle::new(self.world.identity(name).unwrap())
+    }
+
+    /// The hub's directory as the hub signs it.
+    fn signed(&self, now: Timestamp) -> pb::SignedDirectory {
+        self.hub.signed(&self.identity("hub"), now).unwrap().1
+    }
+
+    async fn adopt(&self, signed: &pb::SignedDirectory, now: Timestamp) -> Result<u64, Error> {
+        let parent = self.region.snapshot();
+        let parent = parent.peer(&self.world.hub.home.parse().unwrap()).unwrap();
+        self.region.adopt(signed, parent, &self.trust, now).await
+    }
+
+    /// Whether the region knows whose certificate this is.
+    fn knows(&self, name: &str, now: Timestamp) -> bool {
+        use crate::pki::Usage;
+        let chain = self.world.identity(name).unwrap();
+        let usage = match name.starts_with("inst-") {
+            true => Usage::Institution,
+            false => Usage::Server,
+        };
+        let judged = self.trust.judge(chain.chain(), usage, self.now).unwrap();
+        self.region.snapshot().participant(&judged, now).is_some()
+    }
+}
+
+/// What the hub says, changed, and signed by somebody.
+fn altered(
+    signed: &pb::SignedDirectory,
+    by: &IdentityHandle,
+    change: impl FnOnce(&mut pb::Directory),
+) -> pb::SignedDirectory {
+    let mut directory = pb::Directory::decode(signed.directory.clone()).unwrap();
+    change(&mut directory);
+    let octets = directory.encode_to_vec();
+    pb::SignedDirectory {
+        signature: detached::sign(&by.current(), super::signed::TYPE, &octets).unwrap(),
+        directory: octets.into(),
+    }
+}
+
+#[tokio::test]
+async fn what_the_hub_signed_is_in_force_for_three_days_and_over_a_restart() {
+    let all = sides().await;
+    assert!(!all.knows("region-1", all.now));
+    assert_eq!(all.adopt(&all.signed(all.now), all.now).await.unwrap(), 1);
+    assert!(all.knows("region-1", all.now));
+    let expires = all.region.expires().unwrap();
+    let left = expires.duration_since(all.now).unsigned_abs();
+    assert!(
+        left <= KEPT && left > KEPT - Duration::from_secs(1),
+        "{left:?}"
+    );
+
+    // The hub is away: another start, the same directory, and the same end of it.
+    let again = Directory::open(Arc::clone(&all.store), &all.config).unwrap();
+    assert_eq!(again.snapshot().version(), 1);
+    assert_eq!(again.expires(), Some(expires));
+
+    // Not a moment longer about others; about its own, and about its hub, for as long as it takes.
+    let own = all.world.regions[0].home.clone();
+    let member = |own_member: bool| {
+        let members = all.region.read().unwrap().institutions;
+        let found = members
+            .into_iter()
+            .find(|one| (one.home_community_id == own) == own_member);
+        format!("inst-{}", found.unwrap().institution_id)
+    };
+    let before = expires - HOUR;
+    for name in ["region-1", "hub", &member(true), &member(false)] {
+        assert!(all.knows(name, before), "{name}");
+    }
+    assert!(!all.knows("region-1", expires));
+    assert!(!all.knows(&member(false), expires));
+    assert!(all.knows(&member(true), expires));
+    assert!(all.knows("hub", expires), "its hub is in its configuration");
+}
+
+#[tokio::test]
+async fn the_same_version_issued_anew_lives_longer() {
+    let all = sides().await;
+    all.adopt(&all.signed(all.now), all.now).await.unwrap();
+    let first = all.region.expires().unwrap();
+    let later = all.now + RENEWED * 2;
+    let renewed = all.signed(later);
+    all.adopt(&renewed, later).await.unwrap();
+    assert_eq!(all.region.expires().unwrap(), first + RENEWED * 2);
+    // Sent again out of its turn it takes nothing back.
+    all.adopt(&all.signed(all.now), later).await.unwrap();
+    assert_eq!(all.region.expires().unwrap(), first + RENEWED * 2);
+}
+
+#[tokio::test]
+async fn what_is_wrong_is_refused_and_changes_nothing() {
+    let all = sides().await;
+    let (hub, region) = (all.identity("hub"), all.identity("region-1"));
+    let signed = all.signed(all.now);
+    let newer = altered(&signed, &hub, |one| one.version = 5);
+    all.adopt(&newer, all.now).await.unwrap();
+    let in_force = all.region.read().unwrap();
+    let time = |time| Some(crate::wire::timestamp(time));
+    let mut bent = signed.directory.to_vec();
+    *bent.last_mut().unwrap() ^= 1;
+    let cases = [
+        ("an older version", signed.clone()),
+        (
+            "no signature",
+            pb::SignedDirectory {
+                signature: String::new(),
+                ..newer.clone()
+            },
+        ),
+        (
+            "another's signature",
+            pb::SignedDirectory {
+                signature: newer.signature.clone(),
+                directory: bent.into(),
+            },
+        ),
+        (
+            "signed by a region",
+            altered(&signed, &region, |one| one.version = 6),
+        ),
+        (
+            "expired",
+            altered(&signed, &hub, |one| {
+                one.version = 6;
+                one.issued = time(all.now - KEPT);
+                one.expires = time(all.now);
+            }),
+        ),
+        (
+            "of the future",
+            altered(&signed, &hub, |one| {
+                one.version = 6;
+                one.issued = time(all.now + HOUR);
+            }),
+        ),
+        (
+            "for a year",
+            altered(&signed, &hub, |one| {
+                one.version = 6;
+                one.expires = time(all.now + HOUR * 24 * 365);
+            }),
+        ),
+        (
+            "without an end",
+            altered(&signed, &hub, |one| {
+                one.version = 6;
+                one.expires = None;
+            }),
+        ),
+    ];
+    for (what, signed) in cases {
+        let error = all.adopt(&signed, all.now).await.unwrap_err();
+        assert_eq!(error.reason(), Reason::PeerUntrusted, "{what}: {error:?}");
+        assert_eq!(all.region.read().unwrap(), in_force, "{what}");
+    }
+    let malformed = altered(&signed, &hub, |one| {
+        one.version = 6;
+        one.communities[1].home_community_id = "nobody".into();
+    });
+    all.adopt(&malformed, all.now).await.unwrap_err();
+    assert_eq!(all.region.read().unwrap(), in_force);
+}
+
+#[tokio::test]
+async fn a_region_hands_it_on_no_longer_than_it_may_use_it() {
+    let all = sides().await;
+    all.adopt(&all.signed(all.now), all.now).await.unwrap();
+    let later = all.now + HOUR * 10;
+    let (version, handed) = all.region.signed(&all.identity("region-0"), later).unwrap();
+    assert_eq!(version, 1);
+    let handed = pb::Directory::decode(handed.directory).unwrap();
+    let expires = crate::wire::from_timestamp(handed.expires.as_ref().unwrap());
+    assert_eq!(expires, all.region.expires());
+}
