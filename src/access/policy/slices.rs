@@ -105,11 +105,13 @@ impl Slices {
             return Err(error.to_string());
         }
         let reasons = response.diagnostics().reason();
+        let mut because: Vec<String> = reasons
+            .map(|id| AsRef::<str>::as_ref(id).to_owned())
+            .collect();
+        because.sort_unstable();
         Ok(Answered {
             permitted: response.decision() == Decision::Allow,
-            because: reasons
-                .map(|id| AsRef::<str>::as_ref(id).to_owned())
-                .collect(),
+            because,
             may_be_permitted: slice.permits,
         })
     }
