@@ -34,6 +34,7 @@ mod idempotency;
 mod idempotency_table;
 mod identities;
 mod linkage;
+mod on_demand;
 mod policy;
 mod proto_lint;
 mod registry;
