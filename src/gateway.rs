@@ -22,7 +22,7 @@ use crate::clock::Clock;
 use crate::config::{Capability, Config, IndexEngine, Tls};
 use crate::consent::{Consents, Grounds, Guard};
 use crate::directory::{Authenticator, Directory};
-use crate::documents::Documents;
+use crate::documents::{Documents, Maker};
 use crate::edge::{Severity, State};
 use crate::emergency::{Disasters, Emergency};
 use crate::error::{Error, Reason, Result};
@@ -89,7 +89,9 @@ pub struct Gateway {
     /// The other communities.
     pub federation: Arc<Federation>,
     /// The minimal summary.
-    pub emergency: Emergency,
+    pub emergency: Arc<Emergency>,
+    /// Who makes on-demand documents.
+    pub makers: Vec<Arc<dyn Maker>>,
     /// Disaster mode.
     pub disasters: Arc<Disasters>,
     /// What happened.
@@ -322,14 +324,15 @@ impl Gateway {
             stream_ceiling: Duration::from_hours(2),
             stream_idle: Duration::from_millis(config.deadlines.stream_idle_ms),
         });
-        let emergency = Emergency::new(
+        let emergency = Arc::new(Emergency::new(
             &store,
             &clock,
             Arc::clone(&identity),
             Arc::clone(&documents),
             Arc::clone(&federation),
-        );
+        ));
         Ok(Arc::new(Self {
+            makers: vec![Arc::clone(&emergency) as Arc<dyn Maker>],
             audit,
             witnesses,
             sinks,

@@ -6,6 +6,7 @@ mod count;
 pub mod ebxml;
 mod faults;
 mod lifecycle;
+mod on_demand;
 mod profile;
 mod provide;
 mod query;
@@ -21,6 +22,7 @@ mod watch;
 mod tests;
 
 pub use codes::{CodeInUse, codes_in_use};
+pub use on_demand::{Fresh, Made, Maker, Order};
 pub use provide::Provision;
 pub use query::{Found, MAX_PAGE, Page};
 pub use referrals::{Letter, Listed};

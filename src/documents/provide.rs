@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
-use crate::access::{Call, Permit};
+use crate::access::{Action, Call, Permit};
 use crate::error::{Error, Reason, Result};
 use crate::store::{BlobWriter, ClosedBlob, Idempotency, StoreError, Tag, Write};
 use crate::types::PatientIdentifier;
@@ -15,7 +15,7 @@ use crate::wire::pb::documents as pb;
 use super::Documents;
 use super::content;
 use super::profile::Content;
-use super::register::Blobs;
+use super::register::{Brought, submitter};
 use super::validate::{Transaction, ValidSubmission};
 
 /// Chunks on their way to the disk: the sender waits when it is faster (INV-7).
@@ -233,9 +233,25 @@ impl Provision<'_> {
     /// [`Reason::MissingDocument`]; [`Reason::HashMismatch`]; [`Reason::SizeMismatch`];
     /// what the state of the registry breaks; the store.
     pub async fn finish(
-        mut self,
+        self,
         permit: &Permit,
         call: &Call,
+        idempotency: Option<Idempotency>,
+        attach: Vec<Write>,
+    ) -> Result<pb::RegistrationResult> {
+        permit.require(&[Action::SubmitDocuments])?;
+        let brought = Brought {
+            submitter: submitter(call),
+            ..Brought::default()
+        };
+        self.register(call, brought, idempotency, attach).await
+    }
+
+    /// As [`Provision::finish`], for a submission of this node's own.
+    pub(super) async fn register(
+        mut self,
+        call: &Call,
+        brought: Brought,
         idempotency: Option<Idempotency>,
         attach: Vec<Write>,
     ) -> Result<pb::RegistrationResult> {
@@ -256,23 +272,14 @@ impl Provision<'_> {
             kept.collect::<Result<Vec<_>, _>>()
         });
         let kept = kept.await.map_err(Error::internal)??;
-        let blobs: Vec<Vec<u8>> = kept
-            .iter()
-            .map(|blob| blob.info().id.as_bytes().to_vec())
-            .collect();
+        let names = kept.iter().map(|blob| blob.info().id.as_bytes().to_vec());
+        let brought = Brought {
+            blobs: names.collect(),
+            ..brought
+        };
         let registered = self
             .documents
-            .register(
-                permit,
-                call,
-                &self.submission,
-                Blobs {
-                    names: &blobs,
-                    persist_snapshots: false,
-                },
-                idempotency,
-                attach,
-            )
+            .register(call, &self.submission, &brought, idempotency, attach)
             .await;
         drop(kept);
         registered

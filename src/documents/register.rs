@@ -96,11 +96,13 @@ impl Documents {
         idempotency: Option<Idempotency>,
         attach: Vec<Write>,
     ) -> Result<pb::RegistrationResult> {
-        let blobs = Blobs {
-            names: &[],
+        permit.require(&[Action::SubmitDocuments])?;
+        let brought = Brought {
+            submitter: submitter(call),
             persist_snapshots,
+            ..Brought::default()
         };
-        self.register(permit, call, &checked.0, blobs, idempotency, attach)
+        self.register(call, &checked.0, &brought, idempotency, attach)
             .await
     }
 
@@ -122,6 +124,7 @@ impl Documents {
             patient: &self.store.keys().patient_tag(&submission.patient),
             submitter: &submitter(call),
             persist_snapshots: false,
+            made_of: &[],
         };
         let tag = |id: &str| self.tag_of(id);
         let plan = lifecycle::submit(&self.store, &tag, origin, submission, &[])?;
@@ -133,23 +136,20 @@ impl Documents {
     }
 
     /// Makes what a valid submission says, whose documents are durable: one frame, all or nothing
-    /// (ITI-42 §3.42.4.1.3).
+    /// (ITI-42 §3.42.4.1.3). That the caller may is for the caller of this to see to.
     ///
     /// # Errors
     /// Every rule that the state of the registry breaks; the store.
     pub(super) async fn register(
         &self,
-        permit: &Permit,
         call: &Call,
         submission: &ValidSubmission,
-        blobs: Blobs<'_>,
+        brought: &Brought,
         idempotency: Option<Idempotency>,
         attach: Vec<Write>,
     ) -> Result<pb::RegistrationResult> {
-        permit.require(&[Action::SubmitDocuments])?;
         let now = self.clock.now();
         let patient = self.store.keys().patient_tag(&submission.patient);
-        let submitter = submitter(call);
         let _turn = self.turns.of(std::iter::once(patient.as_slice())).await;
         if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
             return Ok(first);
@@ -166,12 +166,13 @@ impl Documents {
         let origin = Origin {
             now,
             patient: &patient,
-            submitter: &submitter,
-            persist_snapshots: blobs.persist_snapshots,
+            submitter: &brought.submitter,
+            persist_snapshots: brought.persist_snapshots,
+            made_of: &brought.made_of,
         };
         self.commit(call, now, idempotency, attach, || {
             let tag = |id: &str| self.tag_of(id);
-            let plan = lifecycle::submit(&self.store, &tag, origin, submission, blobs.names)?;
+            let plan = lifecycle::submit(&self.store, &tag, origin, submission, &brought.blobs)?;
             let result = pb::RegistrationResult {
                 assigned_ids: submission.assigned.clone(),
                 warnings: submission.warnings.clone(),
@@ -369,17 +370,21 @@ impl Checked {
     }
 }
 
-/// Where the documents of a submission are.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Blobs<'a> {
-    /// Their names, one for each entry, or none.
-    pub(super) names: &'a [Vec<u8>],
+/// What a submission brings besides its metadata.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Brought {
+    /// Who submits: only they may change it.
+    pub(super) submitter: String,
+    /// Names of the documents, one for each entry, or none.
+    pub(super) blobs: Vec<Vec<u8>>,
     /// On-demand: what is made is kept.
     pub(super) persist_snapshots: bool,
+    /// A snapshot: entryUUIDs of what it was made of.
+    pub(super) made_of: Vec<Vec<u8>>,
 }
 
 /// Who submits: an institution, or a community for what it sends by itself.
-fn submitter(call: &Call) -> String {
+pub(super) fn submitter(call: &Call) -> String {
     let participant = &call.caller().participant;
     participant
         .code

@@ -18,7 +18,7 @@ use super::query::Found;
 /// Parts on their way to the network.
 const QUEUE: usize = 4;
 /// Bytes of one chunk on the wire: 256 KiB is best for bulk, and far below the message limit.
-const CHUNK: usize = 256 * 1024;
+pub(super) const CHUNK: usize = 256 * 1024;
 
 /// A stream of parts.
 pub type Parts = mpsc::Receiver<Result<pb::RetrievedPart>>;
@@ -104,13 +104,13 @@ impl Documents {
         Ok(receiver)
     }
 
-    /// The whole content of a document of at most `limit` bytes, for reading it here (summary
-    /// extraction). Blocking.
+    /// The whole content of a document of at most `limit` bytes, for reading it here: the extraction
+    /// of a summary, the making of another document. Blocking.
     ///
     /// # Errors
     /// [`Reason::MessageTooLarge`] if it is larger; [`Reason::UnknownDocument`]; the store.
     pub fn content(&self, permit: &Permit, found: &Found, limit: u64) -> Result<Vec<u8>> {
-        permit.require(&[Action::ReadSummary])?;
+        permit.require(&[Action::ReadDocument, Action::ReadSummary])?;
         let mut reader = self.reader(found)?;
         if reader.size() > limit {
             return Err(Error::new(

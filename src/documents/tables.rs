@@ -45,6 +45,10 @@ pub(crate) struct EntryRow {
     /// On-demand: each document made is kept as a stable one (`IsSnapshotOf`).
     #[prost(bool, tag = "9")]
     pub(crate) persist_snapshots: bool,
+    /// A snapshot made here: entryUUIDs of its on-demand entry and of the entries whose documents it was
+    /// made of, 16 bytes each.
+    #[prost(bytes = "vec", repeated, tag = "10")]
+    pub(crate) made_of: Vec<Vec<u8>>,
 }
 
 impl EntryRow {

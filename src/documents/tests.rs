@@ -1,3 +1,5 @@
+mod hostile;
+
 use super::profile::Profile;
 use super::validate::{Rules, Transaction, ValidSubmission};
 use crate::error::{Reason, Result};

@@ -6,6 +6,8 @@ pub mod extract;
 mod grants;
 mod identify;
 pub mod merge;
+mod on_demand;
+mod plain;
 mod service;
 mod tables;
 

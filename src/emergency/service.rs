@@ -27,7 +27,7 @@ use super::identify::Candidates;
 use super::merge::{Part, merge};
 
 /// Documents read for one summary, newest first for each identifier.
-const MAX_DOCUMENTS: usize = 200;
+pub(super) const MAX_DOCUMENTS: usize = 200;
 /// Identifiers of one person asked about in a call.
 const MAX_IDENTIFIERS: usize = 1_000;
 /// A document larger than this is listed, not read.
@@ -40,9 +40,9 @@ pub struct Emergency {
     pub grants: Grants,
     /// Candidates shown.
     pub candidates: Candidates,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     identity: Arc<Identity>,
-    documents: Arc<Documents>,
+    pub(super) documents: Arc<Documents>,
     federation: Arc<Federation>,
 }
 
@@ -94,7 +94,7 @@ impl Emergency {
         Ok(response)
     }
 
-    fn read(
+    pub(super) fn read(
         &self,
         permit: &Permit,
         entry: &dpb::DocumentEntry,
@@ -289,7 +289,7 @@ impl Emergency {
 }
 
 /// What an item asks of its reader.
-fn confidentiality(item: &pb::SummaryItem) -> Confidentiality {
+pub(super) fn confidentiality(item: &pb::SummaryItem) -> Confidentiality {
     match item.confidentiality() {
         cpb::Confidentiality::Restricted => Confidentiality::Restricted,
         cpb::Confidentiality::VeryRestricted => Confidentiality::VeryRestricted,

@@ -21,10 +21,10 @@ use pb::stored_query::Query;
 const HERE: At = At::Region(0);
 
 /// A patient with documents, some copied under new ids so that there are enough.
-struct Patient<'a> {
+pub(super) struct Patient<'a> {
     network: &'a Network,
-    record: &'a SampleRecord,
-    document: &'a SampleDocument,
+    pub(super) record: &'a SampleRecord,
+    pub(super) document: &'a SampleDocument,
 }
 
 impl<'a> Patient<'a> {
@@ -42,7 +42,7 @@ impl<'a> Patient<'a> {
         Self::of(network, document.unwrap()).await
     }
 
-    async fn of(network: &'a Network, document: &'a SampleDocument) -> Self {
+    pub(super) async fn of(network: &'a Network, document: &'a SampleDocument) -> Self {
         let person = network.sample.person(document.person).unwrap();
         let mut records = person.records.iter();
         let record = records
@@ -56,12 +56,12 @@ impl<'a> Patient<'a> {
         }
     }
 
-    fn id(&self) -> cpb::Identifier {
+    pub(super) fn id(&self) -> cpb::Identifier {
         self.network.patient(self.record)
     }
 
     /// Registers a document, changed; gives its entry.
-    async fn provide(
+    pub(super) async fn provide(
         &self,
         content: &[u8],
         change: impl FnOnce(&mut pb::Submission),
@@ -86,7 +86,7 @@ impl<'a> Patient<'a> {
         provided.result.unwrap().entries.remove(0)
     }
 
-    fn doctor(&self) -> Caller {
+    pub(super) fn doctor(&self) -> Caller {
         let institution = self.network.institution(self.record);
         self.network.acting(HERE, &physician(&institution.code))
     }
@@ -100,7 +100,7 @@ impl<'a> Patient<'a> {
     }
 }
 
-fn asked(query: Query) -> pb::QueryRegistryRequest {
+pub(super) fn asked(query: Query) -> pb::QueryRegistryRequest {
     pb::QueryRegistryRequest {
         query: Some(pb::StoredQuery {
             query: Some(query),
@@ -110,7 +110,7 @@ fn asked(query: Query) -> pb::QueryRegistryRequest {
     }
 }
 
-async fn ask(
+pub(super) async fn ask(
     caller: &Caller,
     request: pb::QueryRegistryRequest,
 ) -> Result<pb::QueryRegistryResponse, Status> {
@@ -119,7 +119,7 @@ async fn ask(
     Ok(answer.into_inner())
 }
 
-fn events(network: &Network, request_id: &str) -> Vec<apb::AuditEvent> {
+pub(super) fn events(network: &Network, request_id: &str) -> Vec<apb::AuditEvent> {
     let filter = Filter {
         request_id: request_id.to_owned(),
         ..Filter::default()
@@ -268,14 +268,14 @@ async fn broken_queries_have_the_standards_codes() {
 
 /// What came of one document of a retrieve.
 #[derive(Debug, Default)]
-struct Got {
-    bytes: Vec<u8>,
-    header: Option<pb::RetrievedHeader>,
-    trailer: Option<pb::RetrievedTrailer>,
+pub(super) struct Got {
+    pub(super) bytes: Vec<u8>,
+    pub(super) header: Option<pb::RetrievedHeader>,
+    pub(super) trailer: Option<pb::RetrievedTrailer>,
     failure: Option<pb::RegistryError>,
 }
 
-async fn retrieve(
+pub(super) async fn retrieve(
     caller: &Caller,
     id: &str,
     documents: Vec<pb::DocumentRequest>,
@@ -304,7 +304,7 @@ async fn retrieve(
     Ok(got)
 }
 
-fn wanted(entry: &pb::DocumentEntry, range: Option<(u64, u64)>) -> pb::DocumentRequest {
+pub(super) fn wanted(entry: &pb::DocumentEntry, range: Option<(u64, u64)>) -> pb::DocumentRequest {
     pb::DocumentRequest {
         document: Some(renkei::documents::document_ref(entry)),
         range: range.map(|(offset, length)| pb::ByteRange { offset, length }),

@@ -38,6 +38,7 @@ mod idempotency;
 mod idempotency_table;
 mod identities;
 mod linkage;
+mod on_demand;
 mod policy;
 mod proto_lint;
 mod registry;

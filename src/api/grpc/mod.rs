@@ -11,6 +11,7 @@ mod door;
 mod emergency;
 mod federation;
 mod identity;
+mod made;
 mod referrals;
 mod reflect;
 mod registry;

@@ -8,7 +8,7 @@ use crate::access::{Action, Call, Grant, Permit};
 use crate::audit::Outcome;
 use crate::config::Capability;
 use crate::consent::About;
-use crate::documents::{Found, Range, document_ref};
+use crate::documents::{Found, Fresh, Range, document_ref};
 use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
@@ -40,6 +40,8 @@ pub(super) fn retrieve(
 enum Judged {
     /// It may be read.
     Readable(Box<Found>, Permit, Option<pb::ByteRange>),
+    /// It was made now.
+    Made(Box<Found>, Box<Fresh>),
     /// It is not here, or not for this caller.
     Refused(Error),
 }
@@ -88,8 +90,9 @@ pub(super) async fn retrieve_local<T: Send + 'static>(
             Err(error) => return Err(error),
         });
     }
-    let readable = |judged: &Judged| matches!(judged, Judged::Readable(..));
-    let count = judged.iter().filter(|judged| readable(judged)).count();
+    make_what_is_on_demand(gateway, call, &mut judged).await?;
+    let to_send = |judged: &&Judged| !matches!(judged, Judged::Refused(_));
+    let count = judged.iter().filter(to_send).count();
     if count == 0
         && let Some(Judged::Refused(error)) = judged.drain(..).next()
     {
@@ -98,7 +101,7 @@ pub(super) async fn retrieve_local<T: Send + 'static>(
     disclosed(gateway, call, &judged)?;
     // The receipt of a referral is durable before its documents leave.
     let served = judged.iter().filter_map(|judged| match judged {
-        Judged::Readable(found, ..) => Some(document_ref(&found.entry)),
+        Judged::Readable(found, ..) | Judged::Made(found, _) => Some(document_ref(&found.entry)),
         Judged::Refused(_) => None,
     });
     let served: Vec<_> = served.collect();
@@ -122,15 +125,44 @@ pub(super) async fn retrieve_local<T: Send + 'static>(
     Ok(Stream { receiver, asked: 0 })
 }
 
+/// Makes the documents of on-demand entries, whose snapshots are registered before anything is answered
+/// (ITI-43 §3.43.4.2.3).
+async fn make_what_is_on_demand(
+    gateway: &Arc<Gateway>,
+    call: &Call,
+    judged: &mut [Judged],
+) -> Result<()> {
+    for (index, one) in judged.iter_mut().enumerate() {
+        let Judged::Readable(found, permit, _) = one else {
+            continue;
+        };
+        if !found.is_on_demand() {
+            continue;
+        }
+        let within = |error: Error| error.within(&format!("documents[{index}]"));
+        let made = super::made::make(gateway, call, found, permit).await;
+        *one = match made.map_err(within) {
+            Ok(fresh) => Judged::Made(found.clone(), Box::new(fresh)),
+            Err(error) if error.kind() == ErrorKind::NotFound => Judged::Refused(error),
+            Err(error) => return Err(error),
+        };
+    }
+    Ok(())
+}
+
 /// The event of a retrieve that succeeds is about what leaves, not about what was refused beside it.
 fn disclosed(gateway: &Gateway, call: &Call, judged: &[Judged]) -> Result<()> {
     let mut documents = Vec::with_capacity(judged.len());
     let mut patient = None;
     for one in judged {
-        if let Judged::Readable(found, ..) = one {
-            patient = Some(identifier(found.entry.patient_id.as_ref(), "patient_id")?);
-            documents.push(found.entry.entry_uuid.clone());
-        }
+        let (found, snapshot) = match one {
+            Judged::Readable(found, ..) => (found, None),
+            Judged::Made(found, fresh) => (found, fresh.snapshot()),
+            Judged::Refused(_) => continue,
+        };
+        patient = Some(identifier(found.entry.patient_id.as_ref(), "patient_id")?);
+        documents.push(found.entry.entry_uuid.clone());
+        documents.extend(snapshot.map(|entry| entry.entry_uuid.clone()));
     }
     let tag = patient.map(|patient| gateway.store.keys().patient_tag(&patient).to_vec());
     call.note(|record| {
@@ -158,6 +190,12 @@ impl<T: Send> Sending<T> {
         let number = u32::try_from(index).unwrap_or(u32::MAX);
         let (found, permit, range) = match judged {
             Judged::Readable(found, permit, range) => (found, permit, range),
+            Judged::Made(_, fresh) => {
+                for part in fresh.parts(number) {
+                    self.send(Ok((self.wrap)(part))).await?;
+                }
+                return Some(());
+            }
             Judged::Refused(error) => return self.failed(number, "", error).await,
         };
         let documents = &self.gateway.documents;
@@ -247,7 +285,10 @@ pub(super) fn readable(
         .guard
         .authorize_for(call, Action::ReadDocument, about)
     {
-        Ok(permit) => Ok(Some((found, permit))),
+        Ok(permit) => match super::made::sources_are_covered(gateway, &found, &permit)? {
+            true => Ok(Some((found, permit))),
+            false => Ok(None),
+        },
         Err(error) if error.reason() == Reason::NotPermitted => Ok(None),
         Err(error) => Err(error),
     }
@@ -288,6 +329,10 @@ pub(super) fn judge(
     let id = parse("document.document_unique_id", &document.document_unique_id)?;
     let found = gateway.documents.by_unique_id(&id)?;
     let (found, permit) = readable(gateway, call, found, None)?.ok_or_else(unknown_document)?;
+    if wanted.range.is_some() && found.is_on_demand() {
+        let message = "is not for a document that is made anew each time";
+        return Err(Error::field(Reason::InvalidField, "range", message));
+    }
     if wanted.range.is_some() {
         let size = gateway.documents.size(&permit, &found)?;
         Range::new(wanted.range.as_ref(), size)?;

@@ -36,6 +36,8 @@ pub(super) struct Origin<'a> {
     pub(super) submitter: &'a str,
     /// On-demand: what is made is kept.
     pub(super) persist_snapshots: bool,
+    /// A snapshot: entryUUIDs of what it was made of.
+    pub(super) made_of: &'a [Vec<u8>],
 }
 
 /// A change that may be made.

@@ -100,6 +100,7 @@ impl Change<'_> {
             submitter: self.origin.submitter.to_owned(),
             superseded: false,
             persist_snapshots: self.origin.persist_snapshots,
+            made_of: self.origin.made_of.to_vec(),
         }
     }
 

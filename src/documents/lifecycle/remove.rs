@@ -64,6 +64,7 @@ pub(in super::super) fn remove_metadata(
             patient: &[],
             submitter,
             persist_snapshots: false,
+            made_of: &[],
         },
         faults: Faults::default(),
     };

@@ -224,6 +224,7 @@ impl Change<'_> {
             blob: old.blob.clone(),
             submitter: old.submitter.clone(),
             persist_snapshots: old.persist_snapshots,
+            made_of: old.made_of.clone(),
             ..self.entry_row(valid, entry.clone(), &submission.set_uuid)
         };
         self.state.put_entry(row)?;

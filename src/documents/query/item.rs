@@ -22,6 +22,10 @@ pub struct Found {
     pub(super) uuid: Vec<u8>,
     /// There is a newer version of it.
     pub(super) superseded: bool,
+    /// On-demand: each document made is kept.
+    pub(in super::super) persist_snapshots: bool,
+    /// A snapshot: entryUUIDs of what it was made of.
+    made_of: Vec<Vec<u8>>,
     registered_ms: i64,
 }
 
@@ -36,8 +40,21 @@ impl Found {
             sequence,
             uuid: row.uuid,
             superseded: row.superseded,
+            persist_snapshots: row.persist_snapshots,
+            made_of: row.made_of,
             registered_ms: row.registered_ms,
         })
+    }
+
+    /// Whether its document is made when it is retrieved (ITI-61).
+    pub fn is_on_demand(&self) -> bool {
+        self.entry.object_type() == pb::ObjectType::OnDemand
+    }
+
+    /// entryUUIDs of its on-demand entry and of those whose documents it was made of, if it is a snapshot
+    /// that this node made. Who may not read all of them may not read it.
+    pub fn made_of(&self) -> &[Vec<u8>] {
+        &self.made_of
     }
 
     /// Whether it is flagged UNDELIVERED (未提供): never given to another community.

@@ -31,7 +31,7 @@ pub(super) use item::{FoundFolder, FoundSet, Item};
 pub(super) use page::Tokens;
 use page::{Collector, Order, Wanted};
 use plan::Plan;
-pub(super) use reader::Reader;
+pub(super) use reader::{Reader, rows};
 
 /// One page of a patient's entries.
 #[derive(Clone, Debug, Default)]
@@ -114,7 +114,11 @@ impl Documents {
         page_size: usize,
         page_token: &str,
     ) -> Result<Page> {
-        permit.require(&[Action::FindDocuments, Action::ReadSummary])?;
+        permit.require(&[
+            Action::FindDocuments,
+            Action::ReadDocument,
+            Action::ReadSummary,
+        ])?;
         let query = [patient.to_cx().into_bytes(), filter.encode_to_vec()].concat();
         let filter = EntryFilter::new(filter, None, &[], pb::MetadataLevel::Latest)?;
         let tag = self.store.keys().patient_tag(patient);
@@ -122,9 +126,9 @@ impl Documents {
         let tokens = Tokens::new(self.store.keys(), query);
         let wanted = Wanted::new(order, page_size, page_token, &tokens)?;
         let mut results = Collector::new(wanted);
-        reader::rows::<EntryRow>(&self.store, EntryRow::BY_PATIENT, &tag, |row| {
+        rows::<EntryRow>(&self.store, EntryRow::BY_PATIENT, &tag, |row| {
             match Found::of(row) {
-                Some(found) if found.is_covered(permit) && filter.suits(&found) => {
+                Some(found) if filter.suits(&found) && found.is_covered(permit) => {
                     results.push(Item::Entry(Box::new(found)));
                 }
                 _ => {}

@@ -187,12 +187,26 @@ impl Run<'_> {
         };
         match (step, what) {
             (_, Assigned::Repository) => None,
-            (Step::Exactly(step), _) => self.find(scenario, step),
+            (Step::Exactly(step), _) => {
+                let named = self.find(scenario, step);
+                named.or_else(|| self.beside(scenario, step))
+            }
             (Step::OfReport(step), _) => {
                 let named = self.find(scenario, step);
                 named.or_else(|| self.find(scenario, ""))
             }
         }
+    }
+
+    /// The step of this name in another section of the same test: a few messages name their own section
+    /// where they mean that one (`tests/12344/rplc submit_doc_for_rplc`).
+    fn beside(&self, scenario: &str, step: &str) -> Option<Row> {
+        let (test, _) = scenario.rsplit_once('/')?;
+        let of_test = |row: &&Row| {
+            let section = row.scenario.strip_prefix(test);
+            section.is_some_and(|section| section.starts_with('/')) && row.step == step
+        };
+        self.rows.iter().find(of_test).cloned()
     }
 
     /// All steps, each after those that it needs.

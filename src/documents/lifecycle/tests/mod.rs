@@ -75,6 +75,7 @@ impl Registry {
             patient: &patient,
             submitter: self.submitter,
             persist_snapshots: false,
+            made_of: &[],
         };
         let tag = |id: &str| self.tag(id);
         let plan = super::submit(&self.store, &tag, origin, &valid, &[]).map_err(told)?;
