@@ -10,6 +10,7 @@ use unicode_normalization::UnicodeNormalization as _;
 use crate::access::{Action, Call, Permit};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
+use crate::identity::matching::normalize::date;
 use crate::identity::{Identity, identifier};
 use crate::types::{LinkageId, PartialDate};
 use crate::wire::pb::emergency as pb;
@@ -129,15 +130,7 @@ impl Candidates {
         if items.name.trim().is_empty() && items.birth_date.is_empty() {
             return Err(Error::missing("four_items.name"));
         }
-        if !items.birth_date.is_empty() {
-            items.birth_date.parse::<PartialDate>().map_err(|error| {
-                Error::field(
-                    Reason::InvalidField,
-                    "four_items.birth_date",
-                    error.to_string(),
-                )
-            })?;
-        }
+        let (birth_date, birth_date_text) = birth_date(&items.birth_date)?;
         let wanted = ipb::Demographics {
             names: (!items.name.trim().is_empty())
                 .then(|| ipb::PersonName {
@@ -146,7 +139,8 @@ impl Candidates {
                 })
                 .into_iter()
                 .collect(),
-            birth_date: items.birth_date.clone(),
+            birth_date,
+            birth_date_text,
             administrative_gender: items.administrative_gender,
             telecoms: (!items.telephone.is_empty())
                 .then(|| ipb::Telecom {
@@ -257,6 +251,20 @@ impl Candidates {
             }
         }
     }
+}
+
+/// A birth date as it is written (`YYYY`, `YYYY-MM`, `YYYY-MM-DD`), or as it is spoken (昭和25年3月5日).
+fn birth_date(given: &str) -> Result<(String, String)> {
+    let given = given.trim();
+    if given.is_empty() || given.parse::<PartialDate>().is_ok() {
+        return Ok((given.to_owned(), String::new()));
+    }
+    if date::birth_date(given).is_none() {
+        let message = "must be a date such as 1950-04-01, 1950 or 昭和25年4月1日";
+        let field = "four_items.birth_date";
+        return Err(Error::field(Reason::InvalidField, field, message));
+    }
+    Ok((String::new(), given.to_owned()))
 }
 
 /// Whom a reference was given to: the institution.
