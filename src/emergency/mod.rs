@@ -6,6 +6,7 @@ mod disasters;
 pub mod extract;
 pub mod forms;
 mod grants;
+mod heard;
 mod identify;
 pub mod merge;
 mod service;

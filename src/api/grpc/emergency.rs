@@ -182,7 +182,7 @@ fn summary_document(
         let answer = summarize(&gateway, &call, patient, &request.grant_id).await?;
         let document = document(form, &answer, options)?;
         Ok(pb::GetSummaryDocumentResponse {
-            document: document.octets,
+            document: document.octets.into(),
             mime_type: document.mime_type.to_owned(),
             completeness: answer.completeness,
             summary_id: answer.summary.unwrap_or_default().summary_id,

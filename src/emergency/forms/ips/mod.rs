@@ -238,11 +238,10 @@ impl<'w> Document<'w> {
 
     fn resource(&mut self, item: &SummaryItem, id: &str) -> Option<String> {
         let patient = self.patient.clone();
-        let performers: Vec<_> = item
-            .sources
-            .iter()
-            .map(|source| self.organization(source))
-            .collect();
+        // Only what is referred to is in the Bundle.
+        let observed = resources::is_observed(item.section());
+        let performed = item.sources.iter().filter(|_| observed);
+        let performers: Vec<_> = performed.map(|source| self.organization(source)).collect();
         let device = self.address(&format!("device {id}"));
         let remark = match item.conflict_group.is_empty() {
             true => String::new(),

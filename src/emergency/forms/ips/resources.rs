@@ -73,6 +73,15 @@ pub(super) fn resource(item: &SummaryItem, around: Around<'_>) -> Option<Json> {
     Some(object(members))
 }
 
+/// Whether what is in `section` becomes an Observation.
+pub(super) fn is_observed(section: SummarySection) -> bool {
+    use SummarySection as S;
+    matches!(
+        section,
+        S::Result | S::Infection | S::BloodType | S::Vital | S::SocialHistory | S::Pregnancy
+    )
+}
+
 pub(super) fn head(kind: &str, profile: &str, item: &SummaryItem) -> Members {
     vec![
         ("resourceType", string(kind)),

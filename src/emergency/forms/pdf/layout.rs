@@ -1,8 +1,9 @@
 //! Where everything stands on the sheets. Pure: no PDF yet, so that it can be judged by tests.
 
 use super::super::page::{Block, Page, Row};
+use super::super::text::join;
 use super::super::words;
-use super::metrics::{showable, width, wrap};
+use super::metrics::{width, wrap};
 
 /// A4, in points.
 pub(super) const SHEET: (f32, f32) = (595.0, 842.0);
@@ -253,25 +254,17 @@ impl Pen {
     fn row(&mut self, row: &Row, first: bool) {
         let marks: String = row.marks.iter().map(|mark| format!("[{mark}] ")).collect();
         let lead = format!("{marks}{}", row.lead);
-        let said: Vec<_> = [row.facts.as_str(), row.details.as_str()]
-            .into_iter()
-            .filter(|text| !text.is_empty())
-            .collect();
-        let size = if first { 10.5 } else { 9.0 };
-        let parts = vec![
-            (showable(&lead), size, true),
-            (showable(&said.join("; ")), 8.5, false),
-            (showable(&row.sources), 6.5, false),
-        ];
+        let said = join([&row.facts, &row.details], "; ");
         if first {
-            self.marked(parts);
+            self.marked(vec![
+                (lead, 10.5, true),
+                (said, 8.5, false),
+                (row.sources.clone(), 7.0, false),
+            ]);
         } else {
-            let lines = parts.into_iter().enumerate();
-            let lines = lines.flat_map(|(at, (text, size, bold))| {
-                let indent = if at == 0 { 0.0 } else { 6.0 };
-                self.lines(&text, size, bold, indent)
-            });
-            let lines: Vec<_> = lines.collect();
+            let mut lines = self.lines(&lead, 9.0, true, 0.0);
+            let rest = join([said, row.sources.clone()], "  -  ");
+            lines.extend(self.lines(&rest, 7.5, false, 6.0));
             self.put(lines);
         }
         self.gap(1.5);

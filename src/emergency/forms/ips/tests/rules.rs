@@ -566,7 +566,7 @@ fn narrative(of: &str, text_element: &Value, found: &mut Vec<String>) {
         match reader.read_event() {
             Ok(quick_xml::events::Event::Eof) => break,
             Ok(quick_xml::events::Event::Start(tag)) => {
-                let allowed: [&[u8]; 6] = [b"div", b"p", b"ul", b"li", b"b", b"i"];
+                let allowed = ["div", "p", "ul", "li", "b", "i"];
                 if !allowed.contains(&tag.name().as_ref()) {
                     say("txt-1");
                 }
