@@ -164,8 +164,12 @@ fn judge(case: &Case, shown: &[(&str, ipb::MatchGrade)]) -> Result<(), String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_case_finds_who_was_meant() {
-    let text = include_str!("data/emergency/identify/people.toml");
-    let file: File = toml::from_str(text).unwrap();
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/tests/it/data/emergency/identify/people.toml"
+    );
+    let text = std::fs::read_to_string(path).unwrap();
+    let file: File = toml::from_str(&text).unwrap();
     let network = Setup::standalone().start().await;
     let like = network.record(network.sample.scenario.cross_region, 0);
     let institution = network.institution(like);

@@ -79,7 +79,6 @@ pub(super) const COMPOSED: Words = words("作成", "Put together");
 pub(super) const AS_OF: Words = words("照会時点", "As of");
 pub(super) const RECORDED: Words = words("記録", "recorded");
 pub(super) const PREVIOUS: Words = words("前回", "before");
-pub(super) const REGIONS: Words = words("照会先", "Regions asked");
 pub(super) const DOCUMENTS: Words = words("文書", "Documents");
 pub(super) const SUMMARY_ID: Words = words("サマリーID", "Summary");
 pub(super) const UNINFORMED: Words = words("未告知", "NOT TOLD TO THE PATIENT");

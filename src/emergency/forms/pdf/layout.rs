@@ -3,7 +3,7 @@
 use super::super::page::{Block, Page, Row};
 use super::super::text::join;
 use super::super::words;
-use super::metrics::{width, wrap};
+use super::metrics::wrap;
 
 /// A4, in points.
 pub(super) const SHEET: (f32, f32) = (595.0, 842.0);
@@ -269,9 +269,4 @@ impl Pen {
         }
         self.gap(1.5);
     }
-}
-
-/// The right end of a run.
-pub(super) fn end(run: &Run) -> f32 {
-    run.x + width(&run.text, run.size, run.bold)
 }

@@ -2,9 +2,14 @@
 
 use super::super::tests::{item, rich};
 use super::super::{Options, Whole};
-use super::layout::{SHEET, Sheet, end, sheets};
+use super::layout::{Run, SHEET, Sheet, sheets};
 use super::*;
 use crate::wire::pb::emergency::{GetSummaryResponse, SummarySection};
+
+/// The right end of a run.
+fn end(run: &Run) -> f32 {
+    run.x + metrics::width(&run.text, run.size, run.bold)
+}
 
 fn page(answer: &GetSummaryResponse) -> Page {
     Page::of(&Whole {
