@@ -7,9 +7,9 @@ use super::Whole;
 use super::words::{self, Words};
 
 /// Why there is nothing to show of some sections.
-pub(super) enum Nothing<'a> {
+pub(super) enum Nothing {
     /// Sources state that there is none.
-    Stated(Vec<&'a AbsenceStatement>),
+    Stated,
     /// Not stated to be none: nobody knows, or not everybody could be asked.
     NotStated(Words),
 }
@@ -36,10 +36,10 @@ impl<'a> Whole<'a> {
 
     /// Why there is nothing of `sections`. Only what a source states is an absence; an answer that
     /// is not complete never is (INV-6).
-    pub(super) fn nothing(&self, sections: &[SummarySection]) -> Nothing<'a> {
+    pub(super) fn nothing(&self, sections: &[SummarySection]) -> Nothing {
         let stated = self.statements(sections, &[AbsenceReason::StatedNone]);
         if !stated.is_empty() {
-            return Nothing::Stated(stated);
+            return Nothing::Stated;
         }
         let unknown = || self.statements(sections, &[AbsenceReason::Unknown]);
         Nothing::NotStated(if !self.completeness.complete {

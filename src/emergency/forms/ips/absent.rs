@@ -139,7 +139,7 @@ pub(super) fn empty_reason(whole: &Whole<'_>, section: &Section, nothing: bool) 
     let (code, why): (&str, Words) = match whole.nothing(section.of) {
         // There are items, but none that may be shown yet.
         _ if !nothing => ("withheld", words::CONFIRM),
-        Nothing::Stated(_) => ("nilknown", words::STATED_NONE),
+        Nothing::Stated => ("nilknown", words::STATED_NONE),
         Nothing::NotStated(why) if why == words::WITHHELD => ("withheld", why),
         Nothing::NotStated(why) if why == words::NOBODY => ("notasked", why),
         Nothing::NotStated(why) => ("unavailable", why),
