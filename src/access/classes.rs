@@ -198,6 +198,7 @@ fn kind(code: &str) -> Option<DataClass> {
         "72170-4" | "18748-4" | "18747-6" | "18755-9" | "18758-3" | "12132-7" => D::Imaging,
         "34874-8" | "34750-0" | "29749-9" | "11504-8" => D::Procedure,
         "53576-5" | "JPGCHKUP01" => D::Checkup,
+        "18776-5" => D::Care,
         _ => return None,
     })
 }

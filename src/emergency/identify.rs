@@ -5,15 +5,16 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jiff::{Timestamp, ToSpan as _};
-use unicode_normalization::UnicodeNormalization as _;
 
 use crate::access::{Action, Call, Permit};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
 use crate::identity::{Identity, identifier};
-use crate::types::{LinkageId, PartialDate};
+use crate::types::LinkageId;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::identity as ipb;
+
+use super::heard::{age_fits, birth_date, is_likely, linkage_of, next_questions, rank};
 
 /// Candidates shown.
 const MAX_CANDIDATES: usize = 5;
@@ -129,15 +130,7 @@ impl Candidates {
         if items.name.trim().is_empty() && items.birth_date.is_empty() {
             return Err(Error::missing("four_items.name"));
         }
-        if !items.birth_date.is_empty() {
-            items.birth_date.parse::<PartialDate>().map_err(|error| {
-                Error::field(
-                    Reason::InvalidField,
-                    "four_items.birth_date",
-                    error.to_string(),
-                )
-            })?;
-        }
+        let (birth_date, birth_date_text) = birth_date(&items.birth_date)?;
         let wanted = ipb::Demographics {
             names: (!items.name.trim().is_empty())
                 .then(|| ipb::PersonName {
@@ -146,7 +139,8 @@ impl Candidates {
                 })
                 .into_iter()
                 .collect(),
-            birth_date: items.birth_date.clone(),
+            birth_date,
+            birth_date_text,
             administrative_gender: items.administrative_gender,
             telecoms: (!items.telephone.is_empty())
                 .then(|| ipb::Telecom {
@@ -158,9 +152,46 @@ impl Candidates {
             ..ipb::Demographics::default()
         };
         let mut found = self.identity.search(&wanted)?;
+        if items.administrative_gender != 0 && !found.iter().any(is_likely) {
+            found.extend(self.of_another_sex(wanted, &found)?);
+        }
         found.retain(|candidate| age_fits(candidate, items, self.clock.now()));
         // An address named in part is no key, but it orders those who share a name.
         found.sort_by(|a, b| rank(b, &items.address).total_cmp(&rank(a, &items.address)));
+        Ok(found)
+    }
+
+    /// Who fits everything but the sex, for that is noted wrongly too; never shown as certain.
+    fn of_another_sex(
+        &self,
+        wanted: ipb::Demographics,
+        known: &[ipb::MatchCandidate],
+    ) -> Result<Vec<ipb::MatchCandidate>> {
+        let rest = ipb::Demographics {
+            administrative_gender: ipb::AdministrativeGender::Unspecified.into(),
+            ..wanted
+        };
+        let mut found = match self.identity.search(&rest) {
+            Ok(found) => found,
+            // Too little to search by, without the sex.
+            Err(error)
+                if matches!(
+                    error.reason(),
+                    Reason::MissingField | Reason::InvalidField | Reason::TooManyResults
+                ) =>
+            {
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(error),
+        };
+        found.retain(|one| {
+            !known
+                .iter()
+                .any(|other| linkage_of(other) == linkage_of(one))
+        });
+        for candidate in &mut found {
+            candidate.set_grade(ipb::MatchGrade::Possible);
+        }
         Ok(found)
     }
 
@@ -267,98 +298,4 @@ fn owner(call: &Call) -> String {
         .as_ref()
         .map(ToString::to_string)
         .unwrap_or_default()
-}
-
-fn age_fits(candidate: &ipb::MatchCandidate, items: &pb::FourItems, now: Timestamp) -> bool {
-    let (Some(from), Some(to)) = (
-        items.age_from.or(items.age_to),
-        items.age_to.or(items.age_from),
-    ) else {
-        return true;
-    };
-    let person = candidate
-        .person
-        .as_ref()
-        .and_then(|person| person.demographics.as_ref());
-    let birth = person.and_then(|demographics| demographics.birth_date.parse::<PartialDate>().ok());
-    let Some(birth) = birth else { return true };
-    let year = now.to_zoned(jiff::tz::TimeZone::UTC).year();
-    let age = i64::from(year) - i64::from(birth.year());
-    // A birthday may be still to come this year.
-    (i64::from(from)..=i64::from(to) + 1).contains(&age)
-}
-
-fn fold(text: &str) -> String {
-    text.nfkc().filter(|c| !c.is_whitespace()).collect()
-}
-
-fn address_fits(candidate: &ipb::MatchCandidate, wanted: &str) -> bool {
-    let wanted = fold(wanted);
-    let person = candidate.person.iter();
-    let records = person.flat_map(|person| &person.records);
-    !wanted.is_empty()
-        && records
-            .filter_map(|record| record.demographics.as_ref())
-            .flat_map(|demographics| &demographics.addresses)
-            .any(|address| {
-                let whole = fold(&format!(
-                    "{}{}{}{}",
-                    address.state,
-                    address.city,
-                    address.lines.concat(),
-                    address.text
-                ));
-                whole.contains(&wanted)
-            })
-}
-
-/// Bits of evidence, and seven more for an address that fits: one municipality in a hundred or so.
-fn rank(candidate: &ipb::MatchCandidate, address: &str) -> f64 {
-    let bits = candidate
-        .evidence
-        .as_ref()
-        .map_or(0.0, |evidence| evidence.bits);
-    bits + if address_fits(candidate, address) {
-        7.0
-    } else {
-        0.0
-    }
-}
-
-fn next_questions(
-    subject: &pb::identify_patient_request::Subject,
-    found: usize,
-) -> Vec<pb::NextQuestion> {
-    let pb::identify_patient_request::Subject::FourItems(items) = subject else {
-        return Vec::new();
-    };
-    if found == 1 {
-        return Vec::new();
-    }
-    let missing = [
-        (
-            "birth_date",
-            items.birth_date.is_empty(),
-            "生年月日 (birth date)",
-        ),
-        ("address", items.address.is_empty(), "住所 (address)"),
-        (
-            "telephone",
-            items.telephone.is_empty(),
-            "電話番号 (telephone)",
-        ),
-        (
-            "administrative_gender",
-            items.administrative_gender == 0,
-            "性別 (sex)",
-        ),
-    ];
-    missing
-        .into_iter()
-        .filter(|(_, missing, _)| *missing)
-        .map(|(field, _, text)| pb::NextQuestion {
-            field: field.to_owned(),
-            text: text.to_owned(),
-        })
-        .collect()
 }

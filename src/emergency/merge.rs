@@ -152,7 +152,7 @@ fn identify(item: &mut SummaryItem) {
 }
 
 /// 128 bits of SHA-256, in hex.
-fn hash(octets: &[u8]) -> String {
+pub(super) fn hash(octets: &[u8]) -> String {
     let hash = digest::digest(&digest::SHA256, octets);
     let (half, _) = hash.as_ref().split_at(16);
     HEXLOWER.encode(half)

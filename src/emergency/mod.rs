@@ -1,9 +1,12 @@
 //! The minimal patient summary (救急時医療情報): identify with little, break the glass, merge what the
 //! regions hold.
 
+pub mod compose;
 mod disasters;
 pub mod extract;
+pub mod forms;
 mod grants;
+mod heard;
 mod identify;
 pub mod merge;
 mod on_demand;

@@ -11,9 +11,10 @@ use crate::wire::pb::documents as dpb;
 use crate::wire::pb::federation as fpb;
 
 use super::Emergency;
+use super::compose::confidentiality;
 use super::merge::{Part, merge};
 use super::plain::{Summary, plain};
-use super::service::{MAX_DOCUMENTS, confidentiality};
+use super::service::MAX_DOCUMENTS;
 
 /// Patient summary Document.
 const TYPE: &str = "60591-5";

@@ -5,26 +5,25 @@ use std::time::Duration;
 
 use crate::access::{Call, DocumentFacts, Permit};
 use crate::clock::Clock;
-use crate::documents::{Documents, Found, document_ref};
+use crate::documents::Documents;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Federation;
-use crate::federation::fanout::{Failure, Said, Target, ask, completeness};
+use crate::federation::fanout::{Failure, Said, Target, ask};
 use crate::federation::path::Kind;
 use crate::federation::peers::{Peers, relayed};
 use crate::identity::{Identity, identifier, identifier_message};
 use crate::store::Store;
 use crate::types::{Confidentiality, LinkageId, PartialDate, PatientIdentifier};
-use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::federation as fpb;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 use crate::wire::pb::identity as ipb;
 
-use super::extract::{NotUnderstood, Outcome, Source, extract};
+use super::compose::{Reply, compose, read, too_large};
+use super::extract::Source;
 use super::grants::Grants;
 use super::identify::Candidates;
-use super::merge::{Part, merge};
 
 /// Documents read for one summary, newest first for each identifier.
 pub(super) const MAX_DOCUMENTS: usize = 200;
@@ -104,57 +103,28 @@ impl Emergency {
         let Some(found) = self.documents.by_uuid(&uuid)? else {
             return Ok(());
         };
-        let (outcome, not_taken) = self.extracted(permit, &found, response)?;
-        let (used, reason) = match outcome {
-            Outcome::Readable if not_taken == 0 => (true, String::new()),
-            Outcome::Readable => (
-                true,
-                format!("read in part: {not_taken} entries not understood"),
-            ),
-            Outcome::NotUnderstood(reason) => (false, reason.code().to_owned()),
-        };
-        response.documents.push(listed(entry, used, reason));
-        Ok(())
-    }
-
-    fn extracted(
-        &self,
-        permit: &Permit,
-        found: &Found,
-        response: &mut fpb::GetSummaryItemsResponse,
-    ) -> Result<(Outcome, usize)> {
         if found.entry.size.unwrap_or(u64::MAX) > MAX_BYTES {
-            return Ok((Outcome::NotUnderstood(NotUnderstood::TooLarge), 0));
+            too_large(entry, response);
+            return Ok(());
         }
-        let content = self.documents.content(permit, found, MAX_BYTES)?;
-        let format = found
-            .entry
-            .format_code
-            .as_ref()
-            .map_or("", |code| code.code.as_str());
-        let extracted = extract(&Source {
+        let content = self.documents.content(permit, &found, MAX_BYTES)?;
+        let format = found.entry.format_code.as_ref();
+        let source = Source {
             mime_type: &found.entry.mime_type,
-            format_code: format,
+            format_code: format.map_or("", |code| code.code.as_str()),
             entry: &found.entry,
             content: &content,
             as_of: self.clock.now(),
-        });
-        // Items inside a document can be more confidential than the document.
+        };
         let facts = found.facts();
-        for item in extracted.items {
-            let level = confidentiality(&item).max(facts.confidentiality);
-            let inside = DocumentFacts {
-                confidentiality: level,
+        let covers = |level: Confidentiality| {
+            permit.covers(&DocumentFacts {
+                confidentiality: level.max(facts.confidentiality),
                 ..facts.clone()
-            };
-            if permit.covers(&inside) {
-                response.items.push(item);
-            } else {
-                response.partly_withheld = true;
-            }
-        }
-        response.absences.extend(extracted.absences);
-        Ok((extracted.outcome, extracted.not_taken))
+            })
+        };
+        read(&source, covers, response);
+        Ok(())
     }
 
     /// Every identifier of a person.
@@ -169,7 +139,6 @@ impl Emergency {
     ///
     /// # Errors
     /// The store. A region that fails is a status, not an error.
-    #[expect(clippy::too_many_lines, reason = "one fan-out, told in its order")]
     pub async fn summary(
         &self,
         call: &Arc<Call>,
@@ -192,48 +161,22 @@ impl Emergency {
                 budget,
             )
         });
-        let mut statuses = Vec::new();
-        let mut parts = Vec::new();
-        let (mut unreachable, mut withheld) = (Vec::new(), Vec::new());
-        let mut partly_withheld = false;
+        let mut replies = Vec::new();
         while let Some(answer) = asked.next().await {
-            match answer.value {
-                Some(said) => {
-                    partly_withheld |= said.partly_withheld;
-                    parts.push(Part {
-                        home_community_id: answer.status.home_community_id.clone(),
-                        items: said.items,
-                        absences: said.absences,
-                        documents: said.documents,
-                    });
-                }
-                None if answer.status.state() == cpb::RegionState::RefusedByPolicy => {
-                    withheld.push(answer.status.home_community_id.clone());
-                }
-                None => unreachable.push(answer.status.home_community_id.clone()),
-            }
-            statuses.push(answer.status);
+            replies.push(Reply {
+                status: answer.status,
+                said: answer.value,
+            });
         }
-        let done = completeness(statuses);
+        let answered = replies.iter().filter(|reply| reply.said.is_some()).count();
+        let now = self.clock.now();
+        let composed = compose(replies, now);
         call.note(|record| {
             let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            record.regions = Some((count(done.regions.len()), count(parts.len())));
+            let regions = composed.completeness.regions.len();
+            record.regions = Some((count(regions), count(answered)));
         });
-        let now = self.clock.now();
-        let merged = merge(parts, now);
-        let mut absences = merged.absences;
-        for (reason, home_community_ids) in [
-            (pb::AbsenceReason::Unreachable, unreachable),
-            (pb::AbsenceReason::Withheld, withheld),
-        ] {
-            if !home_community_ids.is_empty() {
-                absences.push(pb::AbsenceStatement {
-                    reason: reason.into(),
-                    home_community_ids,
-                    ..pb::AbsenceStatement::default()
-                });
-            }
-        }
+        let merged = composed.merged;
         call.note(|record| record.items = u32::try_from(merged.items.len()).unwrap_or(u32::MAX));
         let summary = pb::EmergencySummary {
             summary_id: uuid::Uuid::now_v7().to_string(),
@@ -243,15 +186,15 @@ impl Emergency {
             patient: Some(self.header(linkage)?),
             composed: Some(crate::wire::timestamp(now)),
             items: merged.items,
-            absences,
+            absences: merged.absences,
             documents: merged.documents,
             identity_grade: grade.into(),
-            partly_withheld,
+            partly_withheld: composed.partly_withheld,
             ..pb::EmergencySummary::default()
         };
         Ok(pb::GetSummaryResponse {
             summary: Some(summary),
-            completeness: Some(done),
+            completeness: Some(composed.completeness),
         })
     }
 
@@ -285,44 +228,6 @@ impl Emergency {
             languages: demographics.languages,
             deceased: demographics.deceased,
         })
-    }
-}
-
-/// What an item asks of its reader.
-pub(super) fn confidentiality(item: &pb::SummaryItem) -> Confidentiality {
-    match item.confidentiality() {
-        cpb::Confidentiality::Restricted => Confidentiality::Restricted,
-        cpb::Confidentiality::VeryRestricted => Confidentiality::VeryRestricted,
-        cpb::Confidentiality::Unspecified
-        | cpb::Confidentiality::Unrestricted
-        | cpb::Confidentiality::Low
-        | cpb::Confidentiality::Moderate
-        | cpb::Confidentiality::Normal => Confidentiality::Normal,
-    }
-}
-
-/// A document as it is listed beside the items, with why it was not read, or not wholly.
-fn listed(entry: &dpb::DocumentEntry, used: bool, reason: String) -> pb::ListedDocument {
-    let title = entry.title.as_ref().and_then(|title| title.values.first());
-    let institution = entry
-        .authors
-        .iter()
-        .flat_map(|author| &author.institutions)
-        .next();
-    pb::ListedDocument {
-        document: Some(document_ref(entry)),
-        title: title.map(|title| title.value.clone()).unwrap_or_default(),
-        type_code: entry.type_code.clone(),
-        mime_type: entry.mime_type.clone(),
-        creation_time: entry.creation_time.clone(),
-        institution: institution.map(|from| cpb::InstitutionRef {
-            institution_id: from.id.clone(),
-            name: from.name.clone(),
-            home_community_id: entry.home_community_id.clone(),
-            ..cpb::InstitutionRef::default()
-        }),
-        used,
-        reason,
     }
 }
 

@@ -169,6 +169,57 @@ async fn a_grant_is_for_one_person_and_one_patient() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_summary_comes_in_every_form_to_who_may_have_it() {
+    let case = Case::new().await;
+    let doctor = case.caller("E-1", 0);
+    let ask = async |caller: &Caller, form: pb::SummaryForm, grant: &str, language: &str| {
+        let request = pb::GetSummaryDocumentRequest {
+            patient: named(case.patient.clone()),
+            grant_id: grant.to_owned(),
+            form: form.into(),
+            language: language.to_owned(),
+            ..Default::default()
+        };
+        let answer = client(caller)
+            .get_summary_document(caller.request(request))
+            .await;
+        answer.map(tonic::Response::into_inner)
+    };
+    let html = pb::SummaryForm::Html;
+    refused(ask(&doctor, html, "", "").await, Reason::NotPermitted);
+    let grant = open(&doctor, case.patient.clone()).await.unwrap();
+    let colleague = case.caller("E-2", 0);
+    refused(
+        ask(&colleague, html, &grant, "").await,
+        Reason::NotPermitted,
+    );
+    refused(ask(&doctor, html, &grant, "fr").await, Reason::InvalidField);
+
+    let truth = case.network.sample.scenario.opted_out;
+    let family = &case.network.record(truth, 0).family_kanji;
+    for (form, mime_type, begins) in [
+        (
+            pb::SummaryForm::FhirIps,
+            "application/fhir+json",
+            "{\"resourceType\":\"Bundle\"",
+        ),
+        (html, "text/html; charset=utf-8", "<!DOCTYPE html>"),
+        (pb::SummaryForm::Pdf, "application/pdf", "%PDF-1.7"),
+    ] {
+        let answer = ask(&doctor, form, &grant, "ja").await.unwrap();
+        assert_eq!(answer.mime_type, mime_type);
+        assert!(answer.document.starts_with(begins.as_bytes()), "{form:?}");
+        assert!(answer.completeness.unwrap().complete && !answer.summary_id.is_empty());
+        let text = String::from_utf8_lossy(&answer.document);
+        assert!(
+            form == pb::SummaryForm::Pdf || text.contains(family),
+            "{form:?}"
+        );
+    }
+    case.network.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_grant_ends() {
     let case = Case::new().await;
     let doctor = case.caller("E-1", 0);

@@ -28,6 +28,8 @@ mod edge_reload;
 mod edge_tls;
 mod edge_token;
 mod emergency;
+mod emergency_cases;
+mod emergency_identify;
 mod errors;
 mod federation;
 mod federation_directory;

@@ -12,42 +12,42 @@ use renkei::wire::pb::identity as pb;
 use serde::Deserialize;
 
 use crate::support::calls::feed;
-use crate::support::{At, Setup};
+use crate::support::{At, Network, Setup};
 
 const RECORDS: usize = 2_000;
 
 #[derive(Deserialize)]
-struct Record {
+pub(crate) struct Record {
     #[serde(rename = "record_id")]
-    id: String,
+    pub(crate) id: String,
     domain: String,
     local_id: String,
-    name: Names,
-    sex: String,
-    birth_date: Option<String>,
-    address: Option<Address>,
+    pub(crate) name: Names,
+    pub(crate) sex: String,
+    pub(crate) birth_date: Option<String>,
+    pub(crate) address: Option<Address>,
     phones: Vec<String>,
     insurance: Option<Insurance>,
 }
 
 #[derive(Deserialize)]
-struct Names {
-    kanji: Option<Name>,
-    kana: Option<Name>,
+pub(crate) struct Names {
+    pub(crate) kanji: Option<Name>,
+    pub(crate) kana: Option<Name>,
     romaji: Option<Name>,
 }
 
 #[derive(Deserialize)]
-struct Name {
-    family: String,
-    given: String,
+pub(crate) struct Name {
+    pub(crate) family: String,
+    pub(crate) given: String,
 }
 
 #[derive(Deserialize)]
-struct Address {
+pub(crate) struct Address {
     postal_code: Option<String>,
     prefecture: Option<String>,
-    city: Option<String>,
+    pub(crate) city: Option<String>,
     line: Option<String>,
     text: Option<String>,
 }
@@ -148,11 +148,16 @@ fn request(institution: &SampleInstitution, record: &Record) -> pb::FeedPatientR
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn no_false_link_among_the_first_two_thousand() {
-    let (Some(records), Some(truth)) = (lines("records.jsonl.gz"), lines("truth.csv.gz")) else {
-        return;
-    };
+/// Records of the development data, fed, each with the person that it is of.
+pub(crate) struct Fed {
+    pub(crate) records: Vec<(Record, String)>,
+    /// The answers, one for each record.
+    answers: Vec<pb::FeedPatientResponse>,
+}
+
+/// Feeds the first `count` records to a node; none if the data is not there.
+pub(crate) async fn fed(network: &Network, count: usize) -> Option<Fed> {
+    let (records, truth) = (lines("records.jsonl.gz")?, lines("truth.csv.gz")?);
     let truth: BTreeMap<String, String> = truth
         .skip(1)
         .map(|line| {
@@ -160,23 +165,34 @@ async fn no_false_link_among_the_first_two_thousand() {
             (fields.next().unwrap(), fields.next().unwrap())
         })
         .collect();
-    let records: Vec<Record> = records
-        .take(RECORDS)
-        .map(|line| serde_json::from_str(&line).unwrap())
-        .collect();
-    assert_eq!(records.len(), RECORDS);
-
-    let network = Setup::standalone().start().await;
     let institution = &network.sample.regions[0].institutions[0];
     let system = network.system(At::Region(0), institution);
+    let mut fed = Fed {
+        records: Vec::new(),
+        answers: Vec::new(),
+    };
+    for line in records.take(count) {
+        let record: Record = serde_json::from_str(&line).unwrap();
+        let answer = feed(&system, request(institution, &record)).await;
+        fed.answers.push(answer.unwrap().into_inner());
+        let person = truth[&record.id].clone();
+        fed.records.push((record, person));
+    }
+    assert_eq!(fed.records.len(), count);
+    Some(fed)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_false_link_among_the_first_two_thousand() {
+    let network = Setup::standalone().start().await;
+    let Some(data) = fed(&network, RECORDS).await else {
+        return;
+    };
     let mut persons: BTreeMap<String, BTreeSet<&str>> = BTreeMap::new();
     let mut linkages: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     let (mut fed, mut reviews) = (BTreeMap::new(), 0);
-    for record in &records {
-        let answer = feed(&system, request(institution, record)).await;
-        let answer = answer.unwrap().into_inner();
+    for ((_, person), answer) in data.records.iter().zip(&data.answers) {
         reviews += answer.review_task_ids.len();
-        let person = truth[&record.id].as_str();
         persons
             .entry(answer.linkage_id.clone())
             .or_default()
@@ -184,8 +200,8 @@ async fn no_false_link_among_the_first_two_thousand() {
         linkages
             .entry(person)
             .or_default()
-            .insert(answer.linkage_id);
-        *fed.entry(person).or_insert(0_u32) += 1;
+            .insert(answer.linkage_id.clone());
+        *fed.entry(person.as_str()).or_insert(0_u32) += 1;
     }
     let several = fed.values().filter(|count| **count > 1).count();
     let whole = fed

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 use crate::access::{Action, Call};
 use crate::config::Capability;
 use crate::consent::About;
+use crate::emergency::forms::{Language, Options, document};
 use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
 use crate::wire::pb::emergency as pb;
@@ -88,6 +89,59 @@ fn close(
     })
 }
 
+/// Fields of the interface that this version does not do.
+fn refuse_given(fields: &[(&'static str, bool)]) -> Result<()> {
+    match fields.iter().find(|(_, given)| *given) {
+        None => Ok(()),
+        Some((field, _)) => {
+            let message = "is not done by this version";
+            Err(Error::field(Reason::NotImplemented, *field, message))
+        }
+    }
+}
+
+/// The summary for whoever may have it, in whichever form it is then given.
+async fn summarize(
+    gateway: &Gateway,
+    call: &Arc<Call>,
+    patient: Option<&pb::PatientRef>,
+    grant_id: &str,
+) -> Result<pb::GetSummaryResponse> {
+    // May the caller ask at all? Before anything says whether the patient is known (INV-3).
+    let relaying = About {
+        relaying: true,
+        ..About::default()
+    };
+    gateway
+        .guard
+        .authorize_for(call, Action::ReadSummary, relaying)?
+        .require(&[Action::ReadSummary])?;
+    let candidates = &gateway.emergency.candidates;
+    let resolved = candidates.resolve(call, patient);
+    let (linkage, grade) = resolved.map_err(as_refused)?;
+    let patients = about(gateway, call, linkage).map_err(as_refused)?;
+    let grant = if grant_id.is_empty() {
+        None
+    } else {
+        call.note(|record| record.grant = Some(grant_id.to_owned()));
+        Some(gateway.emergency.grants.find(grant_id, linkage)?)
+    };
+    let asked = About {
+        patients: &patients,
+        grant: grant.as_ref(),
+        relaying: true,
+        ..About::default()
+    };
+    let permit = gateway
+        .guard
+        .authorize_for(call, Action::ReadSummary, asked)?;
+    debug_assert_eq!(permit.under_grant(), grant.is_some());
+    gateway
+        .emergency
+        .summary(call, (linkage, grade), grant_id)
+        .await
+}
+
 fn summary(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
@@ -95,48 +149,44 @@ fn summary(
 ) -> Answer<pb::GetSummaryResponse> {
     Box::pin(async move {
         gateway.serves(Capability::Emergency)?;
-        let unsupported = [
+        refuse_given(&[
             ("sections", !request.sections.is_empty()),
             ("max_age", request.max_age.is_some()),
             ("confirm_restricted", request.confirm_restricted),
-        ];
-        if let Some((field, _)) = unsupported.into_iter().find(|(_, given)| *given) {
-            let message = "is not done by this version";
-            return Err(Error::field(Reason::NotImplemented, field, message));
-        }
-        // May the caller ask at all? Before anything says whether the patient is known (INV-3).
-        let relaying = About {
-            relaying: true,
-            ..About::default()
+        ])?;
+        let patient = request.patient.as_ref();
+        summarize(&gateway, &call, patient, &request.grant_id).await
+    })
+}
+
+fn summary_document(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::GetSummaryDocumentRequest,
+) -> Answer<pb::GetSummaryDocumentResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Emergency)?;
+        refuse_given(&[
+            ("max_age", request.max_age.is_some()),
+            ("confirm_restricted", request.confirm_restricted),
+        ])?;
+        let form = pb::SummaryForm::try_from(request.form)
+            .map_err(|_| Error::field(Reason::InvalidField, "form", "is no form"))?;
+        let language = Language::of(&request.language)
+            .ok_or_else(|| Error::field(Reason::InvalidField, "language", "must be ja or en"))?;
+        let options = Options {
+            language,
+            for_patient: request.for_patient,
         };
-        gateway
-            .guard
-            .authorize_for(&call, Action::ReadSummary, relaying)?
-            .require(&[Action::ReadSummary])?;
-        let candidates = &gateway.emergency.candidates;
-        let resolved = candidates.resolve(&call, request.patient.as_ref());
-        let (linkage, grade) = resolved.map_err(as_refused)?;
-        let patients = about(&gateway, &call, linkage).map_err(as_refused)?;
-        let grant = if request.grant_id.is_empty() {
-            None
-        } else {
-            call.note(|record| record.grant = Some(request.grant_id.clone()));
-            Some(gateway.emergency.grants.find(&request.grant_id, linkage)?)
-        };
-        let asked = About {
-            patients: &patients,
-            grant: grant.as_ref(),
-            relaying: true,
-            ..About::default()
-        };
-        let permit = gateway
-            .guard
-            .authorize_for(&call, Action::ReadSummary, asked)?;
-        debug_assert_eq!(permit.under_grant(), grant.is_some());
-        gateway
-            .emergency
-            .summary(&call, (linkage, grade), &request.grant_id)
-            .await
+        let patient = request.patient.as_ref();
+        let answer = summarize(&gateway, &call, patient, &request.grant_id).await?;
+        let document = document(form, &answer, options)?;
+        Ok(pb::GetSummaryDocumentResponse {
+            document: document.octets.into(),
+            mime_type: document.mime_type.to_owned(),
+            completeness: answer.completeness,
+            summary_id: answer.summary.unwrap_or_default().summary_id,
+        })
     })
 }
 
@@ -286,7 +336,12 @@ impl EmergencyService for Emergencies {
         request: Request<pb::GetSummaryDocumentRequest>,
     ) -> Result<Response<pb::GetSummaryDocumentResponse>, Status> {
         self.0
-            .not_implemented(method!("GetSummaryDocument"), request)
+            .run(
+                method!("GetSummaryDocument"),
+                Class::Emergency,
+                request,
+                summary_document,
+            )
             .await
     }
 

@@ -24,6 +24,8 @@ pub(crate) enum Kind {
     Prescription,
     /// 検体検査報告書: laboratory report
     Laboratory,
+    /// 医療的ケア情報: care, devices and whom to call, by family and doctor, for the emergency
+    Care,
 }
 
 fn code(code: &str, system: &str, display: &str) -> CodedValue {
@@ -44,6 +46,7 @@ impl Kind {
             Self::Checkup => code("53576-5", LOINC, "健康診断結果報告書"),
             Self::Prescription => code("57833-6", LOINC, "処方箋"),
             Self::Laboratory => code("11502-2", LOINC, "検体検査報告書"),
+            Self::Care => code("18776-5", LOINC, "医療的ケア情報"),
         }
     }
 
@@ -52,6 +55,7 @@ impl Kind {
         match self {
             Self::Discharge => code("Z0002", DOCUMENT_CODES, "要約"),
             Self::Checkup | Self::Laboratory => code("47045-0", LOINC, "報告書"),
+            Self::Care => code("56447-6", LOINC, "計画書"),
             Self::Referral | Self::Prescription => self.type_code(),
         }
     }
@@ -64,6 +68,12 @@ impl Kind {
             Self::Checkup => "eCheckup/StructureDefinition/JP_Bundle_eCheckupGeneral",
             Self::Prescription => "ePrescription/StructureDefinition/JP_Bundle_ePrescriptionData",
             Self::Laboratory => return mime_type_suffices(mime_type),
+            Self::Care if mime_type == "application/fhir+json" => {
+                // No profile of its own is published: a document Bundle as base FHIR has it.
+                let bundle = "http://hl7.org/fhir/StructureDefinition/Bundle";
+                return Some(code(bundle, URI, "FHIR文書"));
+            }
+            Self::Care => return mime_type_suffices(mime_type),
         };
         match (self, mime_type) {
             (_, "application/fhir+json") => Some(code(
@@ -128,6 +138,8 @@ mod tests {
                 .ends_with("mimeTypeSufficient")
         );
         assert_eq!(format(Kind::Checkup, "text/xml"), None);
+        let care = format(Kind::Care, "application/fhir+json");
+        assert!(care.unwrap().ends_with("/Bundle"));
         assert_eq!(mime_type("PDF"), Some("application/pdf"));
     }
 }

@@ -10,6 +10,7 @@ use prost::Message;
 use crate::wire::pb::common::{Confidentiality, DocumentRef, InstitutionRef, NationalFlag};
 use crate::wire::pb::emergency::{AbsenceStatement, ItemSource, SummaryItem};
 
+use super::care::{self, Authorship};
 use super::elements::{date, first_date, shown, token};
 use super::item::{at_most, confidentiality_of, document_ref, flags_of, wire_time};
 use super::json::{Json, JsonError, parse, quote_numbers};
@@ -58,6 +59,7 @@ pub(super) struct Bundle<'b, 'a> {
     pub(super) confidentiality: Confidentiality,
     /// When the document was written; empty if it does not say.
     pub(super) written: String,
+    authorship: Authorship,
 }
 
 /// An entry of a Bundle.
@@ -127,8 +129,12 @@ impl<'b, 'a> Bundle<'b, 'a> {
             } else {
                 composed
             },
+            authorship: Authorship::default(),
             entries,
         };
+        bundle.authorship = Authorship::of(composition, |reference| {
+            bundle.resolve(composition, reference)
+        });
         bundle.patient = bundle.find_patient(composition);
         bundle.institution = bundle.find_institution(root, composition);
         bundle
@@ -219,7 +225,8 @@ impl<'b, 'a> Bundle<'b, 'a> {
                 || octets >= MAX_TAKEN;
             match place.read(used.contains(&at)) {
                 Reading::Nothing => {}
-                Reading::Items(items) if !full => {
+                Reading::Items(mut items) if !full => {
+                    items.iter_mut().for_each(|item| self.authorship.mark(item));
                     octets += items.iter().map(Message::encoded_len).sum::<usize>();
                     extracted.items.extend(items);
                 }
@@ -286,8 +293,13 @@ impl<'b, 'a> Place<'_, 'b, 'a> {
                     Reading::Nothing
                 }
             }
+            "CarePlan" => care::plan(self),
+            "CareTeam" => care::team(self),
+            "Patient" => match care::patient(self) {
+                none if none.is_empty() => Reading::Nothing,
+                items => Reading::Items(items),
+            },
             "Composition"
-            | "Patient"
             | "Practitioner"
             | "PractitionerRole"
             | "Organization"
@@ -301,8 +313,7 @@ impl<'b, 'a> Place<'_, 'b, 'a> {
             | "RelatedPerson"
             | "FamilyMemberHistory"
             | "HealthcareService"
-            | "ServiceRequest"
-            | "CareTeam" => Reading::Nothing,
+            | "ServiceRequest" => Reading::Nothing,
             _ => Reading::NotUnderstood,
         }
     }
@@ -310,10 +321,14 @@ impl<'b, 'a> Place<'_, 'b, 'a> {
     /// Whether the subject is another Patient of the Bundle: mother and child, donor. An
     /// Observation with a focus is not about its subject.
     fn is_of_another_person(&self) -> bool {
+        let patient = self.bundle.patient;
+        if self.resource.text_of("resourceType") == "Patient" {
+            let of = patient.and_then(|at| self.bundle.entries.get(at));
+            return of.is_none_or(|entry| !std::ptr::eq(entry.resource, self.resource));
+        }
         let subject = ["subject", "patient"]
             .into_iter()
             .find_map(|name| self.bundle.position(self.resource.get(name)));
-        let patient = self.bundle.patient;
         let of_another = subject.is_some_and(|subject| patient.is_some_and(|of| of != subject));
         of_another || !self.resource.get("focus").items().is_empty()
     }

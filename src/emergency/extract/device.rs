@@ -137,10 +137,14 @@ fn details(device: &Json<'_>) -> Vec<ItemDetail> {
             .into_iter()
             .map(move |value| detail("setting", &label, value))
     });
+    let supplier = device.get("contact").items().iter().take(4);
+    let supplier =
+        supplier.filter_map(|one| text_detail("telephone", "電話", one.text_of("value")));
     words
         .into_iter()
         .flatten()
         .chain(safety)
         .chain(settings)
+        .chain(supplier)
         .collect()
 }

@@ -3,14 +3,15 @@
 //! Pure and total: any octets give an answer, none a panic. Codes, texts, dates and numbers are
 //! kept as the source wrote them; what is not understood is counted, never guessed at, and
 //! narrative text is never read. Read are FHIR R4 document and collection Bundles in JSON (IPS and
-//! JP-CLINS 3文書6情報) and the coded diagnoses and results of CDA R2. Everything else is to be
-//! listed as a document.
+//! JP-CLINS 3文書6情報; what family and doctor wrote for the emergency, 医療的ケア, is such a Bundle too) and the
+//! coded diagnoses and results of CDA R2. Everything else is to be listed as a document.
 //!
 //! What must never leave its community (未提供) is dropped here, whatever the caller does later;
 //! everything else is taken with its flags and confidentiality, for the access decision to judge.
 
 mod allergy;
 mod bundle;
+mod care;
 mod cda;
 pub(super) mod codes;
 mod condition;

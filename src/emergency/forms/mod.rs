@@ -1,0 +1,112 @@
+//! The summary as a document: FHIR IPS, a page for the browser, a page for the printer.
+//!
+//! Pure functions from what was merged to octets: the same summary gives the same document, on any
+//! day and at any node. What could not be asked, is withheld or was not understood is in each form
+//! (INV-6), and in a form for the patient nothing that the patient has not been told (未告知).
+
+mod gaps;
+mod html;
+mod ips;
+mod page;
+mod pdf;
+#[cfg(test)]
+mod tests;
+mod text;
+mod words;
+mod writer;
+
+use crate::error::{Error, Reason, Result};
+use crate::wire::pb::common::{Completeness, NationalFlag};
+use crate::wire::pb::emergency::{EmergencySummary, GetSummaryResponse, SummaryForm, SummaryItem};
+
+pub use words::Language;
+
+/// Octets of the largest document; what a call can carry.
+pub const MAX_DOCUMENT: usize = 4 << 20;
+
+/// How the document is to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Main language.
+    pub language: Language,
+    /// It will be handed to the patient: without 未告知, and without the list of documents, whose
+    /// titles may tell it.
+    pub for_patient: bool,
+}
+
+/// A written document.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Document {
+    /// Its octets.
+    pub octets: Vec<u8>,
+    /// Its media type.
+    pub mime_type: &'static str,
+}
+
+// Has the patient's data in it, which is not for logs (INV-8).
+impl std::fmt::Debug for Document {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (octets, mime_type) = (self.octets.len(), self.mime_type);
+        write!(f, "Document({octets} octets of {mime_type})")
+    }
+}
+
+/// Writes `answer` as `form`.
+///
+/// # Errors
+/// [`Reason::TooManyResults`] for one of more than [`MAX_DOCUMENT`] octets.
+pub fn document(
+    form: SummaryForm,
+    answer: &GetSummaryResponse,
+    options: Options,
+) -> Result<Document> {
+    let (summary, completeness) = (
+        answer.summary.clone().unwrap_or_default(),
+        answer.completeness.clone().unwrap_or_default(),
+    );
+    let whole = Whole {
+        summary: &summary,
+        completeness: &completeness,
+        options,
+    };
+    let (octets, mime_type) = match form {
+        SummaryForm::Unspecified | SummaryForm::FhirIps => {
+            (ips::bundle(&whole), "application/fhir+json")
+        }
+        SummaryForm::Html => (
+            html::write(&page::Page::of(&whole)),
+            "text/html; charset=utf-8",
+        ),
+        SummaryForm::Pdf => (pdf::write(&page::Page::of(&whole)), "application/pdf"),
+    };
+    if octets.len() > MAX_DOCUMENT {
+        let message = "the document is larger than a call can carry; ask for the summary";
+        return Err(Error::new(Reason::TooManyResults, message));
+    }
+    Ok(Document { octets, mime_type })
+}
+
+/// A summary with how complete it is, and how it is to be written.
+#[derive(Clone, Copy)]
+struct Whole<'a> {
+    summary: &'a EmergencySummary,
+    completeness: &'a Completeness,
+    options: Options,
+}
+
+impl<'a> Whole<'a> {
+    /// The items that may be in the document, in their order.
+    fn items(&self) -> impl Iterator<Item = &'a SummaryItem> + use<'a> {
+        let for_patient = self.options.for_patient;
+        self.summary
+            .items
+            .iter()
+            .filter(move |item| !for_patient || !is_uninformed(item))
+    }
+}
+
+/// Whether the patient has not been told.
+fn is_uninformed(item: &SummaryItem) -> bool {
+    let flag = i32::from(NationalFlag::Uninformed);
+    item.national_flags.contains(&flag)
+}

@@ -1,0 +1,134 @@
+//! What is heard of a patient, held against who is known.
+
+use jiff::Timestamp;
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::error::{Error, Reason, Result};
+use crate::identity::matching::normalize::date;
+use crate::types::PartialDate;
+use crate::wire::pb::emergency as pb;
+use crate::wire::pb::identity as ipb;
+
+pub(super) fn linkage_of(candidate: &ipb::MatchCandidate) -> &str {
+    let person = candidate.person.as_ref();
+    person.map_or("", |person| person.linkage_id.as_str())
+}
+
+pub(super) fn is_likely(candidate: &ipb::MatchCandidate) -> bool {
+    matches!(
+        candidate.grade(),
+        ipb::MatchGrade::Certain | ipb::MatchGrade::Probable
+    )
+}
+
+/// A birth date as it is written (`YYYY`, `YYYY-MM`, `YYYY-MM-DD`), or as it is spoken (昭和25年3月5日).
+pub(super) fn birth_date(given: &str) -> Result<(String, String)> {
+    let given = given.trim();
+    if given.is_empty() || given.parse::<PartialDate>().is_ok() {
+        return Ok((given.to_owned(), String::new()));
+    }
+    if date::birth_date(given).is_none() {
+        let message = "must be a date such as 1950-04-01, 1950 or 昭和25年4月1日";
+        let field = "four_items.birth_date";
+        return Err(Error::field(Reason::InvalidField, field, message));
+    }
+    Ok((String::new(), given.to_owned()))
+}
+
+pub(super) fn age_fits(
+    candidate: &ipb::MatchCandidate,
+    items: &pb::FourItems,
+    now: Timestamp,
+) -> bool {
+    let (Some(from), Some(to)) = (
+        items.age_from.or(items.age_to),
+        items.age_to.or(items.age_from),
+    ) else {
+        return true;
+    };
+    let person = candidate
+        .person
+        .as_ref()
+        .and_then(|person| person.demographics.as_ref());
+    let birth = person.and_then(|demographics| demographics.birth_date.parse::<PartialDate>().ok());
+    let Some(birth) = birth else { return true };
+    let year = now.to_zoned(jiff::tz::TimeZone::UTC).year();
+    let age = i64::from(year) - i64::from(birth.year());
+    // A birthday may be still to come this year.
+    (i64::from(from)..=i64::from(to) + 1).contains(&age)
+}
+
+fn fold(text: &str) -> String {
+    text.nfkc().filter(|c| !c.is_whitespace()).collect()
+}
+
+fn address_fits(candidate: &ipb::MatchCandidate, wanted: &str) -> bool {
+    let wanted = fold(wanted);
+    let person = candidate.person.iter();
+    let records = person.flat_map(|person| &person.records);
+    !wanted.is_empty()
+        && records
+            .filter_map(|record| record.demographics.as_ref())
+            .flat_map(|demographics| &demographics.addresses)
+            .any(|address| {
+                let whole = fold(&format!(
+                    "{}{}{}{}",
+                    address.state,
+                    address.city,
+                    address.lines.concat(),
+                    address.text
+                ));
+                whole.contains(&wanted)
+            })
+}
+
+/// Bits of evidence, and seven more for an address that fits: one municipality in a hundred or so.
+pub(super) fn rank(candidate: &ipb::MatchCandidate, address: &str) -> f64 {
+    let bits = candidate
+        .evidence
+        .as_ref()
+        .map_or(0.0, |evidence| evidence.bits);
+    bits + if address_fits(candidate, address) {
+        7.0
+    } else {
+        0.0
+    }
+}
+
+pub(super) fn next_questions(
+    subject: &pb::identify_patient_request::Subject,
+    found: usize,
+) -> Vec<pb::NextQuestion> {
+    let pb::identify_patient_request::Subject::FourItems(items) = subject else {
+        return Vec::new();
+    };
+    if found == 1 {
+        return Vec::new();
+    }
+    let missing = [
+        (
+            "birth_date",
+            items.birth_date.is_empty(),
+            "生年月日 (birth date)",
+        ),
+        ("address", items.address.is_empty(), "住所 (address)"),
+        (
+            "telephone",
+            items.telephone.is_empty(),
+            "電話番号 (telephone)",
+        ),
+        (
+            "administrative_gender",
+            items.administrative_gender == 0,
+            "性別 (sex)",
+        ),
+    ];
+    missing
+        .into_iter()
+        .filter(|(_, missing, _)| *missing)
+        .map(|(field, _, text)| pb::NextQuestion {
+            field: field.to_owned(),
+            text: text.to_owned(),
+        })
+        .collect()
+}
