@@ -167,10 +167,12 @@ async fn what_a_region_should_not_answer_is_contained_and_named() {
             assert_eq!(merged.state(&all.homes[good]), Some(State::Ok));
             assert_eq!(all.of(&merged, good), DOCUMENTS);
         }
-        // It must not be the breaker that contains the next one.
+        // It must not be the breaker that contains the next one: four fifths of the calls are good.
         all.regions[1].behave(Behaviour::Well);
-        let merged = all.ask().await;
-        assert!(merged.completeness.complete, "after {behaviour:?}");
+        for _ in 0..5 {
+            let merged = all.ask().await;
+            assert!(merged.completeness.complete, "after {behaviour:?}");
+        }
     }
     all.end().await;
 }

@@ -18,6 +18,9 @@ const MOST: f64 = 32.0;
 /// Up to this many times what calls take unhindered, more are let out; from the second on, fewer.
 const AS_EVER: f64 = 1.15;
 const LONGER: f64 = 1.3;
+/// A call that takes so many times what calls take unhindered is counted as that many: one in a
+/// hundred that takes a second is a slow disk or a lost packet, and no sign that calls wait (bar F-11).
+const OUTLIER: f64 = 4.0;
 /// After a call that found the region overloaded.
 const BACK_OFF: f64 = 0.7;
 /// Answers that a mean is taken of.
@@ -94,7 +97,9 @@ impl Limit {
         let Some(track) = self.tracks.get_mut(kind as usize) else {
             return;
         };
-        let Some(mean) = track.mean(took) else {
+        let longest = track.unhindered.map(|usual| usual * OUTLIER);
+        let longest = longest.map_or(Duration::MAX, Duration::from_secs_f64);
+        let Some(mean) = track.mean(took.min(longest)) else {
             return;
         };
         match probing {
@@ -227,6 +232,19 @@ mod tests {
             turn = turn.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             let part = (turn >> 33) % 100;
             Duration::from_millis(5 + part * part * 195 / 9_801)
+        };
+        let limits = run(&mut limit, &mut now, 16, work);
+        let least = limits[30..].iter().min();
+        assert!(least >= Some(&8), "{limits:?}");
+    }
+
+    #[test]
+    fn a_call_that_hangs_now_and_then_does_not_choke_a_region() {
+        // bars: F-11
+        let (mut limit, mut now, mut turn) = (Limit::default(), Duration::ZERO, 0_u64);
+        let work = move || {
+            turn += 1;
+            Duration::from_millis(if turn % 50 == 7 { 1_000 } else { 15 })
         };
         let limits = run(&mut limit, &mut now, 16, work);
         let least = limits[30..].iter().min();

@@ -63,18 +63,18 @@ async fn a_tenth(bad: Mood, quick: u64) {
 #[tokio::test(start_paused = true)]
 async fn a_tenth_that_loses_everything_costs_no_live_answer() {
     // bars: F-01
-    a_tenth(Mood::Black, 4).await;
+    a_tenth(Mood::Black, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_tenth_that_is_slow_costs_no_live_answer() {
     // bars: F-02
-    a_tenth(Mood::Slow(10 * SECOND), 4).await;
+    a_tenth(Mood::Slow(10 * SECOND), 2).await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_tenth_that_refuses_costs_no_live_answer() {
-    a_tenth(Mood::Down, 4).await;
+    a_tenth(Mood::Down, 2).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -98,7 +98,7 @@ async fn regions_that_come_and_go_are_told_truly_and_breakers_do_not_flap() {
     // bars: F-04
     const REGIONS: usize = 50;
     const MINUTES: u32 = 10;
-    for seed in seeds(2, 50) {
+    for seed in seeds(1, 50) {
         let net = Net::new(seed, REGIONS);
         let stop = Instant::now() + 60 * MINUTES * SECOND;
         let mut weather = tokio::task::JoinSet::new();
@@ -123,10 +123,11 @@ async fn regions_that_come_and_go_are_told_truly_and_breakers_do_not_flap() {
                 .iter()
                 .filter(|one| one.value.is_some())
                 .count();
-            for number in 0..REGIONS {
-                let now = net.paths.view(&net.order[number]).open;
-                flips[number] += u32::from(now != open[number]);
-                open[number] = now;
+            let seen = open.iter_mut().zip(&mut flips);
+            for (home, (open, flips)) in net.order.iter().zip(seen) {
+                let now = net.paths.view(home).open;
+                *flips += u32::from(now != *open);
+                *open = now;
             }
             tokio::time::sleep(SECOND / 5).await;
         }
@@ -176,15 +177,15 @@ async fn a_region_that_dies_is_left_alone_and_full_again_within_a_minute() {
 #[tokio::test(start_paused = true)]
 async fn regions_that_return_at_once_are_asked_again_one_by_one() {
     // bars: F-22
-    for seed in seeds(3, 50) {
+    for seed in seeds(1, 50) {
         let net = Net::new(seed, 250);
         for number in 0..250 {
             net.set(number, Mood::Down);
         }
-        let returned = Instant::now() + 600 * SECOND;
+        let returned = Instant::now() + 300 * SECOND;
         while Instant::now() < returned {
             judged(&net, seed).await;
-            tokio::time::sleep(SECOND / 2).await;
+            tokio::time::sleep(SECOND).await;
         }
         for number in 0..250 {
             net.set(number, Mood::Up);

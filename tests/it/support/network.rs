@@ -204,8 +204,7 @@ impl Network {
     async fn spawn(&self, at: At, address: Option<SocketAddr>) -> (SocketAddr, Running) {
         let address = address.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 0)));
         let environment: Vec<_> = self
-            .overrides
-            .iter()
+            .overrides_of(at)
             .map(|(name, value)| (name.as_str(), Path::new(value)))
             .collect();
         let name = self.node(at).name.clone();
@@ -218,13 +217,21 @@ impl Network {
         )
     }
 
+    /// What is overridden at a node; a hub has no parent.
+    fn overrides_of(&self, at: At) -> impl Iterator<Item = &(String, String)> {
+        let parents = move |name: &str| at == At::Hub && name.starts_with("RENKEI__PARENT__");
+        let all = self.overrides.iter();
+        all.filter(move |(name, _)| !parents(name))
+    }
+
     async fn open_here(&self, at: At, address: Option<SocketAddr>) -> (SocketAddr, Running) {
         let listener = match address {
             Some(address) => TcpListener::bind(address).await.unwrap(),
             None => TcpListener::bind("127.0.0.1:0").await.unwrap(),
         };
         let address = listener.local_addr().unwrap();
-        let config = Config::parse(&self.config(at, address), self.overrides.clone()).unwrap();
+        let overrides: Vec<_> = self.overrides_of(at).cloned().collect();
+        let config = Config::parse(&self.config(at, address), overrides).unwrap();
         let options = Options {
             clock: Arc::clone(&self.clock),
             disk: Arc::clone(&self.disk),
