@@ -490,7 +490,7 @@ fn a_document_has_a_bound() {
     summary.items = (0..30_000)
         .map(|at| SummaryItem {
             item_id: at.to_string(),
-            ..item(SummarySection::Problem, "心房細動")
+            ..item(SummarySection::Problem, &"長い病名".repeat(20))
         })
         .collect();
     let refused = document(SummaryForm::Html, &answer, Options::default()).unwrap_err();
