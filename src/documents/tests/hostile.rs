@@ -124,6 +124,7 @@ fn everything() -> pb::Submission {
     };
     let member = |target: &str| pb::Association {
         association_type: pb::AssociationType::HasMember.into(),
+        submission_set_status: pb::SubmissionSetStatus::Original.into(),
         ..relation("set", target)
     };
     let mut made = submission();
