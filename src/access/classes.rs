@@ -90,10 +90,7 @@ impl DataClass {
     /// Whether a document can be found to be of it. Of the others there are items in documents of
     /// many kinds, but no kind of document, so a wish about them could not be kept.
     pub const fn is_of_documents(self) -> bool {
-        !matches!(
-            self,
-            Self::Demographics | Self::Allergy | Self::Problem | Self::Care
-        )
+        !matches!(self, Self::Demographics | Self::Allergy | Self::Problem)
     }
 
     /// Whether a consent covers it only by naming it (`spec` japan §5.2: sensitive classes).

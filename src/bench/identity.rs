@@ -344,12 +344,11 @@ fn outcome(bench: &Bench, people: &People) -> Result<Vec<Figure>> {
         share("recall with review", review.recall, 0.99, json!({})),
     ];
     if review.pairs > 0 {
-        let config = json!({ "wrong": review.wrong });
-        figures.push(share("right in review", review.right, 0.9, config));
+        let config = json!({ "right": review.right, "wrong": review.wrong });
         figures.push(Figure {
             unit: "pairs/1000",
             ratio: 70.0 / review.per_thousand,
-            ..share("review", review.per_thousand, 70.0, json!({}))
+            ..share("review", review.per_thousand, 70.0, config)
         });
     }
     Ok(figures)

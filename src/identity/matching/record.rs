@@ -228,8 +228,12 @@ fn written_in(stated: Script, family: &str, given: &str) -> Script {
     }
 }
 
-/// Where a name in one piece parts: behind the longest family name that leaves a given name.
+/// Where a name in one piece parts: behind the longest family name that leaves a given name. What is a
+/// family name itself is taken to be one (サトウ is not サト ウ).
 fn split_at(whole: &str, is_family: &dyn Fn(&str) -> bool) -> Option<usize> {
+    if is_family(whole) {
+        return None;
+    }
     let ends = whole.char_indices().skip(1).take(5).map(|(at, _)| at);
     ends.filter(|at| whole.get(..*at).is_some_and(is_family))
         .last()
