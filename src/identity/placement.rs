@@ -137,7 +137,10 @@ impl Identity {
             })
             .collect();
         reviews.extend(contradicted(&index, tag, linkage, traits));
-        if known.is_none() {
+        // One that another feed committed since it was read is not hidden again: this feed will find
+        // itself late when it is committed, and what it reserved is then forgotten.
+        let committed = index.get(&tag).is_some_and(|entry| entry.shown.is_some());
+        if known.is_none() && !committed {
             // Two feeds of one person at the same moment meet here. A known record is not touched
             // before its revision is committed.
             index.put(tag, None, linkage, traits.clone(), Vec::new());
@@ -359,4 +362,68 @@ fn contradicted(
 /// The tags of a task that is about records.
 pub(super) fn pair_of(row: &ReviewRow) -> Result<(PatientTag, PatientTag)> {
     Ok((sixteen(&row.first)?, sixteen(&row.second)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::service::{Fed, Prepared};
+    use super::super::{identifier_message, tables};
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::{Commit, Options, Schema, Store, StoreError};
+    use crate::types::PatientIdentifier;
+
+    /// Feeds of one new record that all read "not known" before the first of them was committed: those
+    /// that come late leave nothing behind, whenever they were placed.
+    #[tokio::test]
+    async fn a_feed_that_comes_late_does_not_hide_the_record_that_came_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = tables(Schema::new());
+        let (store, _) = Store::open(folder.path(), schema, Options::default()).unwrap();
+        let identity = Identity::open(Arc::clone(&store), Arc::new(SystemClock)).unwrap();
+        let id = PatientIdentifier::new("1.2.3", "7").unwrap();
+        let patient = pb::Patient {
+            identifier: Some(identifier_message(&id)),
+            demographics: Some(pb::Demographics {
+                names: vec![pb::PersonName {
+                    family: "佐藤".to_owned(),
+                    given: vec!["花子".to_owned()],
+                    ..Default::default()
+                }],
+                birth_date: "1950-04-01".to_owned(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let tag = store.keys().patient_tag(&id);
+        let now = jiff::Timestamp::UNIX_EPOCH;
+        let feed = || match identity.prepare(tag, &patient, None, false, now).unwrap() {
+            Fed::Ready(prepared) => *prepared,
+            Fed::NeedsGate => panic!("a new record moves nobody"),
+        };
+        let commit = |writes| {
+            store.commit(Commit {
+                writes,
+                ..Commit::default()
+            })
+        };
+        let (first, second) = (feed(), feed());
+        let Prepared {
+            writes, response, ..
+        } = first;
+        let _committed = commit(writes).await.unwrap();
+        let third = feed();
+        for late in [second, third] {
+            let Prepared {
+                writes,
+                reservation,
+                ..
+            } = late;
+            assert_eq!(commit(writes).await.unwrap_err(), StoreError::Conflict);
+            drop(reservation);
+            let linkage = identity.linkage(&id).map(|known| known.to_string());
+            assert_eq!(linkage.as_ref(), Some(&response.linkage_id));
+        }
+        store.close().await.unwrap();
+    }
 }
