@@ -409,13 +409,15 @@ async fn ask(
             "constant rpc",
             ratio,
         ));
-        figures.push(match bar {
-            Some(bar) => figure(" p99", "us", real.p99, bar, "the bar", bar / real.p99),
-            None => {
-                let ratio = below.p99 / real.p99;
-                figure(" p99", "us", real.p99, below.p99, "constant rpc", ratio)
-            }
-        });
+        let (floor, name) = bar.map_or((below.p99, "constant rpc"), |bar| (bar, "the bar"));
+        figures.push(figure(
+            " p99",
+            "us",
+            real.p99,
+            floor,
+            name,
+            floor / real.p99,
+        ));
     }
     Ok(figures)
 }

@@ -315,16 +315,16 @@ fn objects(entries: Vec<dpb::DocumentEntry>) -> Part {
     })
 }
 
-fn said(part: Part) -> Result<Said, Status> {
-    Ok(Said { part: Some(part) })
+fn said(part: Part) -> Said {
+    Said { part: Some(part) }
 }
 
 fn parts(parts: Vec<Part>) -> Answers {
-    Box::pin(tokio_stream::iter(parts.into_iter().map(said)))
+    Box::pin(tokio_stream::iter(parts.into_iter().map(said).map(Ok)))
 }
 
 fn endless(part: Part) -> Answers {
     Box::pin(tokio_stream::iter(std::iter::repeat_with(move || {
-        said(part.clone())
+        Ok(said(part.clone()))
     })))
 }

@@ -105,6 +105,20 @@ pub(super) struct Identity {
     seconds: u64,
 }
 
+impl Identity {
+    fn settings(&self, out: Output) -> IdentitySettings {
+        let small = |quick, usual: u32| if self.quick { quick } else { usual as usize };
+        IdentitySettings {
+            file: self.file.clone().zip(self.truth.clone()),
+            people: small(300, self.people),
+            feed: small(200, self.feed),
+            seed: self.seed,
+            time: time(self.quick, self.seconds),
+            json: out.is_json(),
+        }
+    }
+}
+
 /// Arguments of `bench registry`.
 #[derive(Debug, Args)]
 #[command(
@@ -346,13 +360,6 @@ impl Bench {
             .enable_all()
             .build()
             .context("cannot start")?;
-        let time = |quick, seconds| {
-            if quick {
-                Duration::from_millis(500)
-            } else {
-                Duration::from_secs(seconds)
-            }
-        };
         match self {
             Self::Ledger(args) => return args.run(out.is_json()),
             Self::Matching(args) => return args.run(out),
@@ -376,19 +383,7 @@ impl Bench {
                 runtime.block_on(rpc(&settings))?;
             }
             Self::Identity(args) => {
-                let settings = IdentitySettings {
-                    file: args.file.clone().zip(args.truth.clone()),
-                    people: if args.quick {
-                        300
-                    } else {
-                        args.people as usize
-                    },
-                    feed: if args.quick { 200 } else { args.feed as usize },
-                    seed: args.seed,
-                    time: time(args.quick, args.seconds),
-                    json: out.is_json(),
-                };
-                runtime.block_on(identity(&settings))?;
+                runtime.block_on(identity(&args.settings(out)))?;
             }
             Self::Registry(args) => {
                 let settings = RegistrySettings {
@@ -421,5 +416,13 @@ impl Bench {
             }
         }
         Ok(Done::All)
+    }
+}
+
+/// Time for a figure.
+fn time(quick: bool, seconds: u64) -> Duration {
+    match quick {
+        true => Duration::from_millis(500),
+        false => Duration::from_secs(seconds),
     }
 }

@@ -61,7 +61,7 @@ pub struct Made {
 pub struct Fresh {
     entry: pb::DocumentEntry,
     octets: Bytes,
-    /// NewDocumentUniqueId.
+    /// `NewDocumentUniqueId`.
     unique_id: String,
     /// The entry of the snapshot, if it is kept.
     snapshot: Option<pb::DocumentEntry>,

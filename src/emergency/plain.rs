@@ -64,7 +64,9 @@ pub(super) fn plain(summary: &Summary<'_>) -> String {
     let unread: Vec<_> = unread.filter(|one| !one.reason.is_empty()).collect();
     if !unread.is_empty() {
         text.push_str("\n■ 読み取れなかった文書\n");
-        unread.into_iter().for_each(|one| document(&mut text, one));
+        for one in unread {
+            document(&mut text, one);
+        }
     }
     text
 }

@@ -149,7 +149,8 @@ impl Outbox {
     pub fn notice(&self, patient: &PatientIdentifier, content: pb::notice::Content) -> Vec<Write> {
         // What it was told when it asked is taken back, also where it is told nothing else.
         let revoked = matches!(content, pb::notice::Content::RevokedCorrelation(_));
-        if !self.feeds && !(revoked && self.parent.is_some()) {
+        let wanted = self.feeds || revoked && self.parent.is_some();
+        if !wanted {
             return Vec::new();
         }
         self.queue(patient, |outbox, number| {

@@ -419,7 +419,8 @@ mod tests {
                 reservation,
                 ..
             } = late;
-            assert_eq!(commit(writes).await.unwrap_err(), StoreError::Conflict);
+            let refused = commit(writes).await;
+            assert!(matches!(refused, Err(StoreError::Conflict)), "{refused:?}");
             drop(reservation);
             let linkage = identity.linkage(&id).map(|known| known.to_string());
             assert_eq!(linkage.as_ref(), Some(&response.linkage_id));

@@ -82,7 +82,8 @@ pub(super) struct Mapping {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Code {
-    code: String,
+    #[serde(rename = "code")]
+    value: String,
     system: String,
     #[serde(default)]
     display: String,
@@ -91,7 +92,7 @@ struct Code {
 impl Mapping {
     pub(super) fn message(&self) -> pb::CodeMapping {
         let value = |code: &Code| CodedValue {
-            code: code.code.clone(),
+            code: code.value.clone(),
             system: code.system.clone(),
             display_name: code.display.clone(),
             ..CodedValue::default()

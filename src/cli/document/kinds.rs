@@ -67,13 +67,12 @@ impl Kind {
             Self::Discharge => "eDischargeSummary/StructureDefinition/JP_Bundle_eDischargeSummary",
             Self::Checkup => "eCheckup/StructureDefinition/JP_Bundle_eCheckupGeneral",
             Self::Prescription => "ePrescription/StructureDefinition/JP_Bundle_ePrescriptionData",
-            Self::Laboratory => return mime_type_suffices(mime_type),
             Self::Care if mime_type == "application/fhir+json" => {
                 // No profile of its own is published: a document Bundle as base FHIR has it.
                 let bundle = "http://hl7.org/fhir/StructureDefinition/Bundle";
                 return Some(code(bundle, URI, "FHIR文書"));
             }
-            Self::Care => return mime_type_suffices(mime_type),
+            Self::Care | Self::Laboratory => return mime_type_suffices(mime_type),
         };
         match (self, mime_type) {
             (_, "application/fhir+json") => Some(code(

@@ -327,7 +327,9 @@ impl<'a> Reader<'a> {
             if shown {
                 return Ok(());
             }
-            if let Some(member) = FoundAssociation::of(row.row).filter(|one| one.is_membership()) {
+            if let Some(member) =
+                FoundAssociation::of(row.row).filter(FoundAssociation::is_membership)
+            {
                 members = true;
                 shown = reader.shows(&member.target, 0)?;
             }

@@ -226,7 +226,9 @@ impl<'b, 'a> Bundle<'b, 'a> {
             match place.read(used.contains(&at)) {
                 Reading::Nothing => {}
                 Reading::Items(mut items) if !full => {
-                    items.iter_mut().for_each(|item| self.authorship.mark(item));
+                    for item in &mut items {
+                        self.authorship.mark(item);
+                    }
                     octets += items.iter().map(Message::encoded_len).sum::<usize>();
                     extracted.items.extend(items);
                 }

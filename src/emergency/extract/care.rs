@@ -158,7 +158,7 @@ fn member(place: &Place<'_, '_, '_>, reference: &Json<'_>, role: &Concept) -> Op
     Some(item)
 }
 
-/// A HumanName in one piece.
+/// A `HumanName` in one piece.
 fn name(name: &Json<'_>) -> String {
     let text = shown(name.text_of("text"));
     if !text.is_empty() {

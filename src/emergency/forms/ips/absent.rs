@@ -45,6 +45,7 @@ impl Document<'_> {
         addresses
     }
 
+    #[expect(clippy::too_many_lines, reason = "one resource for each section")]
     fn absent(&mut self, section: &Section, code: Json) -> Json {
         let patient = reference(&self.patient);
         let kind = |kind: &str, profile: &str| {

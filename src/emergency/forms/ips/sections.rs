@@ -54,6 +54,10 @@ const fn local(code: &'static str, of: SummarySection, list: &'static [SummarySe
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "made to be made into another"
+)]
 const fn none(section: Section, code: &'static str, display: &'static str) -> Section {
     Section {
         none: Some(Absent { code, display }),
@@ -61,6 +65,10 @@ const fn none(section: Section, code: &'static str, display: &'static str) -> Se
     }
 }
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "made to be made into another"
+)]
 const fn required(section: Section) -> Section {
     Section {
         required: true,

@@ -252,7 +252,10 @@ impl Pen {
     }
 
     fn row(&mut self, row: &Row, first: bool) {
-        let marks: String = row.marks.iter().map(|mark| format!("[{mark}] ")).collect();
+        let mut marks = String::new();
+        for mark in &row.marks {
+            marks.extend(["[", mark, "] "]);
+        }
         let lead = format!("{marks}{}", row.lead);
         let said = join([&row.facts, &row.details], "; ");
         if first {

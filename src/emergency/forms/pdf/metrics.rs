@@ -80,7 +80,7 @@ pub(super) fn wrap(text: &str, size: f32, bold: bool, room: f32) -> Vec<String> 
         if !line.trim().is_empty() {
             lines.push(line.trim_end().to_owned());
         }
-        line = piece.trim_start().to_owned();
+        piece.trim_start().clone_into(&mut line);
         while width(&line, size, bold) > room {
             let (head, tail) = cut(&line, size, bold, room);
             lines.push(head);

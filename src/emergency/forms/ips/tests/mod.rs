@@ -55,6 +55,7 @@ fn the_bundle_keeps_the_rules() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table of faults")]
 fn the_rules_find_what_breaks_them() {
     let good = bundle(&rich());
     let break_it = |at: &str, with: Value| {

@@ -393,7 +393,12 @@ fn coded(resource: &Value, name: &str) -> String {
     code.and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
+#[expect(clippy::too_many_lines, reason = "a table of rules")]
 fn of_type(kind: &str, resource: &Value, say: &mut impl FnMut(&str)) {
+    let without = |items: &str, part: &str| {
+        let items = list(resource, items);
+        items.iter().any(|one| one[part].is_null())
+    };
     let claims = |name: &str| {
         let profile = format!("{IPS}{name}");
         list(&resource["meta"], "profile")
@@ -478,22 +483,8 @@ fn of_type(kind: &str, resource: &Value, say: &mut impl FnMut(&str)) {
                 }
             }
         }
-        "DocumentReference" => {
-            if list(resource, "content")
-                .iter()
-                .any(|one| one["attachment"].is_null())
-            {
-                say("content.attachment 1..1");
-            }
-        }
-        "Provenance" => {
-            if list(resource, "agent")
-                .iter()
-                .any(|one| one["who"].is_null())
-            {
-                say("agent.who 1..1");
-            }
-        }
+        "DocumentReference" if without("content", "attachment") => say("content.attachment 1..1"),
+        "Provenance" if without("agent", "who") => say("agent.who 1..1"),
         _ => {}
     }
 }
