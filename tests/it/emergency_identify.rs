@@ -277,15 +277,15 @@ fn heard(record: &Record, dice: &mut Dice) -> Option<(&'static str, Heard)> {
             "birth date"
         }
         2 => {
-            heard.address = "網走市".to_owned();
+            "網走市".clone_into(&mut heard.address);
             "address"
         }
         _ => {
-            heard.sex = match record.sex.as_str() {
+            let other = match record.sex.as_str() {
                 "female" => "male",
                 _ => "female",
-            }
-            .to_owned();
+            };
+            other.clone_into(&mut heard.sex);
             "sex"
         }
     };

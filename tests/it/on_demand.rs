@@ -43,13 +43,13 @@ fn oid() -> String {
     format!("2.25.{}", uuid::Uuid::new_v4().as_u128())
 }
 
-fn coded(code: &str, system: &str, name: &str) -> Option<cpb::CodedValue> {
-    Some(cpb::CodedValue {
+fn coded(code: &str, system: &str, name: &str) -> cpb::CodedValue {
+    cpb::CodedValue {
         code: code.to_owned(),
         system: system.to_owned(),
         display_name: name.to_owned(),
         ..Default::default()
-    })
+    }
 }
 
 /// Registers an on-demand summary of the patient.
@@ -68,13 +68,14 @@ async fn register(
     let entry = &mut submission.entries[0];
     entry.unique_id = oid();
     entry.object_type = pb::ObjectType::OnDemand.into();
-    entry.type_code = coded(
+    entry.type_code = Some(coded(
         "60591-5",
         "2.16.840.1.113883.6.1",
         "Patient summary Document",
-    );
-    entry.mime_type = "text/plain".to_owned();
-    entry.repository_unique_id = network.world.regions[0].repository.clone();
+    ));
+    "text/plain".clone_into(&mut entry.mime_type);
+    let repository = &network.world.regions[0].repository;
+    entry.repository_unique_id.clone_from(repository);
     entry.creation_time.clear();
     entry.hash.clear();
     entry.hash_sha256.clear();
@@ -234,7 +235,7 @@ async fn nothing_is_in_it_that_the_reader_may_not_read() {
     let content = patient.document.content.clone();
     let hidden = patient.provide(&content, |submission| {
         submission.entries[0].confidentiality_codes =
-            vec![coded("R", "2.16.840.1.113883.5.25", "Restricted").unwrap()];
+            vec![coded("R", "2.16.840.1.113883.5.25", "Restricted")];
     });
     hidden.await;
     let on_demand = register(&network, &patient, true, |_| {}).await;

@@ -278,7 +278,7 @@ mod tests {
             breaker.admit(Duration::from_millis(1_999)),
             Admission::Refused
         );
-        let later = Duration::from_millis(2_000);
+        let later = Duration::from_secs(2);
         assert_eq!(breaker.admit(later), Admission::Probe);
         breaker.abandon(later);
         assert_eq!(breaker.admit(later), Admission::Probe);

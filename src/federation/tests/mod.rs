@@ -77,7 +77,7 @@ impl Dice {
 
     /// Between two times.
     fn time(&mut self, from: Duration, to: Duration) -> Duration {
-        let micros = u64::try_from((to - from).as_micros()).unwrap();
+        let micros = u64::try_from(to.abs_diff(from).as_micros()).unwrap();
         from + Duration::from_micros(self.below(micros + 1))
     }
 

@@ -203,7 +203,7 @@ async fn regions_that_return_at_once_are_asked_again_one_by_one() {
         let back: Vec<Duration> = back.into_iter().flatten().collect();
         let (first, last) = (back.iter().min().unwrap(), back.iter().max().unwrap());
         println!("seed {seed}: back after {first:?} to {last:?}");
-        assert!(*last - *first >= 30 * SECOND, "seed {seed}");
+        assert!(*last >= *first + 30 * SECOND, "seed {seed}");
         assert!(*last <= 62 * SECOND, "seed {seed}: {last:?}");
         // Nowhere a crowd: no second in which more than a tenth comes back.
         let crowd = (0..62).map(|second| back.iter().filter(|one| one.as_secs() == second).count());

@@ -232,10 +232,12 @@ fn numbers_codes_and_sources_are_exact() {
     let whole = bundle(&rich());
     let results = of_type(&whole, "Observation");
     let potassium = |value: &str| {
-        let mut found = results
-            .iter()
-            .filter(|one| one["valueQuantity"]["value"].to_string() == value);
-        found.next().copied().unwrap()
+        // As written: 4.10 is not 4.1 here.
+        let written = |one: &&&Value| {
+            let text = one["valueQuantity"]["value"].to_string();
+            text.as_str() == value
+        };
+        results.iter().find(written).copied().unwrap()
     };
     assert_eq!(
         potassium("5.4")["effectiveDateTime"],
