@@ -14,17 +14,19 @@ use crate::wire::pb::federation::GetSummaryItemsResponse;
 use super::extract::{NotUnderstood, Outcome, Source, extract};
 use super::merge::{Merged, Part, merge};
 
-/// Reads `document` into `response`: its facts, as far as `covers` lets their confidentiality pass,
-/// what it states to be absent, and the document itself as listed, with why it was not read.
+/// Reads `document` into `response`: its facts, as far as `covers` lets them pass by their
+/// confidentiality and by whether the patient has not been told (未告知), what it states to be absent,
+/// and the document itself as listed, with why it was not read.
 pub fn read(
     document: &Source<'_>,
-    covers: impl Fn(Confidentiality) -> bool,
+    covers: impl Fn(Confidentiality, bool) -> bool,
     response: &mut GetSummaryItemsResponse,
 ) {
     let extracted = extract(document);
     // Items inside a document can be more confidential than the document.
+    let flag = i32::from(cpb::NationalFlag::Uninformed);
     for item in extracted.items {
-        if covers(confidentiality(&item)) {
+        if covers(confidentiality(&item), item.national_flags.contains(&flag)) {
             response.items.push(item);
         } else {
             response.partly_withheld = true;

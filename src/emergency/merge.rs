@@ -26,6 +26,7 @@ use crate::wire::pb::emergency::{
     AbsenceStatement, ItemSource, ListedDocument, SummaryItem, VerificationStatus,
 };
 
+pub(super) use absence::is_denied;
 pub use conflict::NONE_KNOWN_GROUP;
 pub use rules::{MaxAge, RULES, SectionRule};
 

@@ -13,7 +13,8 @@ use crate::wire::pb::emergency::{
     ListedDocument, SummaryItem, SummarySection, VerificationStatus,
 };
 
-use super::merge::Merged;
+use super::extract::codes;
+use super::merge::{Merged, is_denied};
 
 /// Japan.
 const JST: Offset = Offset::constant(9);
@@ -55,10 +56,10 @@ pub(super) fn plain(summary: &Summary<'_>) -> String {
     }
     if !merged.absences.is_empty() {
         text.push_str("\n■ 記載がないこと\n");
-        merged
-            .absences
-            .iter()
-            .for_each(|one| absence(&mut text, one));
+        for one in &merged.absences {
+            let contradicted = merged.items.iter().any(|item| is_denied(item, one));
+            absence(&mut text, one, contradicted);
+        }
     }
     let unread = merged.documents.iter();
     let unread: Vec<_> = unread.filter(|one| !one.reason.is_empty()).collect();
@@ -169,7 +170,8 @@ fn origin(source: &ItemSource) -> String {
     }
 }
 
-fn absence(text: &mut String, absence: &AbsenceStatement) {
+/// With what it is limited to, and whether something else that is listed contradicts it.
+fn absence(text: &mut String, absence: &AbsenceStatement, contradicted: bool) {
     let why = match absence.reason() {
         AbsenceReason::StatedNone => "なしと記載されている",
         AbsenceReason::Unknown => "不明と記載されている",
@@ -178,7 +180,15 @@ fn absence(text: &mut String, absence: &AbsenceStatement) {
         AbsenceReason::Unreachable => "接続不可",
         AbsenceReason::NoInformation | AbsenceReason::Unspecified => "情報なし",
     };
-    line(text, &format!("・{}: {why}", section(absence.section())));
+    let mut what = section(absence.section()).to_owned();
+    if let Some((only, _)) = codes::scope_words(&absence.codes) {
+        what = format!("{what}（{only}）");
+    }
+    let mark = match contradicted && absence.reason() == AbsenceReason::StatedNone {
+        true => "【矛盾あり】",
+        false => "",
+    };
+    line(text, &format!("・{mark}{what}: {why}"));
     for source in &absence.sources {
         line(text, &format!("  出典: {}", origin(source)));
     }

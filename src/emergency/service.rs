@@ -103,6 +103,10 @@ impl Emergency {
         let Some(found) = self.documents.by_uuid(&uuid)? else {
             return Ok(());
         };
+        // What was made of other documents says nothing that they do not.
+        if !found.made_of().is_empty() {
+            return Ok(());
+        }
         if found.entry.size.unwrap_or(u64::MAX) > MAX_BYTES {
             too_large(entry, response);
             return Ok(());
@@ -117,9 +121,10 @@ impl Emergency {
             as_of: self.clock.now(),
         };
         let facts = found.facts();
-        let covers = |level: Confidentiality| {
+        let covers = |level: Confidentiality, uninformed: bool| {
             permit.covers(&DocumentFacts {
                 confidentiality: level.max(facts.confidentiality),
+                uninformed: facts.uninformed || uninformed,
                 ..facts.clone()
             })
         };

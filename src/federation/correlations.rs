@@ -20,6 +20,13 @@ const MAX_READ: usize = 256;
 /// How long a correlation is kept at most, whatever is asked and granted.
 pub const LONGEST: Duration = Duration::from_hours(7 * 24);
 
+/// Whether a holding is known by a discovery only: regions number their notices from 1.
+fn is_by_discovery(row: &HoldingRow) -> bool {
+    row.notice
+        .as_ref()
+        .is_none_or(|notice| notice.sequence == 0)
+}
+
 /// The correlations.
 #[derive(Debug)]
 pub struct Correlations {
@@ -89,10 +96,17 @@ impl Correlations {
             }),
             confirmed_ms: now.as_millisecond(),
         };
-        theirs
-            .iter()
-            .flat_map(|one| [Write::put(&row(one)), Write::put(&holding(one))])
-            .collect()
+        let mut writes = Vec::new();
+        for one in theirs {
+            writes.push(Write::put(&row(one)));
+            let holding = holding(one);
+            // What a region told of its own accord is known better.
+            let known = self.store.get::<HoldingRow>(&holding.key());
+            if known.is_ok_and(|known| known.is_none_or(|known| is_by_discovery(&known.row))) {
+                writes.push(Write::put(&holding));
+            }
+        }
+        writes
     }
 
     /// The person's identifiers in communities that said so, as long as it holds: not expired, and the
@@ -143,7 +157,10 @@ impl Correlations {
                 home_community_id: home,
                 ..HoldingRow::default()
             };
-            writes.push(Write::delete::<HoldingRow>(holding.key()));
+            let known = self.store.get::<HoldingRow>(&holding.key())?;
+            if known.is_some_and(|known| is_by_discovery(&known.row)) {
+                writes.push(Write::delete::<HoldingRow>(holding.key()));
+            }
         }
         Ok(writes)
     }
@@ -151,9 +168,15 @@ impl Correlations {
     /// The row that remembers that the parent was told of a patient, and for how long it may keep it.
     pub fn telling(&self, patient: &PatientIdentifier, lifetime: Duration) -> Write {
         let expires = self.clock.now().saturating_add(lifetime);
+        let tag = self.store.keys().patient_tag(patient).to_vec();
+        // Told before for longer: it must be taken back as long as that.
+        let before = self.store.get::<ToldRow>(&tag).ok().flatten();
+        let before = before.map_or(0, |before| before.row.expires_ms);
         Write::put(&ToldRow {
-            patient: self.store.keys().patient_tag(patient).to_vec(),
-            expires_ms: expires.map_or(0, jiff::Timestamp::as_millisecond),
+            patient: tag,
+            expires_ms: expires
+                .map_or(0, jiff::Timestamp::as_millisecond)
+                .max(before),
         })
     }
 

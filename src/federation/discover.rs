@@ -48,7 +48,7 @@ pub struct Wanted {
 impl Federation {
     /// The communities that a discovery asks: those named, or in an emergency all that answer
     /// discoveries and do not feed this node. The second value tells that they may not be asked,
-    /// because the institution has broadcast as often as it may.
+    /// because the institution has asked as often as it may.
     ///
     /// # Errors
     /// [`Reason::UnknownCommunity`]; [`Reason::InvalidField`] if none is named and none may be asked
@@ -81,19 +81,46 @@ impl Federation {
                     targets.push(target(&peer));
                 }
             }
-            return Ok((targets, false));
+            let spent = !self.may_ask_widely(call);
+            return Ok((targets, spent));
         }
-        let caller = call.caller();
-        let institution = match &caller.participant.code {
-            Some(code) => code.to_string(),
-            None => caller.participant.community.to_string(),
-        };
-        let spent = !self.broadcasts.take(&institution);
+        let spent = !self.may_ask_widely(call);
         let peers = self.directory.snapshot().peers();
         let asked = peers
             .iter()
             .filter(|peer| peer.discovers && peer.home != *home);
         Ok((asked.map(target).collect(), spent))
+    }
+
+    /// Whether the caller's institution may ask others about a person once more in this minute, by name
+    /// or all of them: naming them one after the other would be a broadcast too.
+    fn may_ask_widely(&self, call: &Call) -> bool {
+        let caller = call.caller();
+        let institution = match &caller.participant.code {
+            Some(code) => code.to_string(),
+            None => caller.participant.community.to_string(),
+        };
+        self.broadcasts.take(&institution)
+    }
+
+    /// Makes it durable that a person's demographics are about to leave for so many communities, before
+    /// they do (INV-2).
+    ///
+    /// # Errors
+    /// The store; nothing may be asked then.
+    pub async fn announce(
+        &self,
+        call: &Call,
+        own: Option<&PatientIdentifier>,
+        asked: usize,
+    ) -> Result<()> {
+        let part = call.for_part();
+        let tag = own.map(|own| self.correlations.tag(own));
+        part.note(|record| {
+            record.patient = tag;
+            record.regions = Some((u32::try_from(asked).unwrap_or(u32::MAX), 0));
+        });
+        self.correlations.commit(&part, Vec::new()).await
     }
 
     /// Asks each of `targets` whether it knows the person; gives what they say as they say it, then

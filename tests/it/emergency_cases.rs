@@ -176,7 +176,7 @@ impl Case {
                 as_of: now(),
             };
             let answer = answers.entry(document.region.clone()).or_default();
-            read(&source, |level| level <= allowed, answer);
+            read(&source, |level, _| level <= allowed, answer);
         }
         let status = |region: &str, state: cpb::RegionState| cpb::RegionStatus {
             home_community_id: home(region),

@@ -42,11 +42,16 @@ pub(super) fn ask(
         }
         let federation = &gateway.federation;
         if let Some(parent) = &federation.parent {
+            federation.announce(&call, None, 1).await?;
             return federation.discover_above(&call, parent, request).await;
         }
         let wanted = wanted(&gateway, &call, &request)?;
         let home = &gateway.home;
         let targets = federation.discoverable(&call, request.scope.as_ref(), home)?;
+        if !targets.1 && !targets.0.is_empty() {
+            let own = wanted.own.as_ref();
+            federation.announce(&call, own, targets.0.len()).await?;
+        }
         let stream = federation.discover(&call, wanted, targets);
         call.note(|record| record.regions = Some((stream.asked, 0)));
         Ok(stream)

@@ -180,7 +180,13 @@ fn summary_document(
         };
         let patient = request.patient.as_ref();
         let answer = summarize(&gateway, &call, patient, &request.grant_id).await?;
-        let document = document(form, &answer, options)?;
+        // Layout of a long record takes a while: not where other calls wait.
+        let written = tokio::task::spawn_blocking(move || {
+            let document = document(form, &answer, options);
+            (document, answer)
+        });
+        let (document, answer) = written.await.map_err(Error::internal)?;
+        let document = document?;
         Ok(pb::GetSummaryDocumentResponse {
             document: document.octets.into(),
             mime_type: document.mime_type.to_owned(),

@@ -57,11 +57,18 @@ pub(super) fn sources_are_covered(
     found: &Found,
     permit: &Permit,
 ) -> Result<bool> {
+    let patient = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
+    let known = gateway.guard.identifiers_of(&patient);
     for uuid in found.made_of() {
         let bytes: [u8; 16] = uuid.as_slice().try_into().map_err(Error::internal)?;
         let uuid = crate::types::EntryUuid::from_bytes(bytes);
         let source = gateway.documents.by_uuid(&uuid)?;
-        if !source.is_some_and(|source| source.is_covered(permit)) {
+        // A link that was undone leaves sources that are of somebody else.
+        let theirs = |source: &Found| {
+            let id = identifier(source.entry.patient_id.as_ref(), "patient_id");
+            id.is_ok_and(|id| known.contains(&id))
+        };
+        if !source.is_some_and(|source| theirs(&source) && source.is_covered(permit)) {
             return Ok(false);
         }
     }

@@ -159,6 +159,19 @@ pub(in crate::emergency) fn absent(code: &CodedValue) -> Option<Absent> {
         .copied()
 }
 
+/// What the codes of a denial limit it to, in Japanese and English; none if it is of everything. A
+/// denial of one kind must never read as one of all.
+pub(in crate::emergency) fn scope_words(
+    codes: &[CodedValue],
+) -> Option<(&'static str, &'static str)> {
+    match codes.iter().find_map(absent)?.category {
+        "medication" => Some(("薬剤アレルギーのみ", "drug allergies only")),
+        "food" => Some(("食物アレルギーのみ", "food allergies only")),
+        "environment" => Some(("環境アレルギーのみ", "environmental allergies only")),
+        _ => None,
+    }
+}
+
 /// ICD-10 of what is restricted by default: mental disorders without dementia, delirium and
 /// developmental disorders; venereal disease; HIV; abortion. Categories of three characters, from
 /// and to, both included (`spec` japan §3.4).

@@ -15,9 +15,12 @@ mod text;
 mod words;
 mod writer;
 
+use super::merge::is_denied;
 use crate::error::{Error, Reason, Result};
 use crate::wire::pb::common::{Completeness, NationalFlag};
-use crate::wire::pb::emergency::{EmergencySummary, GetSummaryResponse, SummaryForm, SummaryItem};
+use crate::wire::pb::emergency::{
+    AbsenceReason, EmergencySummary, GetSummaryResponse, SummaryForm, SummaryItem,
+};
 
 pub use words::Language;
 
@@ -60,10 +63,13 @@ pub fn document(
     answer: &GetSummaryResponse,
     options: Options,
 ) -> Result<Document> {
-    let (summary, completeness) = (
+    let (mut summary, completeness) = (
         answer.summary.clone().unwrap_or_default(),
         answer.completeness.clone().unwrap_or_default(),
     );
+    if options.for_patient {
+        hide_uninformed(&mut summary);
+    }
     let whole = Whole {
         summary: &summary,
         completeness: &completeness,
@@ -95,13 +101,35 @@ struct Whole<'a> {
 }
 
 impl<'a> Whole<'a> {
-    /// The items that may be in the document, in their order.
+    /// The items of the document, in their order.
     fn items(&self) -> impl Iterator<Item = &'a SummaryItem> + use<'a> {
-        let for_patient = self.options.for_patient;
-        self.summary
-            .items
-            .iter()
-            .filter(move |item| !for_patient || !is_uninformed(item))
+        self.summary.items.iter()
+    }
+}
+
+/// Takes out what the patient has not been told (未告知), and what would tell of it: statements that it
+/// makes untrue, and marks of a contradiction whose other side is gone.
+fn hide_uninformed(summary: &mut EmergencySummary) {
+    let (hidden, shown): (Vec<_>, Vec<_>) = std::mem::take(&mut summary.items)
+        .into_iter()
+        .partition(is_uninformed);
+    summary.items = shown;
+    summary.absences.retain(|absence| {
+        let untrue = hidden.iter().any(|item| is_denied(item, absence));
+        absence.reason() != AbsenceReason::StatedNone || !untrue
+    });
+    let groups: Vec<String> = hidden
+        .into_iter()
+        .map(|item| item.conflict_group)
+        .filter(|group| !group.is_empty())
+        .collect();
+    for group in groups {
+        let mut left = summary.items.iter_mut();
+        let mut left = left.by_ref().filter(|item| item.conflict_group == group);
+        // Two that are left still contradict each other, or may.
+        if let (Some(only), None) = (left.next(), left.next()) {
+            only.conflict_group.clear();
+        }
     }
 }
 

@@ -4,7 +4,8 @@ use crate::wire::pb::emergency::{
     AbsenceReason, AbsenceStatement, Criticality, SummaryItem, SummarySection, VerificationStatus,
 };
 
-use super::super::merge::NONE_KNOWN_GROUP;
+use super::super::extract::codes;
+use super::super::merge::{NONE_KNOWN_GROUP, is_denied};
 use super::gaps::Nothing;
 use super::page::{Block, Row};
 use super::text::{self, join};
@@ -62,10 +63,7 @@ impl<'w> Writer<'w> {
             .filter(|item| sections.contains(&item.section()))
             .collect();
         let many = sections.len() > 1;
-        let denied = items
-            .iter()
-            .find(|item| item.conflict_group.starts_with(NONE_KNOWN_GROUP))
-            .map(|item| item.conflict_group.as_str());
+        let contradicted = items.clone();
         let mut rows: Vec<_> = side_by_side(items)
             .into_iter()
             .map(|item| self.item(item, many))
@@ -73,7 +71,10 @@ impl<'w> Writer<'w> {
         let nothing = rows.is_empty();
         let stated = [AbsenceReason::StatedNone];
         for absence in self.whole.statements(sections, &stated) {
-            rows.push(self.absence(absence, denied));
+            let denied = contradicted.iter().find(|item| {
+                item.conflict_group.starts_with(NONE_KNOWN_GROUP) && is_denied(item, absence)
+            });
+            rows.push(self.absence(absence, denied.map(|item| item.conflict_group.as_str())));
         }
         if nothing
             && always
@@ -188,7 +189,17 @@ impl<'w> Writer<'w> {
 
     /// A statement that there is none; `denied`: the group of an item that it contradicts.
     fn absence(&mut self, absence: &AbsenceStatement, denied: Option<&'w str>) -> Row {
-        let what = absence.codes.iter().map(|code| text::coded(Some(code)));
+        let only = codes::scope_words(&absence.codes).map(|(ja, en)| match self.language {
+            Language::Japanese => format!("{ja} ({en})"),
+            Language::English => format!("{en} ({ja})"),
+        });
+        let named = absence
+            .codes
+            .iter()
+            .filter(|code| !code.display_name.is_empty());
+        let what = only
+            .into_iter()
+            .chain(named.map(|code| text::coded(Some(code))));
         let marks = denied.map(|group| {
             let label = words::CONTRADICTION.both(self.language);
             format!("{label} {}", self.number(group))

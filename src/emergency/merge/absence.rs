@@ -63,7 +63,7 @@ pub(super) fn fold(absences: Vec<AbsenceStatement>) -> Vec<AbsenceStatement> {
 }
 
 /// Whether `item` is what `absence` says there is none of.
-pub(super) fn is_denied(item: &SummaryItem, absence: &AbsenceStatement) -> bool {
+pub(in crate::emergency) fn is_denied(item: &SummaryItem, absence: &AbsenceStatement) -> bool {
     let sections: &[SummarySection] = match absence.section() {
         SummarySection::Allergy | SummarySection::Contraindication => {
             &[SummarySection::Allergy, SummarySection::Contraindication]
