@@ -444,7 +444,8 @@ fn the_patient_is_not_told_by_any_form() {
         assert!(told.contains("ペニシリン"));
     }
     // In the printed form all text comes from the page.
-    let answer = rich();
+    let mut answer = rich();
+    hide_uninformed(answer.summary.as_mut().unwrap());
     let whole = Whole {
         summary: answer.summary.as_ref().unwrap(),
         completeness: answer.completeness.as_ref().unwrap(),
@@ -453,6 +454,41 @@ fn the_patient_is_not_told_by_any_form() {
     let page = page::Page::of(&whole);
     let leads = page.blocks.iter().flat_map(|block| &block.rows);
     assert!(leads.into_iter().all(|row| !row.lead.contains("膵癌")));
+}
+
+/// What is hidden makes a denial untrue, and a contradiction one-sided: neither may be left to tell of it.
+#[test]
+fn nothing_is_left_for_the_patient_that_follows_from_what_is_hidden() {
+    let item = |id: &str, group: &str| SummaryItem {
+        item_id: id.to_owned(),
+        section: SummarySection::Problem.into(),
+        conflict_group: group.to_owned(),
+        ..SummaryItem::default()
+    };
+    let hidden = SummaryItem {
+        national_flags: vec![NationalFlag::Uninformed.into()],
+        ..item("hidden", "a")
+    };
+    let stated = |section: SummarySection| AbsenceStatement {
+        section: section.into(),
+        reason: AbsenceReason::StatedNone.into(),
+        ..AbsenceStatement::default()
+    };
+    let mut summary = EmergencySummary {
+        items: vec![item("peer", "a"), hidden, item("1", "b"), item("2", "b")],
+        absences: vec![
+            stated(SummarySection::Problem),
+            stated(SummarySection::Device),
+        ],
+        ..EmergencySummary::default()
+    };
+    hide_uninformed(&mut summary);
+    let shown = summary.items.iter();
+    let shown: Vec<_> = shown
+        .map(|item| (item.item_id.as_str(), item.conflict_group.as_str()))
+        .collect();
+    assert_eq!(shown, [("peer", ""), ("1", "b"), ("2", "b")]);
+    assert_eq!(summary.absences, [stated(SummarySection::Device)]);
 }
 
 #[test]
