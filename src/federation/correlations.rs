@@ -61,15 +61,18 @@ impl Correlations {
 
     /// The rows by which `theirs` of `home` are the person of `own` for `lifetime`: from now on that
     /// community is asked about the person like one that feeds this node.
+    ///
+    /// # Errors
+    /// The store.
     pub(super) fn keep(
         &self,
         own: &PatientIdentifier,
         home: &HomeCommunityId,
         theirs: &[PatientIdentifier],
         lifetime: Duration,
-    ) -> Vec<Write> {
+    ) -> Result<Vec<Write>> {
         let Some(linkage) = self.identity.linkage(own) else {
-            return Vec::new();
+            return Ok(Vec::new());
         };
         let now = self.clock.now();
         let expires = now.saturating_add(lifetime.min(LONGEST));
@@ -101,12 +104,12 @@ impl Correlations {
             writes.push(Write::put(&row(one)));
             let holding = holding(one);
             // What a region told of its own accord is known better.
-            let known = self.store.get::<HoldingRow>(&holding.key());
-            if known.is_ok_and(|known| known.is_none_or(|known| is_by_discovery(&known.row))) {
+            let known = self.store.get::<HoldingRow>(&holding.key())?;
+            if known.is_none_or(|known| is_by_discovery(&known.row)) {
                 writes.push(Write::put(&holding));
             }
         }
-        writes
+        Ok(writes)
     }
 
     /// The person's identifiers in communities that said so, as long as it holds: not expired, and the
@@ -166,18 +169,21 @@ impl Correlations {
     }
 
     /// The row that remembers that the parent was told of a patient, and for how long it may keep it.
-    pub fn telling(&self, patient: &PatientIdentifier, lifetime: Duration) -> Write {
+    ///
+    /// # Errors
+    /// The store.
+    pub fn telling(&self, patient: &PatientIdentifier, lifetime: Duration) -> Result<Write> {
         let expires = self.clock.now().saturating_add(lifetime);
         let tag = self.store.keys().patient_tag(patient).to_vec();
         // Told before for longer: it must be taken back as long as that.
-        let before = self.store.get::<ToldRow>(&tag).ok().flatten();
+        let before = self.store.get::<ToldRow>(&tag)?;
         let before = before.map_or(0, |before| before.row.expires_ms);
-        Write::put(&ToldRow {
+        Ok(Write::put(&ToldRow {
             patient: tag,
             expires_ms: expires
                 .map_or(0, jiff::Timestamp::as_millisecond)
                 .max(before),
-        })
+        }))
     }
 
     /// Those of some patients of whom the parent was told, and may still keep it; with the rows that

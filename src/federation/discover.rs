@@ -203,10 +203,14 @@ impl Federation {
         if lifetime.is_zero() {
             return Some(said);
         }
-        let rows = self.correlations.keep(own, &home, &theirs, lifetime);
-        if rows.is_empty() {
-            return Some(said);
-        }
+        let rows = match self.correlations.keep(own, &home, &theirs, lifetime) {
+            Ok(rows) if !rows.is_empty() => rows,
+            Ok(_) => return Some(said),
+            Err(error) => {
+                not_kept(&error);
+                return Some(said);
+            }
+        };
         let part = call.for_part();
         let tag = self.correlations.tag(own);
         part.note(|record| {
@@ -215,9 +219,7 @@ impl Federation {
         });
         match self.correlations.commit(&part, rows).await {
             Ok(()) => said.correlation_lifetime = Some(crate::wire::duration(lifetime)),
-            Err(error) => {
-                tracing::error!(reason = error.reason().name(), "a correlation was not kept");
-            }
+            Err(error) => not_kept(&error),
         }
         Some(said)
     }
@@ -239,6 +241,11 @@ impl Federation {
         let response = response.map_err(super::peer_error)?;
         Ok(super::pass_through(response.into_inner()))
     }
+}
+
+/// The caller is told by the answer, which says no time that it is kept for.
+fn not_kept(error: &Error) {
+    tracing::error!(reason = error.reason().name(), "a correlation was not kept");
 }
 
 fn wire_duration(time: &prost_types::Duration) -> Duration {

@@ -167,14 +167,10 @@ async fn what_a_region_should_not_answer_is_contained_and_named() {
             assert_eq!(merged.state(&all.homes[good]), Some(State::Ok));
             assert_eq!(all.of(&merged, good), DOCUMENTS);
         }
-        // It must not be the breaker that contains the next one: four fifths of the calls are good.
-        // Nor does it have to be there again with the very next call.
+        // It must not be the breaker that contains the next one: four fifths of the calls are good,
+        // also where one that takes long is hedged and fails twice.
         all.regions[1].behave(Behaviour::Well);
-        eventually("the region is back", || async {
-            all.ask().await.completeness.complete.then_some(())
-        })
-        .await;
-        for _ in 0..4 {
+        for _ in 0..10 {
             let merged = all.ask().await;
             assert!(merged.completeness.complete, "after {behaviour:?}");
         }

@@ -180,7 +180,9 @@ async fn remember(
     }
     let correlations = &gateway.federation.correlations;
     let rows = ids.iter().map(|id| correlations.telling(id, lifetime));
-    correlations.commit(call, rows.collect()).await?;
+    correlations
+        .commit(call, rows.collect::<Result<_>>()?)
+        .await?;
     answer.correlation_lifetime = Some(crate::wire::duration(lifetime));
     Ok(())
 }

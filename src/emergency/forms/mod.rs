@@ -124,8 +124,10 @@ fn hide_uninformed(summary: &mut EmergencySummary) {
         .filter(|group| !group.is_empty())
         .collect();
     for group in groups {
-        let mut left = summary.items.iter_mut();
-        let mut left = left.by_ref().filter(|item| item.conflict_group == group);
+        let mut left = summary
+            .items
+            .iter_mut()
+            .filter(|item| item.conflict_group == group);
         // Two that are left still contradict each other, or may.
         if let (Some(only), None) = (left.next(), left.next()) {
             only.conflict_group.clear();
