@@ -10,7 +10,6 @@ mod heard;
 mod identify;
 pub mod merge;
 mod on_demand;
-mod plain;
 mod service;
 mod tables;
 

@@ -3,21 +3,26 @@
 //! and the type `text/plain`.
 
 use bytes::Bytes;
+use jiff::tz::{Offset, TimeZone};
 
 use crate::documents::{Found, Made, Maker, Order};
 use crate::error::{Error, Result};
 use crate::types::EntryUuid;
+use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as dpb;
+use crate::wire::pb::emergency as pb;
 use crate::wire::pb::federation as fpb;
+use crate::wire::pb::identity as ipb;
 
 use super::Emergency;
-use super::compose::confidentiality;
-use super::merge::{Part, merge};
-use super::plain::{Summary, plain};
+use super::compose::{Reply, compose, confidentiality};
+use super::forms::{Options, plain};
 use super::service::MAX_DOCUMENTS;
 
 /// Patient summary Document.
 const TYPE: &str = "60591-5";
+/// Days are those of Japan.
+const JST: Offset = Offset::constant(9);
 /// LOINC.
 const LOINC: &str = "2.16.840.1.113883.6.1";
 
@@ -31,23 +36,39 @@ impl Maker for Emergency {
     fn make(&self, order: &Order<'_>) -> Result<Made> {
         let (said, made_of) = self.said(order)?;
         let now = self.clock.now();
-        let merged = merge(
-            vec![Part {
-                home_community_id: self.documents.home().to_string(),
-                items: said.items,
-                absences: said.absences,
-                documents: said.documents,
+        let state = match said.truncated {
+            true => cpb::RegionState::Truncated,
+            false => cpb::RegionState::Ok,
+        };
+        let composed = compose(
+            vec![Reply {
+                status: cpb::RegionStatus {
+                    home_community_id: self.documents.home().to_string(),
+                    state: state.into(),
+                    ..cpb::RegionStatus::default()
+                },
+                said: Some(said),
             }],
             now,
         );
-        let summary = Summary {
-            merged: &merged,
-            now,
-            withheld: said.partly_withheld,
-            truncated: said.truncated,
+        let summary = pb::EmergencySummary {
+            items: composed.merged.items,
+            absences: composed.merged.absences,
+            documents: composed.merged.documents,
+            // The entry is of this patient; nobody was looked for.
+            identity_grade: ipb::MatchGrade::Certain.into(),
+            partly_withheld: composed.partly_withheld,
+            ..pb::EmergencySummary::default()
         };
+        let day = now.to_zoned(TimeZone::fixed(JST)).strftime("%Y-%m-%d");
+        let text = plain(
+            &summary,
+            &composed.completeness,
+            Options::default(),
+            &day.to_string(),
+        );
         Ok(Made {
-            octets: Bytes::from(plain(&summary)),
+            octets: Bytes::from(text),
             made_of,
         })
     }

@@ -9,6 +9,7 @@ mod html;
 mod ips;
 mod page;
 mod pdf;
+mod plain;
 #[cfg(test)]
 mod tests;
 mod text;
@@ -90,6 +91,21 @@ pub fn document(
         return Err(Error::new(Reason::TooManyResults, message));
     }
     Ok(Document { octets, mime_type })
+}
+
+/// What `summary` says as plain text, of `day`.
+pub fn plain(
+    summary: &EmergencySummary,
+    completeness: &Completeness,
+    options: Options,
+    day: &str,
+) -> String {
+    let whole = Whole {
+        summary,
+        completeness,
+        options,
+    };
+    plain::write(&page::Page::of(&whole), day)
 }
 
 /// A summary with how complete it is, and how it is to be written.

@@ -533,3 +533,32 @@ fn a_document_has_a_bound() {
     let refused = document(SummaryForm::Html, &answer, Options::default()).unwrap_err();
     assert_eq!(refused.reason(), Reason::TooManyResults);
 }
+
+/// Every fact is a line with its source, and no text of a source makes a line of its own.
+#[test]
+fn plain_text_has_a_line_for_each_fact_and_no_other() {
+    let item = SummaryItem {
+        section: SummarySection::Allergy.into(),
+        display: "ペニシリン\n■ 傷病名".to_owned(),
+        sources: vec![ItemSource {
+            recorded: "2024-05-01".to_owned(),
+            ..ItemSource::default()
+        }],
+        ..SummaryItem::default()
+    };
+    let summary = EmergencySummary {
+        items: vec![item],
+        identity_grade: MatchGrade::Certain.into(),
+        partly_withheld: true,
+        ..EmergencySummary::default()
+    };
+    let completeness = crate::federation::fanout::completeness(Vec::new());
+    let text = plain(&summary, &completeness, Options::default(), "2026-12-01");
+    assert!(text.contains("ペニシリン ■ 傷病名"), "{text}");
+    assert!(
+        text.contains("2026-12-01") && text.contains("一部非開示"),
+        "{text}"
+    );
+    assert!(text.contains("\n  出典: "), "{text}");
+    assert!(!text.lines().any(|line| line == "■ 傷病名"), "{text}");
+}
