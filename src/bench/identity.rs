@@ -26,7 +26,7 @@ use crate::wire::pb::identity as pb;
 use crate::wire::pb::identity::identity_service_client::IdentityServiceClient;
 
 use super::ledger::{mix, resident_mib};
-use super::load::{Target, call, run, writers};
+use super::load::{Target, call, in_turn, writers};
 use super::matching::{Fact, MatchingSettings, Outcome, Truth, facts};
 use super::rpc::{Bench, CONNECTIONS, RpcSettings};
 use super::{Figure, constant};
@@ -384,11 +384,9 @@ async fn ask(
             path: PathAndQuery::from_static(constant::PATH),
             request: Arc::new(move |_| constant::request(request, answer)),
         };
-        let warm = settings.time / 4;
-        run(&bench.floor, &floor, in_flight, warm, &numbers).await?;
-        run(&bench.callers, &target, in_flight, warm, &numbers).await?;
-        let below = run(&bench.floor, &floor, in_flight, settings.time, &numbers).await?;
-        let real = run(&bench.callers, &target, in_flight, settings.time, &numbers).await?;
+        let floor = (bench.floor.as_slice(), &floor);
+        let asked = (bench.callers.as_slice(), &target);
+        let (below, real) = in_turn(floor, asked, in_flight, settings.time, &numbers).await?;
         let figure = |what: &str, unit, value, floor, floor_name, ratio| Figure {
             suite: "identity",
             case: format!("{name}@{in_flight}{what}"),

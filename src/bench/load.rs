@@ -102,6 +102,22 @@ pub(super) async fn run(
     Ok(figures)
 }
 
+/// A floor and what stands on it, one after the other, each warmed up before either is measured.
+pub(super) async fn in_turn(
+    floor: (&[Caller], &Target),
+    real: (&[Caller], &Target),
+    in_flight: usize,
+    time: Duration,
+    numbers: &Arc<AtomicU64>,
+) -> Result<(Run, Run)> {
+    let warm = time / 4;
+    run(floor.0, floor.1, in_flight, warm, numbers).await?;
+    run(real.0, real.1, in_flight, warm, numbers).await?;
+    let below = run(floor.0, floor.1, in_flight, time, numbers).await?;
+    let above = run(real.0, real.1, in_flight, time, numbers).await?;
+    Ok((below, above))
+}
+
 /// So many in flight for a time: how many were done in a second, and how many in all.
 pub(super) async fn writers<F, Fut>(in_flight: usize, time: Duration, one: F) -> Result<(f64, u64)>
 where

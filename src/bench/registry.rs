@@ -20,7 +20,7 @@ use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 use crate::wire::pb::documents::document_service_client::DocumentServiceClient;
 
-use super::load::{Target, call, run, writers};
+use super::load::{Target, call, in_turn, writers};
 use super::rpc::{Bench, CONNECTIONS, RpcSettings};
 use super::{Figure, constant};
 
@@ -82,11 +82,9 @@ pub async fn registry(settings: &RegistrySettings) -> Result<()> {
             path: PathAndQuery::from_static(constant::PATH),
             request: Arc::new(move |_| constant::request(request, length)),
         };
-        let warm = settings.time / 4;
-        run(&bench.floor, &floor, IN_FLIGHT, warm, &numbers).await?;
-        run(&bench.callers, &target, IN_FLIGHT, warm, &numbers).await?;
-        let below = run(&bench.floor, &floor, IN_FLIGHT, settings.time, &numbers).await?;
-        let real = run(&bench.callers, &target, IN_FLIGHT, settings.time, &numbers).await?;
+        let floor = (bench.floor.as_slice(), &floor);
+        let found = (bench.callers.as_slice(), &target);
+        let (below, real) = in_turn(floor, found, IN_FLIGHT, settings.time, &numbers).await?;
         let smallest = *first.get_or_insert(real.rate);
         let figure = |what: &str, unit, value: f64, below: f64, floor_name, ratio: f64| Figure {
             suite: "registry",

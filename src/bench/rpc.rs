@@ -33,7 +33,7 @@ use crate::wire::pb::federation as fpb;
 use crate::wire::pb::identity as ipb;
 use crate::wire::pb::identity::identity_service_client::IdentityServiceClient;
 
-use super::load::{Run, Target, call, run};
+use super::load::{Run, Target, call, in_turn};
 use super::{Figure, constant};
 
 /// Connections the calls are spread over.
@@ -102,11 +102,10 @@ pub async fn rpc(settings: &RpcSettings) -> Result<()> {
             call(caller, &target, u64::MAX).await?.len(),
         );
         for in_flight in &settings.in_flight {
-            let warm = settings.time / 4;
-            run(&bench.floor, &floor, *in_flight, warm, &numbers).await?;
-            run(callers, &target, *in_flight, warm, &numbers).await?;
-            let below = run(&bench.floor, &floor, *in_flight, settings.time, &numbers).await?;
-            let real = run(callers, &target, *in_flight, settings.time, &numbers).await?;
+            let below = (bench.floor.as_slice(), &floor);
+            let asked = (callers.as_slice(), &target);
+            let time = settings.time;
+            let (below, real) = in_turn(below, asked, *in_flight, time, &numbers).await?;
             print(&case, *in_flight, sizes, &below, &real, settings.json);
         }
     }
