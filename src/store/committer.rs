@@ -1,7 +1,7 @@
-//! The one thread that commits: it gathers what is waiting, judges preconditions, and appends one
-//! group to the ledger. What is durable goes to the [`Finisher`], which applies and answers while
-//! the next group is on its way to the disk. A commit that has reached this thread completes
-//! whether or not its caller still waits.
+//! The one thread that gives changes their order: it gathers what is waiting and judges
+//! preconditions. The [`Writer`] behind it makes groups durable, and a finishing thread behind that
+//! one applies and answers, while the next group is judged. A commit that has reached this thread
+//! completes whether or not its caller still waits.
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -14,18 +14,18 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::blobs::BlobId;
 use super::clock_watch::ClockWatch;
-use super::commit::{AppliedWrite, Commit, Outcome, Sequence};
+use super::commit::{Commit, Outcome, Sequence};
 use super::core::Core;
 use super::error::StoreError;
-use super::finisher::{Change, Finisher, Group, Settled};
+use super::finisher::Settled;
 use super::keys::{SubjectKey, Tag};
 use super::keywork::{KeyDone, KeyWork};
+use super::ledger::NewFrame;
 use super::ledger::format::FrameKind;
-use super::ledger::{Ledger, NewFrame};
-use super::overlay::{InFlight, Overlay, Written};
+use super::overlay::{InFlight, Overlay};
 use super::prepare::{Prepared, prepare};
-use super::projection::Mutation;
 use super::subjects::Subjects;
+use super::writer::{Judged, Ready, Writer};
 use crate::planted::planted;
 
 /// How a group of commits is bounded.
@@ -64,18 +64,14 @@ pub(crate) struct Waiting {
     pub(crate) reply: Reply<Outcome>,
 }
 
-/// A commit that passed its preconditions.
-struct Ready {
-    reply: Reply<Outcome>,
-    writes: Vec<AppliedWrite>,
-    mutations: Vec<Mutation>,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
 /// The state of the committing thread.
 pub(crate) struct Committer {
     pub(crate) core: Arc<Core>,
-    pub(crate) ledger: Ledger,
+    pub(crate) writer: Writer,
+    /// What the next frame is numbered, if every write under way succeeds.
+    pub(crate) next: Sequence,
+    /// [`Writer::failures`] when that was last known to be so.
+    pub(crate) failures: u64,
     pub(crate) limits: GroupLimits,
     pub(crate) requests: Receiver<Request>,
     pub(crate) subjects: Subjects,
@@ -83,10 +79,8 @@ pub(crate) struct Committer {
     pub(crate) dir: PathBuf,
     /// Keeps other processes out until the store is closed.
     pub(crate) lock: Option<Box<dyn Any + Send + Sync>>,
-    pub(crate) finisher: Finisher,
     pub(crate) in_flight: InFlight,
     pub(crate) last_groups: [usize; 2],
-    pub(crate) last_sync: Duration,
     pub(crate) watch: ClockWatch,
 }
 
@@ -148,7 +142,7 @@ impl Committer {
             Ok(other) => return Gathered::Other(other),
             Err(_) => return Gathered::Gone,
         };
-        let pause = self.limits.wait.min(self.last_sync / 2);
+        let pause = self.limits.wait.min(self.writer.last_sync() / 2);
         let arrived = Instant::now();
         let target = self.last_groups.iter().sum::<usize>().div_ceil(2);
         let mut bytes = first.commit.size();
@@ -194,10 +188,13 @@ impl Committer {
 
     /// Stops the store: nothing more is acknowledged until it is opened again.
     pub(crate) fn poison(&mut self) {
-        self.ledger.poison();
+        self.core.health.stop();
     }
 
     fn commit_group(&mut self, group: Vec<Waiting>) {
+        if self.writer.failures() != self.failures {
+            self.settle();
+        }
         let core = Arc::clone(&self.core);
         self.watch_clock();
         let now = core.clock.now();
@@ -211,7 +208,7 @@ impl Committer {
             reply,
         } in group
         {
-            let sequence = Sequence(self.ledger.next().0 + frames.len() as u64);
+            let sequence = Sequence(self.next.0 + frames.len() as u64);
             let subjects = &mut self.subjects;
             let now = now.as_second();
             match prepare(&core, commit, sequence, now, &mut overlay, subjects) {
@@ -244,7 +241,17 @@ impl Committer {
             }
         }
         let written = overlay.written();
-        self.write_group(ready, &frames, settled, written);
+        let last = Sequence((self.next.0 + frames.len() as u64).saturating_sub(1));
+        self.next = last.next();
+        if !written.is_empty() {
+            self.in_flight.add(last, written);
+        }
+        self.writer.write(Judged {
+            failures: self.failures,
+            frames,
+            ready,
+            settled,
+        });
     }
 
     fn watch_clock(&mut self) {
@@ -259,76 +266,9 @@ impl Committer {
         }
     }
 
-    /// Appends the frames and hands the group on.
-    fn write_group(
-        &mut self,
-        ready: Vec<Ready>,
-        frames: &[NewFrame],
-        mut settled: Vec<Settled>,
-        written: Written,
-    ) {
-        let first = self.ledger.next();
-        let started = Instant::now();
-        let appended = self.ledger.append(frames);
-        if !frames.is_empty() {
-            self.last_sync = started.elapsed();
-            self.core.counters.load.synced(self.last_sync);
-            self.core.counters.batches.fetch_add(1, Ordering::Relaxed);
-            self.core
-                .counters
-                .ledger_bytes
-                .store(self.ledger.bytes_written(), Ordering::Relaxed);
-        }
-        if let Some(error) = &appended.error {
-            // These were judged against rows of this very group, so they share its fate.
-            for one in &mut settled {
-                one.result = Err(error.clone());
-            }
-        }
-        let mut changes = Vec::new();
-        for (place, item) in ready.into_iter().enumerate() {
-            let sequence = Sequence(first.0 + place as u64);
-            let Some(&hash) = appended.hashes.get(place) else {
-                let error = appended.error.clone().unwrap_or(StoreError::Poisoned);
-                settled.push(Settled::new(item.reply, Err(error), item.permit));
-                continue;
-            };
-            if item.writes.is_empty() {
-                // Nothing to apply: an audit record waits for the disk only.
-                let result = Ok(Outcome::Committed { sequence, hash });
-                settled.push(Settled::new(item.reply, result, item.permit));
-            } else {
-                changes.push(Change {
-                    sequence,
-                    hash,
-                    writes: item.writes,
-                    mutations: item.mutations,
-                    reply: item.reply,
-                    permit: item.permit,
-                });
-            }
-        }
-        let last = Sequence(self.ledger.next().0.saturating_sub(1));
-        if !changes.is_empty() {
-            self.in_flight.add(last, written);
-        }
-        self.finisher.hand_over(Group {
-            last,
-            changes,
-            settled,
-        });
-        if appended.error.is_some() {
-            // A part of what was written over the index may not have become durable.
-            self.finisher.wait();
-            self.in_flight.clear();
-            // Keys made in frames that are not there must not be used.
-            self.subjects.forget();
-        }
-    }
-
     fn rebuild(&mut self) -> Result<u64, StoreError> {
         self.settle();
-        if self.ledger.is_poisoned() {
+        if self.core.health.has_stopped() {
             return Err(StoreError::Poisoned);
         }
         let result = self.core.rebuild();
@@ -341,7 +281,7 @@ impl Committer {
     /// No commit is under way here, and all before are in the index: what no row refers to now and
     /// no upload holds is needed by nobody.
     fn sweep(&mut self, ids: &[BlobId]) -> Result<Vec<BlobId>, StoreError> {
-        if self.ledger.is_poisoned() {
+        if self.core.health.has_stopped() {
             // A frame whose fate is unknown may refer to any of them.
             return Err(StoreError::Poisoned);
         }
@@ -355,32 +295,39 @@ impl Committer {
         result
     }
 
-    /// Waits until everything durable is applied.
+    /// Waits until everything handed over is durable and applied, or has failed. What failed leaves
+    /// nothing behind here: its numbers are given again, and keys made in its frames are forgotten.
     fn settle(&mut self) {
-        self.finisher.wait();
+        self.writer.wait();
         self.in_flight.clear();
+        if self.writer.failures() != self.failures {
+            self.failures = self.writer.failures();
+            self.next = self.writer.ledger().next();
+            self.subjects.forget();
+        }
     }
 
     fn finish_files(&mut self) -> Result<(), StoreError> {
         self.settle();
-        if self.ledger.is_poisoned() {
+        if self.core.health.has_stopped() {
             return Err(StoreError::Poisoned);
         }
-        if self.ledger.has_written() {
+        let mut ledger = self.writer.ledger();
+        if ledger.has_written() {
             let now = self.core.clock.now().as_nanosecond();
             let frame = NewFrame {
                 kind: FrameKind::Close,
                 utc_nanoseconds: i64::try_from(now).unwrap_or(i64::MAX),
                 payload: Vec::new(),
             };
-            if let Some(error) = self.ledger.append(&[frame]).error {
+            if let Some(error) = ledger.append(&[frame]).error {
                 return Err(error);
             }
-            self.ledger.note_end()?;
+            ledger.note_end()?;
         }
         self.core
             .index
-            .close(Sequence(self.ledger.next().0.saturating_sub(1)))
+            .close(Sequence(ledger.next().0.saturating_sub(1)))
     }
 
     fn refuse_rest(&mut self) {

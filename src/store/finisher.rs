@@ -12,6 +12,7 @@ use super::commit::{AppliedWrite, Outcome, Sequence};
 use super::committer::{Reply, answer};
 use super::core::Core;
 use super::error::{IoContext as _, StoreError};
+use super::health::StopsOnPanic;
 use super::projection::Mutation;
 
 /// Audit-only frames after which the index notes how far it is, so that the next opening does not
@@ -113,19 +114,8 @@ impl Drop for Finisher {
     }
 }
 
-/// Marks the store as stopped if the thread unwinds: nothing is acknowledged over a gap.
-struct Guarded<'a>(&'a Core);
-
-impl Drop for Guarded<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.health.stop();
-        }
-    }
-}
-
 fn run(core: &Core, tasks: &Receiver<Task>) {
-    let _guarded = Guarded(core);
+    let _stops = StopsOnPanic(core.health.clone());
     // Set once the index refused a group: what comes after must not get into it either.
     let mut gap = false;
     for task in tasks {

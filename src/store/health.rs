@@ -43,3 +43,14 @@ impl Health {
         })
     }
 }
+
+/// Stops the store if the thread that holds this unwinds: nothing is acknowledged over a gap.
+pub(crate) struct StopsOnPanic(pub(crate) Health);
+
+impl Drop for StopsOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.stop();
+        }
+    }
+}

@@ -122,7 +122,7 @@ pub(crate) fn check_table(core: &Core) -> Result<KeyStateRow, StoreError> {
 impl Committer {
     /// The patient's key, made if there is none.
     pub(crate) fn subject(&mut self, subject: Tag) -> Result<SubjectKey, StoreError> {
-        if self.ledger.is_poisoned() {
+        if self.core.health.has_stopped() {
             return Err(StoreError::Poisoned);
         }
         let core = Arc::clone(&self.core);
@@ -152,7 +152,7 @@ impl Committer {
 
     /// Does one step.
     pub(crate) fn change_keys(&mut self, work: KeyWork) -> Result<KeyDone, StoreError> {
-        if self.ledger.is_poisoned() {
+        if self.core.health.has_stopped() {
             return Err(StoreError::Poisoned);
         }
         match work {
@@ -189,7 +189,7 @@ impl Committer {
 
     /// Writes the table. Whether it is there after a failure only an opening can tell.
     fn put_in_force(&mut self, change: Change) -> Result<(), StoreError> {
-        let disk = Arc::clone(&self.ledger.shared.disk);
+        let disk = Arc::clone(&self.core.ledger.disk);
         let result = self
             .core
             .keys

@@ -47,6 +47,7 @@ pub mod table;
 mod tests;
 mod upkeep;
 mod walk;
+mod writer;
 
 use std::path::Path;
 use std::sync::mpsc::Sender;

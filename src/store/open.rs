@@ -4,7 +4,7 @@ use std::any::Any;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tokio::sync::Semaphore;
 
@@ -16,7 +16,6 @@ use super::committer::{Committer, GroupLimits};
 use super::core::{Core, Counters, Live};
 use super::disk::Disk;
 use super::error::{IoContext as _, StoreError};
-use super::finisher::Finisher;
 use super::health::Health;
 use super::index::Index;
 use super::keys::{KeyStateRow, Keys, Pending};
@@ -28,6 +27,7 @@ use super::overlay::InFlight;
 use super::replay::Visit;
 use super::subjects::Subjects;
 use super::table::Schema;
+use super::writer::Writer;
 use crate::planted::planted;
 
 /// Keeps other processes out while it lives.
@@ -203,9 +203,10 @@ fn start(
     subjects.set_purging(state.purging());
     let committer = Committer {
         core: Arc::clone(&core),
-        finisher: Finisher::start(Arc::clone(&core))?,
         in_flight: InFlight::default(),
-        ledger,
+        next: ledger.next(),
+        failures: 0,
+        writer: Writer::start(&core, ledger)?,
         limits: GroupLimits {
             commits: options.batch_commits.max(1),
             bytes: options.batch_bytes,
@@ -216,7 +217,6 @@ fn start(
         dir: dir.to_path_buf(),
         lock: Some(lock),
         last_groups: [1, 1],
-        last_sync: Duration::ZERO,
         watch: ClockWatch::default(),
     };
     let thread = std::thread::Builder::new()

@@ -25,6 +25,7 @@ mod follow;
 mod inspect;
 mod key_tables;
 mod keys;
+mod overlap;
 mod power;
 mod recovery;
 mod requests;
