@@ -1,12 +1,13 @@
 //! Who of another community is a person here, as that community said when it was asked (ITI-55), for
 //! as long as it said; and what this node told its parent so.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::access::Call;
 use crate::clock::Clock;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::identity::{Identity, identifier, identifier_message};
 use crate::store::{Row as _, Store, Write};
 use crate::types::{HomeCommunityId, LinkageId, PatientIdentifier};
@@ -14,11 +15,20 @@ use crate::wire::pb::federation as pb;
 
 use super::tables::{CorrelationRow, HoldingRow, ToldRow};
 
-/// Correlations read of one person, or of one identifier of theirs.
-const MAX_READ: usize = 256;
+/// Correlations of one person, or of one identifier of theirs, read at once.
+const PAGE: usize = 256;
+/// Pages of them that are looked at: more than a person has communities.
+const PAGES: usize = 16;
 
 /// How long a correlation is kept at most, whatever is asked and granted.
 pub const LONGEST: Duration = Duration::from_hours(7 * 24);
+
+/// How long after a correlation has ended its community is still named as one that may hold something.
+const NAMED_AFTER: Duration = Duration::from_hours(30 * 24);
+
+fn millis(time: Duration) -> i64 {
+    i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
+}
 
 /// Whether a holding is known by a discovery only: regions number their notices from 1.
 fn is_by_discovery(row: &HoldingRow) -> bool {
@@ -27,12 +37,64 @@ fn is_by_discovery(row: &HoldingRow) -> bool {
         .is_none_or(|notice| notice.sequence == 0)
 }
 
+/// Identifiers taken back that are remembered, for answers about them that are still on their way.
+const TAKEN_BACK: usize = 1_024;
+
 /// The correlations.
 #[derive(Debug)]
 pub struct Correlations {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
     identity: Arc<Identity>,
+    taken_back: Mutex<TakenBack>,
+    /// Held while something is kept or taken back, so that neither misses the other.
+    turn: tokio::sync::Mutex<()>,
+}
+
+/// The last identifiers of others that were taken back, oldest first.
+#[derive(Debug, Default)]
+struct TakenBack {
+    tags: VecDeque<Vec<u8>>,
+    /// How many there have been before those.
+    before: u64,
+}
+
+impl TakenBack {
+    fn count(&self) -> TakenBefore {
+        TakenBefore(self.before + self.tags.len() as u64)
+    }
+
+    fn note(&mut self, tag: Vec<u8>) {
+        if self.tags.len() == TAKEN_BACK {
+            self.tags.pop_front();
+            self.before += 1;
+        }
+        self.tags.push_back(tag);
+    }
+
+    /// Whether any of `tags` may have been taken back since.
+    fn has_any(&self, tags: &[Vec<u8>], since: TakenBefore) -> bool {
+        let known = usize::try_from(since.0.saturating_sub(self.before)).unwrap_or(usize::MAX);
+        let mut since_then = self.tags.iter().skip(known);
+        since.0 < self.before || since_then.any(|tag| tags.contains(tag))
+    }
+}
+
+/// How many identifiers had been taken back at some moment.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TakenBefore(u64);
+
+/// That a person here is known in another community.
+#[derive(Debug)]
+pub(super) struct Known<'a> {
+    /// The identifier here that was asked with.
+    pub(super) own: &'a PatientIdentifier,
+    /// Who said so.
+    pub(super) home: &'a HomeCommunityId,
+    /// The identifiers there.
+    pub(super) theirs: &'a [PatientIdentifier],
+    /// How long it may be kept.
+    pub(super) lifetime: Duration,
 }
 
 impl Correlations {
@@ -42,7 +104,18 @@ impl Correlations {
             store,
             clock,
             identity,
+            taken_back: Mutex::default(),
+            turn: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// How many identifiers have been taken back by now: to be asked for before a community is asked,
+    /// and given to [`Self::keep`] with what it says.
+    pub(super) fn taken_before(&self) -> TakenBefore {
+        self.taken_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .count()
     }
 
     /// The keyed hash of an identifier.
@@ -59,18 +132,43 @@ impl Correlations {
             .await
     }
 
-    /// The rows by which `theirs` of `home` are the person of `own` for `lifetime`: from now on that
-    /// community is asked about the person like one that feeds this node.
+    /// Keeps for a time who a person is in another community: from now on that is asked about the person
+    /// like one that feeds this node. Tells whether it was kept: not if the community has taken it back
+    /// since it was asked, or nobody here has the identifier any more.
     ///
     /// # Errors
     /// The store.
-    pub(super) fn keep(
+    pub(super) async fn keep(
         &self,
-        own: &PatientIdentifier,
-        home: &HomeCommunityId,
-        theirs: &[PatientIdentifier],
-        lifetime: Duration,
-    ) -> Result<Vec<Write>> {
+        call: &Call,
+        known: &Known<'_>,
+        asked: TakenBefore,
+    ) -> Result<bool> {
+        let _turn = self.turn.lock().await;
+        let tags: Vec<_> = known.theirs.iter().map(|one| self.tag(one)).collect();
+        let taken_back = self
+            .taken_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .has_any(&tags, asked);
+        let rows = match taken_back {
+            true => Vec::new(),
+            false => self.rows_of(known)?,
+        };
+        if rows.is_empty() {
+            return Ok(false);
+        }
+        self.commit(call, rows).await?;
+        Ok(true)
+    }
+
+    fn rows_of(&self, known: &Known<'_>) -> Result<Vec<Write>> {
+        let Known {
+            own,
+            home,
+            theirs,
+            lifetime,
+        } = *known;
         let Some(linkage) = self.identity.linkage(own) else {
             return Ok(Vec::new());
         };
@@ -100,6 +198,15 @@ impl Correlations {
             confirmed_ms: now.as_millisecond(),
         };
         let mut writes = Vec::new();
+        let forgotten = now.as_millisecond() - millis(NAMED_AFTER);
+        for old in self.rows(linkage)? {
+            let anew = theirs.iter().any(|one| tag(one) == old.theirs_tag);
+            // What this community said before is answered by what it says now.
+            let replaced = old.home_community_id == home.to_string();
+            if !anew && (replaced || old.expires_ms < forgotten) {
+                writes.push(Write::delete::<CorrelationRow>(old.key()));
+            }
+        }
         for one in theirs {
             writes.push(Write::put(&row(one)));
             let holding = holding(one);
@@ -118,36 +225,80 @@ impl Correlations {
     /// # Errors
     /// The store.
     pub(super) fn of(&self, linkage: LinkageId) -> Result<Vec<PatientIdentifier>> {
-        let prefix = linkage.to_bytes();
-        let rows = self
-            .store
-            .range::<CorrelationRow>(&prefix, None, MAX_READ)?;
         let now = self.clock.now().as_millisecond();
         let mut theirs = Vec::new();
-        for (_, found) in rows {
-            let row = found.row;
-            let own = identifier(row.own.as_ref(), "own")?;
-            if now < row.expires_ms && self.identity.linkage(&own) == Some(linkage) {
+        for row in self.rows(linkage)? {
+            if now < row.expires_ms && self.is_of(&row, linkage)? {
                 theirs.push(identifier(row.theirs.as_ref(), "theirs")?);
             }
         }
         Ok(theirs)
     }
 
-    /// The rows by which a community takes back what it said of one of its identifiers.
+    /// The communities that knew the person, and whose word has ended: whether they hold anything is
+    /// not known until they are asked again.
     ///
     /// # Errors
     /// The store.
-    pub fn revoked(
+    pub(super) fn lapsed(&self, linkage: LinkageId) -> Result<Vec<HomeCommunityId>> {
+        let now = self.clock.now().as_millisecond();
+        let since = now - millis(NAMED_AFTER);
+        let mut homes: Vec<HomeCommunityId> = Vec::new();
+        for row in self.rows(linkage)? {
+            let ended = (since..=now).contains(&row.expires_ms);
+            if ended && self.is_of(&row, linkage)? {
+                let home = row.home_community_id.parse().map_err(Error::internal)?;
+                if !homes.contains(&home) {
+                    homes.push(home);
+                }
+            }
+        }
+        Ok(homes)
+    }
+
+    /// Whether the identifier that was asked with is still this person's.
+    fn is_of(&self, row: &CorrelationRow, linkage: LinkageId) -> Result<bool> {
+        let own = identifier(row.own.as_ref(), "own")?;
+        Ok(self.identity.linkage(&own) == Some(linkage))
+    }
+
+    /// All rows of a person.
+    fn rows(&self, linkage: LinkageId) -> Result<Vec<CorrelationRow>> {
+        let prefix = linkage.to_bytes();
+        let (mut rows, mut after) = (Vec::new(), None);
+        for _ in 0..PAGES {
+            let store = &self.store;
+            let page = store.range::<CorrelationRow>(&prefix, after.as_deref(), PAGE)?;
+            let full = page.len() == PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            rows.extend(page.into_iter().map(|(_, found)| found.row));
+            if !full {
+                break;
+            }
+        }
+        Ok(rows)
+    }
+
+    /// A community takes back what it said of one of its identifiers.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn take_back(
         &self,
+        call: &Call,
         home: &HomeCommunityId,
         theirs: &PatientIdentifier,
-    ) -> Result<Vec<Write>> {
+    ) -> Result<()> {
+        let _turn = self.turn.lock().await;
         let tag = self.store.keys().patient_tag(theirs);
+        self.taken_back
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .note(tag.to_vec());
         let index = CorrelationRow::BY_THEIRS;
         let rows = self
             .store
-            .by_index::<CorrelationRow>(index, &tag, None, MAX_READ)?;
+            .by_index::<CorrelationRow>(index, &tag, None, PAGE)?;
         let home = home.to_string();
         let rows = rows.into_iter().map(|(_, found)| found.row);
         let mut writes: Vec<Write> = rows
@@ -165,7 +316,7 @@ impl Correlations {
                 writes.push(Write::delete::<HoldingRow>(holding.key()));
             }
         }
-        Ok(writes)
+        self.commit(call, writes).await
     }
 
     /// The row that remembers that the parent was told of a patient, and for how long it may keep it.

@@ -17,6 +17,7 @@ use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGa
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 use crate::wire::pb::identity as ipb;
 
+use super::correlations::{Known, TakenBefore};
 use super::fanout::{Answer, Failure, Said, Target, ask, completeness, status};
 use super::path::Kind;
 use super::peers::{Peers, relayed};
@@ -25,6 +26,9 @@ use super::{Federation, Stream};
 /// Persons in the answer of one community, and identifiers of one person there.
 const MAX_PERSONS: usize = 5;
 const MAX_IDENTIFIERS: usize = 16;
+/// How sure a community must be of the person, in percent, for its answer to be kept. Below it is
+/// shown, and whoever asked may look closer.
+const SURE: u32 = 90;
 /// Communities that one call may name.
 const MAX_NAMED: usize = 16;
 /// Answers on their way to the caller.
@@ -148,6 +152,7 @@ impl Federation {
         }
         let (peers, asking) = (Arc::clone(&self.peers), Arc::clone(call));
         let looked_for = wanted.clone();
+        let before = self.correlations.taken_before();
         let directory = self.directory.snapshot();
         let mut asked = ask(
             call,
@@ -167,7 +172,7 @@ impl Federation {
                     () = sender.closed() => return,
                 };
                 let Some(answer) = answer else { break };
-                if let Some(said) = federation.kept(&by, &wanted, &answer).await {
+                if let Some(said) = federation.kept(&by, (&wanted, before), &answer).await {
                     send(&sender, DiscoverPart::Answer(said)).await;
                 }
                 send(&sender, DiscoverPart::Region(answer.status.clone())).await;
@@ -183,7 +188,7 @@ impl Federation {
     async fn kept(
         &self,
         call: &Call,
-        wanted: &Wanted,
+        (wanted, asked): (&Wanted, TakenBefore),
         answer: &Answer<pb::DiscoveryAnswer>,
     ) -> Option<pb::DiscoveryAnswer> {
         let mut said = answer.value.clone()?;
@@ -200,26 +205,28 @@ impl Federation {
         };
         let home = said.home_community_id.parse().ok()?;
         let theirs: Vec<PatientIdentifier> = identifiers(one).ok()?;
-        if lifetime.is_zero() {
+        if lifetime.is_zero() || one.match_degree < SURE {
             return Some(said);
         }
-        let rows = match self.correlations.keep(own, &home, &theirs, lifetime) {
-            Ok(rows) if !rows.is_empty() => rows,
-            Ok(_) => return Some(said),
-            Err(error) => {
-                not_kept(&error);
-                return Some(said);
-            }
-        };
         let part = call.for_part();
         let tag = self.correlations.tag(own);
         part.note(|record| {
             record.patient = Some(tag);
             record.items = u32::try_from(theirs.len()).unwrap_or(u32::MAX);
         });
-        match self.correlations.commit(&part, rows).await {
-            Ok(()) => said.correlation_lifetime = Some(crate::wire::duration(lifetime)),
-            Err(error) => not_kept(&error),
+        let known = Known {
+            own,
+            home: &home,
+            theirs: &theirs,
+            lifetime,
+        };
+        match self.correlations.keep(&part, &known, asked).await {
+            Ok(true) => said.correlation_lifetime = Some(crate::wire::duration(lifetime)),
+            Ok(false) => {}
+            // The caller is told by the answer, which says no time that it is kept for.
+            Err(error) => {
+                tracing::error!(reason = error.reason().name(), "a correlation was not kept");
+            }
         }
         Some(said)
     }
@@ -241,11 +248,6 @@ impl Federation {
         let response = response.map_err(super::peer_error)?;
         Ok(super::pass_through(response.into_inner()))
     }
-}
-
-/// The caller is told by the answer, which says no time that it is kept for.
-fn not_kept(error: &Error) {
-    tracing::error!(reason = error.reason().name(), "a correlation was not kept");
 }
 
 fn wire_duration(time: &prost_types::Duration) -> Duration {

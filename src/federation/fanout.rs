@@ -17,7 +17,7 @@ use crate::planted::planted;
 use crate::types::PatientIdentifier;
 use crate::wire::pb::common as cpb;
 
-use super::path::{Kind, NotSent, Paths};
+use super::path::{Kind, NotSent, Order, Paths};
 
 const UNUSABLE: &str = "the community's answer cannot be used";
 
@@ -140,6 +140,7 @@ where
     Fut: Future<Output = Result<Said<T>, Failure>> + Send + 'static,
 {
     let budget = call.downstream_budget();
+    let order = Order::of(kind, call);
     let ask_one = Arc::new(ask_one);
     let mut asked = Asked {
         skipped: Vec::new(),
@@ -170,7 +171,7 @@ where
         let task = asked.set.spawn(async move {
             let started = Instant::now();
             let attempt = |time| ask_one(target.clone(), time);
-            let result = path.call(kind, started + budget, attempt).await;
+            let result = path.call(order, started + budget, attempt).await;
             finish(&peer, started.elapsed(), result)
         });
         asked.peers.insert(task.id(), named);

@@ -10,7 +10,7 @@ use tokio_stream::StreamExt as _;
 use crate::access::Call;
 use crate::error::{Error, Reason, Result};
 use crate::identity::identifier;
-use crate::types::{LinkageId, PatientIdentifier};
+use crate::types::{HomeCommunityId, LinkageId, PatientIdentifier};
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGatewayServiceClient;
@@ -148,7 +148,8 @@ impl Federation {
         Ok(identifiers)
     }
 
-    /// The communities to ask: those the locator knows to hold something, or those named.
+    /// The communities to ask: those the locator knows to hold something, or those named. One whose
+    /// word that it knows the person has ended cannot be asked, and is among them as a gap (INV-6).
     ///
     /// # Errors
     /// The store.
@@ -160,6 +161,10 @@ impl Federation {
     ) -> Result<Vec<Target>> {
         let directory = self.directory.snapshot();
         let mut targets: Vec<Target> = Vec::new();
+        let in_scope = |home: &String| {
+            let named = scope.map(|scope| &scope.home_community_ids);
+            named.is_none_or(|named| named.is_empty() || named.contains(home))
+        };
         for holding in self
             .locator
             .holdings(patients)?
@@ -168,13 +173,7 @@ impl Federation {
         {
             let home = holding.home_community_id.parse();
             let home = home.map_err(Error::internal)?;
-            let named = scope.is_none_or(|scope| {
-                scope.home_community_ids.is_empty()
-                    || scope
-                        .home_community_ids
-                        .contains(&holding.home_community_id)
-            });
-            if !named {
+            if !in_scope(&holding.home_community_id) {
                 continue;
             }
             let peer = directory
@@ -191,6 +190,12 @@ impl Federation {
                         patients: vec![patient],
                     });
                 }
+            }
+        }
+        let person = patients.iter().find_map(|id| self.identity.linkage(id));
+        for home in person.map_or(Ok(Vec::new()), |one| self.correlations.lapsed(one))? {
+            if in_scope(&home.to_string()) && targets.iter().all(|one| one.peer.home != home) {
+                targets.push(gap(&directory, &home));
             }
         }
         Ok(targets)
@@ -220,8 +225,19 @@ pub fn in_messages(entries: Vec<dpb::DocumentEntry>) -> Vec<dpb::RegistryObjects
     messages
 }
 
+/// A community that may hold something, and cannot be asked about this person.
+fn gap(directory: &crate::directory::Snapshot, home: &HomeCommunityId) -> Target {
+    let mut peer = directory
+        .peer(home)
+        .cloned()
+        .unwrap_or_else(|| absent(home));
+    Arc::make_mut(&mut peer).endpoint = None;
+    let patients = Vec::new();
+    Target { peer, patients }
+}
+
 /// A holder that the directory does not name (any more): it is asked nothing, and named as a gap.
-fn absent(home: &crate::types::HomeCommunityId) -> Arc<crate::directory::Peer> {
+fn absent(home: &HomeCommunityId) -> Arc<crate::directory::Peer> {
     Arc::new(crate::directory::Peer {
         home: home.clone(),
         name: String::new(),

@@ -20,7 +20,7 @@ use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGatewayServiceClient;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
-use super::path::Kind;
+use super::path::{Kind, Order};
 use super::peers::relayed;
 use super::{Federation, Stream};
 
@@ -92,7 +92,7 @@ impl Federation {
                 patient_id: Some(identifier_message(patient)),
             };
             let begun = Instant::now() + self.stream_idle;
-            let opened = path.call(Kind::Retrieve, begun, |_| {
+            let opened = path.call(Order::of(Kind::Retrieve, call), begun, |_| {
                 let mut client = client.clone();
                 let outgoing = relayed(call, request.clone(), self.stream_ceiling);
                 async move { Ok(client.retrieve_documents(outgoing).await?) }

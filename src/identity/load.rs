@@ -11,8 +11,11 @@ use crate::types::PatientIdentifier;
 use crate::wire::pb::identity as pb;
 
 use super::placement::Reservation;
-use super::service::{Fed, Identity, checked};
+use super::service::{Fed, Identity, changed, checked};
 use super::tables::{LoadRow, PatientRow};
+
+/// What is written with a record, given it and the identifiers whose records change.
+type Attach<'a> = dyn Fn(&LoadItem, &[PatientIdentifier]) -> Vec<Write> + Sync + 'a;
 
 /// Records in one frame.
 pub const BATCH: usize = 256;
@@ -86,7 +89,7 @@ impl Identity {
         call: &Call,
         load: &mut Load,
         items: &[LoadItem],
-        attach: &(dyn Fn(&LoadItem) -> Vec<Write> + Sync),
+        attach: &Attach<'_>,
     ) -> Result<usize> {
         permit.require(&[Action::AssertIdentity])?;
         let mut alone = false;
@@ -141,7 +144,7 @@ impl Identity {
         load: &Load,
         items: &[LoadItem],
         alone: bool,
-        attach: &(dyn Fn(&LoadItem) -> Vec<Write> + Sync),
+        attach: &Attach<'_>,
     ) -> Result<Batch> {
         let now = self.clock.now();
         let mut batch = Batch {
@@ -167,8 +170,9 @@ impl Identity {
             };
             count(&mut batch.counts, prepared.response.outcome());
             batch.counts.durable_position = item.position;
+            let attached = attach(item, &changed(&prepared.writes)?);
             batch.frame.writes.extend(prepared.writes);
-            batch.frame.writes.extend(attach(item));
+            batch.frame.writes.extend(attached);
             batch.held.push(prepared.reservation);
             let part = call.for_part();
             part.note(|record| {

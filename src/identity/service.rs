@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use prost::Message as _;
 use tokio::sync::{OwnedRwLockReadGuard, OwnedRwLockWriteGuard, RwLock};
 
 use crate::access::{Action, Call, Permit};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
-use crate::store::{Expect, Idempotency, Store, Versioned, Write};
+use crate::store::{Expect, Idempotency, Row as _, Sequence, Store, Versioned, Write};
 use crate::types::{LinkageId, PatientIdentifier};
 use crate::wire::pb::identity as pb;
 
@@ -95,7 +96,8 @@ impl Identity {
         }
     }
 
-    /// Adds or revises a record (ITI-8, ITI-44, ITI-104) and links it.
+    /// Adds or revises a record (ITI-8, ITI-44, ITI-104) and links it. What `attach` gives for the
+    /// identifiers whose records change, others' that move with it among them, is written with it.
     ///
     /// # Errors
     /// Malformed demographics; [`Reason::WrongState`] if the identifier was merged away; a
@@ -107,7 +109,7 @@ impl Identity {
         identifier: &PatientIdentifier,
         patient: &pb::Patient,
         idempotency: Option<Idempotency>,
-        attach: &(dyn Fn() -> Vec<Write> + Sync),
+        attach: &(dyn Fn(&[PatientIdentifier]) -> Vec<Write> + Sync),
     ) -> Result<pb::FeedPatientResponse> {
         permit.require(&[Action::AssertIdentity])?;
         checked(patient)?;
@@ -133,7 +135,7 @@ impl Identity {
                 response,
                 reservation,
             } = *prepared;
-            writes.extend(attach());
+            writes.extend(attach(&changed(&writes)?));
             call.note(|record| record.items = 1);
             let key = idempotency.clone();
             let committed = call
@@ -149,6 +151,16 @@ impl Identity {
             Reason::ConcurrentChange,
             "the record keeps changing; repeat the feed",
         ))
+    }
+
+    /// Whether a record was written since the frame `since`, or is not there.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn has_changed(&self, identifier: &PatientIdentifier, since: Sequence) -> Result<bool> {
+        let tag = self.store.keys().patient_tag(identifier);
+        let stored = self.store.get::<PatientRow>(&tag)?;
+        Ok(stored.is_none_or(|stored| stored.version > since))
     }
 
     /// The response with the record's version now: a frame cannot hold its own sequence.
@@ -352,4 +364,19 @@ pub(super) fn checked(patient: &pb::Patient) -> Result<()> {
 fn merged_away() -> Error {
     let message = "the identifier was merged away; take the merge back first";
     Error::field(Reason::WrongState, "patient.identifier", message)
+}
+
+/// The identifiers of the records that these rows change.
+pub(super) fn changed(writes: &[Write]) -> Result<Vec<PatientIdentifier>> {
+    let rows = writes
+        .iter()
+        .filter(|write| write.table == PatientRow::TABLE);
+    let mut identifiers = Vec::new();
+    for value in rows.filter_map(|write| write.value.as_deref()) {
+        let row = PatientRow::decode(value).map_err(Error::internal)?;
+        let patient = row.patient.as_ref();
+        let id = patient.and_then(|patient| patient.identifier.as_ref());
+        identifiers.push(traits::identifier(id, "identifier").map_err(Error::internal)?);
+    }
+    Ok(identifiers)
 }

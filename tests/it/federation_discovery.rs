@@ -168,6 +168,12 @@ async fn what_a_region_says_of_a_patient_holds_until_it_expires_or_is_taken_back
 
     case.clock.advance(HOUR);
     assert_eq!(case.found_there().await, 0, "it has expired");
+    let merged = find(&doctor, case.patient(0)).await.unwrap();
+    let mut regions = merged.completeness.regions.iter();
+    let named = regions.find(|one| one.home_community_id == *there);
+    let named = named.expect("what it may hold is said to be missing");
+    assert_eq!(named.state(), State::Unreachable);
+    assert!(!named.name.is_empty() && !merged.completeness.complete);
 
     case.ask_there(24 * HOUR).await;
     assert_eq!(case.found_there().await, held);

@@ -13,6 +13,7 @@ use crate::error::{Error, Reason, Result};
 use crate::federation::{LONGEST, Stream, Wanted};
 use crate::gateway::Gateway;
 use crate::identity::identifier;
+use crate::store::Sequence;
 use crate::types::{PatientIdentifier, PurposeOfUse};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::federation as pb;
@@ -120,6 +121,7 @@ pub(super) fn respond(
         permit.require(&[Action::SearchPatients])?;
         let patient = request.patient.as_ref();
         let wanted = described(patient.ok_or_else(|| Error::missing("patient"))?)?;
+        let searched = gateway.store.applied();
         let found = match gateway.identity.search(&wanted) {
             Ok(found) => shown(&gateway, &call, found),
             Err(error) => Err(error),
@@ -149,7 +151,7 @@ pub(super) fn respond(
             // Several might be meant, or one, and not surely.
             _ => answer.attributes_requested = missing(&wanted),
         }
-        remember(&gateway, &call, &mut answer, lifetime).await?;
+        remember(&gateway, &call, &mut answer, (lifetime, searched)).await?;
         Ok(pb::RespondingGatewayServiceDiscoverPatientResponse {
             answer: Some(answer),
         })
@@ -161,7 +163,7 @@ async fn remember(
     gateway: &Gateway,
     call: &Call,
     answer: &mut pb::DiscoveryAnswer,
-    lifetime: Duration,
+    (lifetime, searched): (Duration, Sequence),
 ) -> Result<()> {
     let others = |one: &pb::DiscoveredPatient| {
         let patient = one.patient.clone().unwrap_or_default();
@@ -183,7 +185,15 @@ async fn remember(
     correlations
         .commit(call, rows.collect::<Result<_>>()?)
         .await?;
-    answer.correlation_lifetime = Some(crate::wire::duration(lifetime));
+    // Whoever changes one from now on takes back what was told. What was changed since the search may
+    // be somebody else already: that is told for this once only.
+    let mut moved = false;
+    for id in &ids {
+        moved |= gateway.identity.has_changed(id, searched)?;
+    }
+    if !moved {
+        answer.correlation_lifetime = Some(crate::wire::duration(lifetime));
+    }
     Ok(())
 }
 

@@ -555,8 +555,7 @@ async fn take(
             }
             about(gateway, call, std::slice::from_ref(&theirs));
             let correlations = &gateway.federation.correlations;
-            let rows = correlations.revoked(community, &theirs)?;
-            correlations.commit(call, rows).await
+            correlations.take_back(call, community, &theirs).await
         }
         Content::IdentifierSet(_) | Content::Referral(_) | Content::Subscription(_) => {
             Err(Error::field(

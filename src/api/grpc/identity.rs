@@ -91,14 +91,16 @@ pub(super) async fn feed(
     let idempotency = call.idempotency(&gateway.store, key, &request, now)?;
     let outbox = &gateway.federation.outbox;
     outbox.has_room()?;
-    let forward = || {
+    let forward = |changed: &[PatientIdentifier]| {
         let feed = pb::FeedPatientRequest {
             patient: Some(patient.clone()),
             event: request.event,
             event_time: request.event_time,
             ..pb::FeedPatientRequest::default()
         };
-        outbox.notice(&id, Content::PatientFeed(feed))
+        let mut rows = outbox.notice(&id, Content::PatientFeed(feed));
+        rows.extend(changes::revoke(gateway, changed));
+        rows
     };
     let mut response = gateway
         .identity

@@ -92,6 +92,11 @@ impl Breaker {
         }
     }
 
+    /// How long it was left open last, jitter aside.
+    pub(super) fn pause(&self) -> Duration {
+        self.pause
+    }
+
     /// Whether a probe is out.
     pub(super) fn is_probing(&self) -> bool {
         self.state == State::Probing

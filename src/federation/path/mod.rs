@@ -20,7 +20,8 @@ use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use crate::types::HomeCommunityId;
+use crate::access::Call;
+use crate::types::{HomeCommunityId, PurposeOfUse};
 use breaker::{Admission, Breaker};
 use budget::Budget;
 use latency::Latency;
@@ -184,17 +185,17 @@ impl State {
         kinds.filter_map(|kind| kind.percentile(percent)).max()
     }
 
-    /// Those who wait with a call of this kind.
-    fn queue(&mut self, kind: Kind) -> &mut Waiting {
-        match kind.is_urgent() {
+    /// Those who wait with such a call.
+    fn queue(&mut self, order: Order) -> &mut Waiting {
+        match order.urgent {
             true => &mut self.urgent,
             false => &mut self.waiting,
         }
     }
 
-    /// Whether a call of this kind would overtake one that waits.
-    fn would_overtake(&self, kind: Kind) -> bool {
-        !self.urgent.is_empty() || !kind.is_urgent() && !self.waiting.is_empty()
+    /// Whether such a call would overtake one that waits.
+    fn would_overtake(&self, order: Order) -> bool {
+        !self.urgent.is_empty() || !order.urgent && !self.waiting.is_empty()
     }
 
     fn usual(&self, kind: Kind) -> Option<Duration> {
@@ -219,14 +220,37 @@ pub enum Kind {
 impl Kind {
     const COUNT: usize = 4;
 
-    /// Whether it is asked for in an emergency.
-    fn is_urgent(self) -> bool {
-        self == Self::Summary
-    }
-
     /// Whether a second try may go out beside the first.
     fn may_be_hedged(self) -> bool {
         self != Self::Retrieve
+    }
+}
+
+/// What a region is asked, and in which turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Order {
+    /// What.
+    pub kind: Kind,
+    /// Whether it goes before what else waits for the region.
+    pub urgent: bool,
+}
+
+impl Order {
+    /// Asks in the turn of whoever calls: those who act in an emergency go first, and so do summaries,
+    /// which are for emergencies.
+    pub fn of(kind: Kind, call: &Call) -> Self {
+        let urgent = call.caller().purpose == PurposeOfUse::Emergency;
+        Self {
+            urgent: urgent || Self::from(kind).urgent,
+            kind,
+        }
+    }
+}
+
+impl From<Kind> for Order {
+    fn from(kind: Kind) -> Self {
+        let urgent = kind == Kind::Summary;
+        Self { kind, urgent }
     }
 }
 
@@ -331,9 +355,9 @@ impl Path {
     }
 
     /// A place, if one is free and nobody waits whom this call may not overtake.
-    fn free_slot(self: &Arc<Self>, kind: Kind) -> Option<Slot> {
+    fn free_slot(self: &Arc<Self>, order: Order) -> Option<Slot> {
         let mut state = self.state();
-        if state.in_flight >= state.limit.calls() || state.would_overtake(kind) {
+        if state.in_flight >= state.limit.calls() || state.would_overtake(order) {
             return None;
         }
         state.in_flight += 1;
@@ -342,13 +366,13 @@ impl Path {
     }
 
     /// A place, waited for in turn.
-    async fn slot(self: &Arc<Self>, kind: Kind, until: Instant) -> Result<Slot, NotSent> {
-        if let Some(slot) = self.free_slot(kind) {
+    async fn slot(self: &Arc<Self>, order: Order, until: Instant) -> Result<Slot, NotSent> {
+        if let Some(slot) = self.free_slot(order) {
             return Ok(slot);
         }
         let receiver = {
             let mut state = self.state();
-            let queue = state.queue(kind);
+            let queue = state.queue(order);
             queue.retain(|waiting| !waiting.is_closed());
             if queue.len() >= QUEUE {
                 return Err(NotSent::Busy);

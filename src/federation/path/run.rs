@@ -9,7 +9,7 @@ use tokio::time::Instant;
 use tonic::Code;
 
 use super::super::fanout::Failure;
-use super::{Ended, Kind, NotSent, Path, Ticket};
+use super::{Ended, Kind, NotSent, Order, Path, Ticket};
 
 /// A call with less time than this that runs out says nothing about the region, unless the region
 /// has been much faster.
@@ -24,7 +24,7 @@ impl Path {
     /// [`Failure::NotSent`]; [`Failure::Late`] at the deadline; what the attempt says.
     pub async fn call<T, F, Fut>(
         self: &Arc<Self>,
-        kind: Kind,
+        order: impl Into<Order>,
         deadline: Instant,
         attempt: F,
     ) -> Result<T, Failure>
@@ -32,11 +32,12 @@ impl Path {
         F: Fn(Duration) -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
     {
+        let order = order.into();
         self.offered();
-        let first = self.hedged(kind, deadline, &attempt).await;
+        let first = self.hedged(order, deadline, &attempt).await;
         match first {
             Err(failure) if failure.may_be_retried() && !self.is_open() && self.take_retry() => {
-                match self.once(kind, deadline, &attempt).await {
+                match self.once(order, deadline, &attempt).await {
                     // What was seen says more than that nothing was sent.
                     Err(Failure::NotSent(_)) => Err(failure),
                     again => again,
@@ -49,7 +50,7 @@ impl Path {
     /// A try, and another beside it if it takes long; the first good answer counts.
     async fn hedged<T, F, Fut>(
         self: &Arc<Self>,
-        kind: Kind,
+        order: Order,
         deadline: Instant,
         attempt: &F,
     ) -> Result<T, Failure>
@@ -57,16 +58,16 @@ impl Path {
         F: Fn(Duration) -> Fut,
         Fut: Future<Output = Result<T, Failure>>,
     {
-        let usual = self.state().usual(kind);
-        let mut first = pin!(self.once(kind, deadline, attempt));
-        let Some(usual) = usual.filter(|_| kind.may_be_hedged()) else {
+        let usual = self.state().usual(order.kind);
+        let mut first = pin!(self.once(order, deadline, attempt));
+        let Some(usual) = usual.filter(|_| order.kind.may_be_hedged()) else {
             return first.await;
         };
         tokio::select! {
             ended = &mut first => return ended,
             () = tokio::time::sleep(usual) => {}
         }
-        let Some(ticket) = self.hedge(kind) else {
+        let Some(ticket) = self.hedge(order) else {
             return first.await;
         };
         let mut second = pin!(self.carry(ticket, deadline, attempt));
@@ -83,17 +84,17 @@ impl Path {
     }
 
     /// What lets a second try out: a free place, a closed breaker, and the budget.
-    fn hedge(self: &Arc<Self>, kind: Kind) -> Option<Ticket> {
-        let slot = self.free_slot(kind).filter(|_| !self.is_open())?;
+    fn hedge(self: &Arc<Self>, order: Order) -> Option<Ticket> {
+        let slot = self.free_slot(order).filter(|_| !self.is_open())?;
         if !self.take_hedge() {
             return None;
         }
-        self.admit(kind, slot).ok()
+        self.admit(order.kind, slot).ok()
     }
 
     async fn once<T, F, Fut>(
         self: &Arc<Self>,
-        kind: Kind,
+        order: Order,
         deadline: Instant,
         attempt: &F,
     ) -> Result<T, Failure>
@@ -104,8 +105,8 @@ impl Path {
         if self.is_open() {
             return Err(Failure::NotSent(NotSent::Open));
         }
-        let slot = self.slot(kind, deadline).await.map_err(Failure::NotSent)?;
-        let ticket = self.admit(kind, slot).map_err(Failure::NotSent)?;
+        let slot = self.slot(order, deadline).await.map_err(Failure::NotSent)?;
+        let ticket = self.admit(order.kind, slot).map_err(Failure::NotSent)?;
         self.carry(ticket, deadline, attempt).await
     }
 
@@ -136,11 +137,15 @@ impl Path {
     }
 
     /// How long a try may take. One that probes a region which failed before holds its caller up no
-    /// longer than is needed to blame the region again.
+    /// longer than is needed to blame the region again; but as long as the region was left alone, so
+    /// that one which has come back slower than it was is found to be back.
     fn patience(&self, ticket: &Ticket, deadline: Instant) -> Instant {
-        let usual = self.state().usual(ticket.kind);
-        match usual.filter(|_| ticket.probe) {
-            Some(usual) => deadline.min(Instant::now() + FAIR.max(usual * 2)),
+        let state = self.state();
+        match state.usual(ticket.kind).filter(|_| ticket.probe) {
+            Some(usual) => {
+                let time = FAIR.max(usual * 2).max(state.breaker.pause());
+                deadline.min(Instant::now() + time)
+            }
             None => deadline,
         }
     }

@@ -298,6 +298,67 @@ async fn a_disclosure_is_not_asked_for_twice_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_region_that_comes_back_slower_is_found_to_be_back() {
+    // bars: F-09
+    let path = path();
+    for _ in 0..100 {
+        answered(&path, SECOND / 100).await;
+    }
+    for _ in 0..7 {
+        let failed: Result<(), _> = path
+            .call(Kind::Find, soon(), |_| async { Err(unavailable()) })
+            .await;
+        assert!(failed.is_err());
+    }
+    assert!(path.is_open());
+    // Two and a half seconds are more than the second that a probe has at first.
+    let begun = Instant::now();
+    while begun.elapsed() < 60 * SECOND {
+        let slow = path.call(Kind::Find, soon(), |_| async {
+            tokio::time::sleep(SECOND * 5 / 2).await;
+            Ok(())
+        });
+        if slow.await.is_ok() {
+            return;
+        }
+        tokio::time::advance(SECOND / 2).await;
+    }
+    panic!("left alone for a minute");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_acts_in_an_emergency_goes_first_whatever_is_asked() {
+    // bars: F-18
+    let (path, region) = (path(), Arc::new(Region::default()));
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let call = |order: Order| {
+        let (path, region, begun) = (Arc::clone(&path), Arc::clone(&region), Arc::clone(&begun));
+        tokio::spawn(async move {
+            let attempt = |_| {
+                begun.lock().unwrap().push(order.urgent);
+                region.work(SECOND / 2)
+            };
+            let ended = path.call(order, soon(), attempt).await;
+            assert!(ended.is_ok(), "{ended:?}");
+        })
+    };
+    let find = Order::from(Kind::Find);
+    // Eight are under way, eight wait, and then comes the emergency.
+    let mut calls: Vec<_> = (0..16).map(|_| call(find)).collect();
+    tokio::time::sleep(SECOND / 10).await;
+    calls.push(call(Order {
+        urgent: true,
+        ..find
+    }));
+    for call in calls {
+        call.await.unwrap();
+    }
+    let begun = begun.lock().unwrap();
+    let first = begun.iter().position(|urgent| *urgent);
+    assert_eq!((begun.len(), first), (17, Some(8)), "{begun:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn operators_see_how_it_is() {
     let paths = Paths::new(Arc::new(|| 0.0));
     let path = paths.to(&home());

@@ -199,35 +199,44 @@ pub(super) async fn never_read(target: &Target, streams: u32) -> Vec<Raw> {
     open
 }
 
-/// 100 × the quota of an institution: 32 connections with 625 calls each that stay, as fast as the
-/// node answers.
-pub(super) async fn hog(target: Target) {
+/// 32 connections of one institution, as many as it may have, on which it calls without pause for
+/// `time`, in bursts of 25: far beyond what it may have in flight. Gives how many calls it sent.
+pub(super) async fn hog(target: Target, time: Duration) -> usize {
+    let end = Instant::now() + time;
     let mut tasks = JoinSet::new();
     for number in 0..32 {
         let target = target.clone();
         tasks.spawn(async move {
-            let from = Some(from(number * 100));
-            let Ok(mut raw) = target.connect(target.institution(0), from).await else {
-                return;
-            };
-            raw.begin().await;
-            let mut stream = 1;
-            for _ in 0..25 {
-                let mut bytes = Vec::new();
-                for _ in 0..25 {
-                    bytes.extend(whole(WATCH, stream));
-                    stream += 2;
-                }
-                if raw.send(&bytes).await.is_err() {
-                    return;
-                }
-                for _ in 0..10 {
-                    drop(tokio::time::timeout(Duration::from_millis(20), raw.frame()).await);
-                }
+            let (from, mut sent) = (Some(from(number * 100)), 0);
+            while Instant::now() < end {
+                let Ok(mut raw) = target.connect(target.institution(0), from).await else {
+                    continue;
+                };
+                raw.begin().await;
+                sent += calls_until(&mut raw, end).await;
             }
+            sent
         });
     }
-    tasks.join_all().await;
+    tasks.join_all().await.into_iter().sum()
+}
+
+/// Calls until the connection is cut, or the time is over.
+async fn calls_until(raw: &mut Raw, end: Instant) -> usize {
+    const BURST: u32 = 25;
+    let mut sent = 0;
+    for burst in 0.. {
+        let streams = (0..BURST).map(|call| 1 + 2 * (burst * BURST + call));
+        let bytes: Vec<u8> = streams.flat_map(|stream| whole(WATCH, stream)).collect();
+        if raw.send(&bytes).await.is_err() || Instant::now() >= end {
+            break;
+        }
+        sent += BURST as usize;
+        for _ in 0..10 {
+            drop(tokio::time::timeout(Duration::from_millis(20), raw.frame()).await);
+        }
+    }
+    sent
 }
 
 /// `count` connections with one certificate; gives those that were served a call.
@@ -324,8 +333,8 @@ async fn once(target: &Target, kind: Kind, turn: usize) {
             drop(open);
         }
         Kind::Hog => {
-            let hog = hog(target.clone());
-            drop(tokio::time::timeout(Duration::from_secs(3), hog).await);
+            let hog = hog(target.clone(), Duration::from_secs(3));
+            drop(tokio::time::timeout(Duration::from_secs(6), hog).await);
         }
         Kind::Connections => {
             let open = connections(target.clone(), 48).await;

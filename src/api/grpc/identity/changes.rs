@@ -92,14 +92,14 @@ fn tell(gateway: &Gateway, reason: &str, changed: &Changed) -> Vec<Write> {
             (about, Content::PatientSplit(split))
         }
     };
-    let mut rows = revoke(gateway, changed);
+    let mut rows = revoke_moved(gateway, changed);
     rows.extend(gateway.federation.outbox.notice(about, content));
     rows
 }
 
-/// The rows that take back what the parent was told of patients whose links have changed: what it keeps
-/// may be of somebody else now (ITI-55, revocation).
-fn revoke(gateway: &Gateway, changed: &Changed) -> Vec<Write> {
+/// The rows that take back what the parent was told of patients whose links change: what it keeps may
+/// be of somebody else now (ITI-55, revocation).
+fn revoke_moved(gateway: &Gateway, changed: &Changed) -> Vec<Write> {
     let named: Vec<&PatientIdentifier> = match changed {
         Changed::Merged(one, other)
         | Changed::Linked(one, other)
@@ -118,7 +118,16 @@ fn revoke(gateway: &Gateway, changed: &Changed) -> Vec<Write> {
     let patients: Vec<_> = persons
         .flat_map(|one| gateway.identity.known_as(one))
         .collect();
-    let told = match gateway.federation.correlations.told(&patients) {
+    revoke(gateway, &patients)
+}
+
+/// The rows that take back what the parent was told of these patients.
+pub(super) fn revoke(gateway: &Gateway, patients: &[PatientIdentifier]) -> Vec<Write> {
+    if gateway.federation.parent.is_none() {
+        // Nobody is told for longer than an answer.
+        return Vec::new();
+    }
+    let told = match gateway.federation.correlations.told(patients) {
         Ok(told) => told,
         Err(error) => {
             // They end by themselves; the change must not fail for it.

@@ -8,6 +8,7 @@ use tokio_stream::StreamExt as _;
 use tonic::Streaming;
 
 use super::super::door::Answer;
+use super::changes::revoke;
 use crate::access::{Action, Call, Permit};
 use crate::config::Capability;
 use crate::error::{Error, Reason, Result};
@@ -15,6 +16,7 @@ use crate::federation::Stream;
 use crate::gateway::Gateway;
 use crate::identity::{BATCH, Load, LoadItem, identifier, identifier_message};
 use crate::store::Write;
+use crate::types::PatientIdentifier;
 use crate::wire::pb::federation::notice::Content;
 use crate::wire::pb::identity as pb;
 use crate::wire::pb::identity::load_patients_request::Part as Asked;
@@ -195,7 +197,8 @@ impl Loader<'_> {
         while !self.items.is_empty() {
             let gateway = self.gateway;
             gateway.federation.outbox.has_room()?;
-            let attach = |item: &LoadItem| forward(gateway, item);
+            let attach =
+                |item: &LoadItem, changed: &[PatientIdentifier]| forward(gateway, item, changed);
             let taken = gateway
                 .identity
                 .load_some(
@@ -226,14 +229,14 @@ impl Loader<'_> {
     }
 }
 
-/// What the parent is told of a record.
-fn forward(gateway: &Gateway, item: &LoadItem) -> Vec<Write> {
+/// What the parent is told of a record, and of those that change with it.
+fn forward(gateway: &Gateway, item: &LoadItem, changed: &[PatientIdentifier]) -> Vec<Write> {
     let feed = pb::FeedPatientRequest {
         patient: Some(item.patient.clone()),
         ..pb::FeedPatientRequest::default()
     };
-    gateway
-        .federation
-        .outbox
-        .notice(&item.identifier, Content::PatientFeed(feed))
+    let outbox = &gateway.federation.outbox;
+    let mut rows = outbox.notice(&item.identifier, Content::PatientFeed(feed));
+    rows.extend(revoke(gateway, changed));
+    rows
 }
