@@ -29,6 +29,8 @@ const LIST: &str = "CRL_REFUSED";
 const STALE: &str = "CRL_STALE";
 /// Alarm: somebody walks through the patients.
 const ENUMERATION: &str = "ENUMERATION";
+/// Alarm: the store has stopped.
+const STORE_STOPPED: &str = "STORE_STOPPED";
 /// Alarm: this node's own certificate is not accepted (any more).
 const OWN: &str = "OWN_CERTIFICATE";
 
@@ -363,6 +365,13 @@ impl Gateway {
             walking.push(institution);
         }
         alarms.keep_only(ENUMERATION, &walking);
+        if self.store.stats().poisoned {
+            let message =
+                "a write to the disk failed; nothing is acknowledged or disclosed until the \
+                           node is started again"
+                    .to_owned();
+            alarms.raise(STORE_STOPPED, "store", Severity::Error, message, now);
+        }
         let own = self.certificate.current();
         let judged = self.trust.judge(own.chain(), Usage::Server, now);
         let subjects = match judged {

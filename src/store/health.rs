@@ -2,7 +2,8 @@
 
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::watch;
 
 use super::error::StoreError;
 use crate::planted::planted;
@@ -10,18 +11,30 @@ use crate::planted::planted;
 /// Set by the first sync that fails, of ledger or documents, for all who share it. Nothing is
 /// acknowledged from then on until the store is opened again: the kernel may call clean what it
 /// never wrote, also what others wrote, so no later sync proves anything.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Health(Arc<AtomicBool>);
+#[derive(Clone, Debug)]
+pub(crate) struct Health(Arc<watch::Sender<bool>>);
+
+impl Default for Health {
+    fn default() -> Self {
+        Self(Arc::new(watch::Sender::new(false)))
+    }
+}
 
 impl Health {
     /// Nothing is acknowledged any more.
     pub(crate) fn stop(&self) {
-        self.0.store(true, Ordering::Release);
+        self.0.send_replace(true);
     }
 
     /// Whether it has stopped.
     pub(crate) fn has_stopped(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+        *self.0.borrow()
+    }
+
+    /// Waits until it has stopped; for ever, if it never does.
+    pub(crate) async fn stopped(&self) {
+        // It fails only if the sender is gone, which is held here.
+        let _stopped = self.0.subscribe().wait_for(|stopped| *stopped).await;
     }
 
     /// [`StoreError::Poisoned`] if it has stopped.

@@ -212,6 +212,12 @@ impl Store {
         self.core.stats()
     }
 
+    /// Waits until the store has stopped because a sync failed: nothing is acknowledged from then on
+    /// until it is opened again. For ever, if none fails.
+    pub async fn stopped(&self) {
+        self.core.health.stopped().await;
+    }
+
     /// Empties the index and makes it again from the ledger. Commits wait and reads are refused
     /// until it is done. Returns the number of frames applied.
     ///

@@ -1,11 +1,14 @@
-//! No answer before its audit record is durable (A-01, INV-2), by a trace of the disk.
+//! No answer before its audit record is durable (A-01, INV-2), by a trace of the disk; and none at all
+//! where it cannot become so.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use hyper::body::Body as _;
 use prost::Message as _;
 use renkei::api::grpc::services;
 use renkei::demo::actor::Caller;
@@ -14,12 +17,16 @@ use renkei::store::disk::{Disk, DiskFile, RealDisk};
 use renkei::wire::RECEIPT;
 use renkei::wire::pb::documents as dpb;
 use renkei::wire::pb::identity as ipb;
+use tonic::Code;
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_check_response::ServingStatus;
+use tonic_health::pb::health_client::HealthClient;
 use tower::Service as _;
 
 use crate::audit_methods::{methods, peer, request};
 use crate::support::calls::find_query;
 use crate::support::tier::count;
-use crate::support::{At, Setup, officer, physician};
+use crate::support::{At, Setup, eventually, officer, physician};
 
 const HERE: At = At::Region(0);
 
@@ -35,12 +42,15 @@ struct Reach {
 struct Traced {
     real: RealDisk,
     files: Mutex<BTreeMap<String, Arc<Mutex<Reach>>>>,
+    /// Syncs of the ledger fail.
+    broken: Arc<AtomicBool>,
 }
 
 #[derive(Debug)]
 struct Segment {
     file: Arc<dyn DiskFile>,
     reach: Arc<Mutex<Reach>>,
+    broken: Arc<AtomicBool>,
 }
 
 impl Segment {
@@ -62,6 +72,9 @@ impl DiskFile for Segment {
     }
 
     fn fdatasync(&self) -> io::Result<()> {
+        if self.broken.load(Ordering::SeqCst) {
+            return Err(io::Error::other("the disk is broken"));
+        }
         let written = self.note(|reach| reach.written);
         self.file.fdatasync()?;
         self.note(|reach| reach.durable = reach.durable.max(written));
@@ -90,7 +103,12 @@ impl Traced {
             return file;
         };
         let reach = Arc::clone(self.files.lock().unwrap().entry(name).or_default());
-        Arc::new(Segment { file, reach })
+        let broken = Arc::clone(&self.broken);
+        Arc::new(Segment {
+            file,
+            reach,
+            broken,
+        })
     }
 
     fn reach(&self) -> BTreeMap<String, Reach> {
@@ -245,4 +263,66 @@ async fn no_answer_leaves_before_its_record_is_durable() {
     println!("{answers} answers, {served} served");
     assert!(served >= answers / 30, "{served} of {answers} served");
     network.stop().await;
+}
+
+/// where the ledger cannot be written nothing is disclosed, however often it is asked for; who
+/// asks is told to come again, and operators are told why.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_disclosed_that_cannot_be_recorded() {
+    let disk = Arc::new(Traced::default());
+    let setup = Setup::standalone().set("reload.interval_ms", "50");
+    let network = setup.disk(Arc::clone(&disk) as _).start().await;
+    let record = network.record(network.sample.scenario.cross_region, 0);
+    network.feed(record).await;
+    let institution = network.institution(record).clone();
+    let (system, doctor, officer) = (
+        network.system(HERE, &institution),
+        network.acting(HERE, &physician(&institution.code)),
+        network.acting(HERE, &officer(&institution.code)),
+    );
+    let peer = peer(&network, &format!("inst-{}", institution.code));
+    let patient = network.patient(record);
+    let shown = disclosing(&patient, &system, &doctor, &officer);
+    let gateway = network.gateway(HERE);
+    let mut services = services(gateway).unwrap();
+    let health = || async {
+        let mut client = HealthClient::new(system.channel.clone());
+        let answer = client.check(HealthCheckRequest::default()).await;
+        answer.unwrap().into_inner().status()
+    };
+    for broken in [false, true] {
+        disk.broken.store(broken, Ordering::SeqCst);
+        for turn in 0..20 {
+            for (method, message, caller) in &shown {
+                let id = format!("{broken}-{turn}");
+                let mut request = request(&peer, method, &id, message);
+                let metadata = caller.request(()).metadata().clone().into_headers();
+                request.headers_mut().extend(metadata);
+                let answer = services.call(request).await.unwrap();
+                let status = answer.headers().get("grpc-status");
+                let status = status.map(|status| status.to_str().unwrap().to_owned());
+                let unavailable = (Code::Unavailable as i32).to_string();
+                let expected = broken.then_some(unavailable);
+                assert_eq!(status, expected, "{method}");
+                // An error without anything before it, and no receipt for what is not recorded.
+                assert_eq!(answer.body().is_end_stream(), broken, "{method}");
+                assert_eq!(answer.headers().contains_key(RECEIPT), !broken, "{method}");
+            }
+        }
+        let expected = match broken {
+            false => ServingStatus::Serving,
+            true => ServingStatus::NotServing,
+        };
+        eventually("its health says so", || async {
+            (health().await == expected).then_some(())
+        })
+        .await;
+    }
+    eventually("an alarm", || async {
+        let mut alarms = gateway.edge.alarms.list().into_iter();
+        alarms.find(|alarm| alarm.code == "STORE_STOPPED")
+    })
+    .await;
+    // It cannot be stopped in order, since its last frame cannot be written.
+    drop(network);
 }

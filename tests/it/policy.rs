@@ -21,6 +21,7 @@ use tonic::{Status, Streaming};
 
 use crate::support::calls::{find, find_here, opt_out, record_consent, withdraw};
 use crate::support::expect::{refused, said};
+use crate::support::tier::Dice;
 use crate::support::{At, Network, Setup, eventually, person, physician};
 
 const HERE: At = At::Region(0);
@@ -449,6 +450,76 @@ async fn search(
     let mut client = IdentityServiceClient::new(caller.channel.clone());
     let found = client.search_patients(caller.request(request)).await?;
     Ok(found.into_inner())
+}
+
+/// Bars: P-07. Of too many it is said that they are too many: not how many, and not who.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn too_many_are_neither_counted_nor_named() {
+    let network = Setup::standalone().start().await;
+    let code = &network.sample.regions[0].institutions[0].code;
+    let clerk = network.acting(HERE, &person("C-9", PersonRole::Clerk, code));
+    let asked = || ipb::PatientCriteria {
+        family: "多田".to_owned(),
+        birth_date: "1950-03-03".to_owned(),
+        ..Default::default()
+    };
+    let mut messages = std::collections::BTreeSet::new();
+    for number in 0..40 {
+        let named = SampleRecord {
+            family_kanji: "多田".to_owned(),
+            given_kanji: format!("{}子", char::from_u32(0x5000 + number * 7).unwrap()),
+            birth_date: "1950-03-03".to_owned(),
+            institution: 0,
+            ..stranger(&network, number)
+        };
+        network.feed(&named).await;
+        if number < 20 || number % 5 > 0 {
+            continue;
+        }
+        let status = refused(search(&clerk, asked()).await, Reason::TooManyResults);
+        let text = format!("{} {}", status.message(), said(&status));
+        assert!(!text.contains(char::is_numeric), "{text}");
+        assert!(!text.contains("多田") && !text.contains('子'), "{text}");
+        messages.insert(text);
+    }
+    assert_eq!(messages.len(), 1, "the same however many: {messages:?}");
+    network.stop().await;
+}
+
+/// Bars: Z-16. What was decided for one caller is no answer to another's question, in whatever order
+/// they ask.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_caller_gets_what_was_decided_for_another() {
+    let one = One::new(Setup::standalone()).await;
+    let (truth, network) = (one.network.sample.scenario.cross_region, &one.network);
+    let documents = network.sample.documents_of(truth);
+    for document in documents.filter(|document| document.region == 0) {
+        network.provide(document).await;
+    }
+    let institutions = &network.sample.regions[0].institutions;
+    let own = network.institution(&one.record).code.clone();
+    let other = institutions.iter().find(|one| one.code != own).unwrap();
+    let stranger = network.acting(HERE, &physician(&other.code));
+    // The same person of the same institution, for another purpose and as another role.
+    let clerk = &one.clerk;
+    let expected = one.listed().await.unwrap().len();
+    assert!(expected > 0);
+    let mut dice = Dice::new();
+    let mut asked = [0; 3];
+    for _ in 0..150 {
+        let who = usize::try_from(dice.below(3)).unwrap();
+        asked[who] += 1;
+        let caller = [&one.doctor, clerk, &stranger][who];
+        let found = find_here(caller, one.patient.clone()).await;
+        let count = found.map(|found| found.into_inner().objects.unwrap_or_default().entries.len());
+        match who {
+            0 => assert_eq!(count.unwrap(), expected),
+            1 => assert_ne!(count.unwrap_or(0), expected, "a clerk reads no documents"),
+            _ => assert_eq!(count.unwrap_or(0), 0, "nobody there treats the patient"),
+        }
+    }
+    assert!(asked.iter().all(|count| *count > 10), "{asked:?}");
+    one.network.stop().await;
 }
 
 /// Somebody who is like nobody else, known to the second institution only.

@@ -85,14 +85,6 @@ fn node_status(
         let stats = gateway.store.stats();
         let mut alarms: Vec<pb::Alarm> =
             gateway.edge.alarms.list().into_iter().map(alarm).collect();
-        if stats.poisoned {
-            alarms.push(pb::Alarm {
-                code: "STORE_STOPPED".to_owned(),
-                severity: pb::Severity::Error.into(),
-                message: "a disk write failed; nothing is acknowledged until a restart".to_owned(),
-                since: None,
-            });
-        }
         let undelivered = gateway.federation.outbox.undelivered()?;
         if undelivered > 0 {
             alarms.push(pb::Alarm {

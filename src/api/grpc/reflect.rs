@@ -17,15 +17,19 @@ use crate::gateway::Gateway;
 
 use super::status::status;
 
-/// The health service: SERVING until the node drains.
+/// The health service: SERVING until the node drains, or cannot make durable what it does: then it
+/// neither acknowledges nor discloses anything, and says so to whoever asks.
 pub(super) fn health(gateway: &Arc<Gateway>) -> HealthServer<impl Health> {
     let (reporter, server) = tonic_health::server::health_reporter();
-    let stop = gateway.stop.clone();
+    let (stop, store) = (gateway.stop.clone(), Arc::clone(&gateway.store));
     gateway.tasks.spawn(async move {
         reporter
             .set_service_status("", tonic_health::ServingStatus::Serving)
             .await;
-        stop.cancelled().await;
+        tokio::select! {
+            () = stop.cancelled() => {}
+            () = store.stopped() => {}
+        }
         reporter
             .set_service_status("", tonic_health::ServingStatus::NotServing)
             .await;
