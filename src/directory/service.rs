@@ -69,7 +69,7 @@ impl VersionRow {
     }
 
     /// The same of another version, changed here.
-    fn changed(&self, version: u64) -> Self {
+    pub(super) fn changed(&self, version: u64) -> Self {
         Self {
             version,
             ..self.clone()

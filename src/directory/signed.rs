@@ -96,14 +96,25 @@ impl Directory {
         if row.of_parent == known.of_parent && row.issued_ms <= known.issued_ms {
             return Ok(theirs.version);
         }
-        Snapshot::build(&theirs)?;
+        let here = self.read()?;
+        let mut next = theirs;
+        let mut row = row;
+        if row.of_parent == known.of_parent {
+            // The same for longer: what was changed here since, a suspension above all, stays.
+            row.version = known.version;
+            next = here.clone();
+        } else {
+            row.version = row.version.max(known.version);
+            next.version = row.version;
+        }
+        Snapshot::build(&next)?;
         let commit = Commit {
-            writes: difference(&self.read()?, &theirs, &row),
+            writes: difference(&here, &next, &row),
             ..Commit::default()
         };
         let _committed = self.store.commit(commit).await?;
-        self.put_in_force(&theirs)?;
-        Ok(theirs.version)
+        self.put_in_force(&next)?;
+        Ok(row.of_parent)
     }
 
     /// Until when what was taken over from the parent may be used; nothing was if there is no time.

@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use prost::Message as _;
 use tempfile::TempDir;
 
+use super::service::difference;
 use super::{Directory, KEPT, RENEWED};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
@@ -16,7 +17,7 @@ use crate::demo::world::World;
 use crate::error::{Error, Reason};
 use crate::gateway::schema;
 use crate::pki::{IdentityHandle, TrustHandle, detached};
-use crate::store::{Options, Store};
+use crate::store::{Commit, Options, Store};
 use crate::wire::pb::directory as pb;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -166,6 +167,40 @@ async fn the_same_version_issued_anew_lives_longer() {
     // Sent again out of its turn it takes nothing back.
     all.adopt(&all.signed(all.now), later).await.unwrap();
     assert_eq!(all.region.expires().unwrap(), first + RENEWED * 2);
+}
+
+/// An institution that the region itself suspended stays so while its hub only renews.
+#[tokio::test]
+async fn what_a_region_changed_outlives_a_renewal_and_its_version_never_falls() {
+    let all = sides().await;
+    all.adopt(&all.signed(all.now), all.now).await.unwrap();
+    let before = all.region.read().unwrap();
+    let id = before.institutions[0].institution_id.clone();
+    let name = format!("inst-{id}");
+    assert!(all.knows(&name, all.now));
+    let mut after = before.clone();
+    after.version += 5;
+    let suspended = pb::MemberStatus::Suspended.into();
+    let mut institutions = after.institutions.iter_mut();
+    let one = institutions.find(|one| one.institution_id == id);
+    one.unwrap().status = suspended;
+    let version = all.region.version().unwrap().changed(after.version);
+    let commit = Commit {
+        writes: difference(&before, &after, &version),
+        ..Commit::default()
+    };
+    let _committed = all.store.commit(commit).await.unwrap();
+    all.region.put_in_force(&after).unwrap();
+    assert!(!all.knows(&name, all.now));
+
+    let later = all.now + RENEWED * 2;
+    all.adopt(&all.signed(later), later).await.unwrap();
+    assert!(!all.knows(&name, later), "still suspended");
+    assert_eq!(all.region.snapshot().version(), after.version);
+    assert_eq!(all.region.expires().unwrap(), later + KEPT);
+    // Over a restart too.
+    let again = Directory::open(Arc::clone(&all.store), &all.config).unwrap();
+    assert_eq!(again.snapshot().version(), after.version);
 }
 
 #[tokio::test]
