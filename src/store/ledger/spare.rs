@@ -1,22 +1,28 @@
 //! The next segment file, made ahead of time: filling one with zeros takes as long as writing it,
 //! and commits would wait for that.
 //!
-//! The thread writes zeros in small steps, each made durable by itself, so that a commit's sync
-//! beside it stays short. If it does not get there in time, or the disk is full, the writer makes
-//! the file as it would have without.
+//! The thread writes zeros in steps, each made durable by itself and followed by a rest as long as
+//! it took, so that a commit's sync beside it stays short and the disk is the commits' for half of the
+//! time at least. If it does not get there in time, or the disk is full, the writer makes the file as
+//! it would have without.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use super::super::disk::{Disk, DiskFile};
 use super::super::error::{IoContext as _, StoreError};
 use super::recover::remove_if_there;
 
-/// How much is written and made durable in one step, in bytes.
-const STEP_BYTES: u64 = 256 << 10;
+/// How much is written and made durable in one step, in bytes. Each costs the file system a commit of
+/// its journal besides, which syncs of commits wait for.
+const STEP_BYTES: u64 = 1 << 20;
+
+/// The longest rest between two steps.
+const LONGEST_REST: Duration = Duration::from_millis(20);
 
 /// What the writer and the thread share.
 #[derive(Debug)]
@@ -125,10 +131,11 @@ impl Shared {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let next = (at + STEP_BYTES).min(self.to);
+            let (next, began) = ((at + STEP_BYTES).min(self.to), Instant::now());
             file.preallocate(at, next)
                 .and_then(|()| file.fdatasync())
                 .during("taking disk space for the ledger")?;
+            std::thread::sleep(began.elapsed().min(LONGEST_REST));
             at = next;
         }
         Ok(Some(file))
