@@ -323,7 +323,14 @@ async fn opening(bench: &Bench) -> Result<Vec<Figure>> {
     };
     let each = (bytes as f64 / records.max(1) as f64).max(1.0);
     let what = json!({ "what": "the search index alone, without what the allocator adds" });
-    let mut figures = vec![figure("search index", each, "B/record", 600.0, "the bar", what)];
+    let mut figures = vec![figure(
+        "search index",
+        each,
+        "B/record",
+        600.0,
+        "the bar",
+        what,
+    )];
     let open = move |gateway: &Arc<Gateway>| -> Result<f64> {
         let started = Instant::now();
         let store = Arc::clone(&gateway.store);

@@ -159,7 +159,8 @@ impl Store {
         let header = header.encode(&core.keys.store_id());
         let (disk, path) = (core.ledger.disk.as_ref(), self.derived_path(what.name));
         let folder = path.parent().unwrap_or(&path);
-        disk.create_dir_all(folder).during("making the folder of what is derived")?;
+        disk.create_dir_all(folder)
+            .during("making the folder of what is derived")?;
         let temporary = path.with_extension("tmp");
         remove(disk.remove(&temporary))?;
         let file = disk.create(&temporary);
@@ -315,7 +316,9 @@ impl Kept {
             (piece, number, last == 1)
         };
         let associated = associated(&self.header, number, last);
-        let opened = self.key.open(counter_nonce(number, 0), &associated, &mut piece);
+        let opened = self
+            .key
+            .open(counter_nonce(number, 0), &associated, &mut piece);
         opened.ok_or(NotKept("it is damaged"))?;
         Ok((!last).then_some(piece))
     }

@@ -181,13 +181,15 @@ pub(crate) struct Index {
 }
 
 fn tag_key(tag: &PatientTag) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = *tag;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    tag.first_chunk()
+        .map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 fn person_key(linkage: LinkageId) -> u64 {
-    let [.., a, b, c, d, e, f, g, h] = linkage.to_bytes();
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    let bytes = linkage.to_bytes();
+    bytes
+        .last_chunk()
+        .map_or(0, |last| u64::from_be_bytes(*last))
 }
 
 impl Index {
@@ -379,7 +381,12 @@ impl Builder {
         let mut entries = Vec::new();
         let records = all.iter().map(|one| one.slots.len()).sum();
         entries.resize_with(records, || None);
-        for Brought { slots, names: of_names, keys: of_keys } in all {
+        for Brought {
+            slots,
+            names: of_names,
+            keys: of_keys,
+        } in all
+        {
             for (id, slot) in slots {
                 if let Some(place) = entries.get_mut(id as usize) {
                     *place = Some(slot);
@@ -392,7 +399,10 @@ impl Builder {
             entries,
             names: Postings::of(names),
             keys: Postings::of(keys),
-            domains: self.domains.into_inner().unwrap_or_else(PoisonError::into_inner),
+            domains: self
+                .domains
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner),
             ..Index::default()
         }
     }

@@ -26,7 +26,7 @@ use super::{Search, in_parallel, threads};
 
 /// Raised whenever [`traits`](crate::identity::traits::traits) makes something else of the same
 /// record: what was kept is then made anew. A test fails when it should have been.
-const NORMALISATION: u32 = 1;
+pub(super) const NORMALISATION: u32 = 1;
 /// Places looked at under one taking of the lock, and records in one piece.
 const AT_ONCE: usize = 1_024;
 /// Frames that are read to bring it up to date: with more, the patient table is as quick.
@@ -62,7 +62,7 @@ static MAKING: LazyLock<[u8; 32]> = LazyLock::new(|| {
     making
 });
 
-fn derived() -> Derived {
+pub(super) fn derived() -> Derived {
     Derived {
         name: "search",
         making: *MAKING,
@@ -114,14 +114,17 @@ impl Search {
     fn write_all(&self, store: &Store, sequence: Sequence) -> Result<(), StoreError> {
         let mut from = 0;
         store.keep_derived(&derived(), sequence, &mut || {
-            let index = self.read();
-            let slots = index.slots(from, AT_ONCE);
-            if slots.is_empty() {
-                return None;
-            }
-            from += slots.len();
-            Some(piece(&index, slots))
+            let (piece, seen) = self.next_piece(from)?;
+            from = seen;
+            Some(piece)
         })
+    }
+
+    /// The records in the next places, and where to go on; `None` if there are no more places.
+    pub(super) fn next_piece(&self, from: usize) -> Option<(Vec<u8>, usize)> {
+        let index = self.read();
+        let slots = index.slots(from, AT_ONCE);
+        (!slots.is_empty()).then(|| (piece(&index, slots), from + slots.len()))
     }
 
     /// Takes what was kept and brings it up to date. Returns whether there was anything that could

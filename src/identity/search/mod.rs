@@ -23,8 +23,8 @@ use crate::types::LinkageId;
 use super::tables::PatientRow;
 use super::traits::{identifier, traits};
 
+use index::{Brought, Builder, Known};
 pub(crate) use index::{Entry, Index};
-use index::{Builder, Brought, Known};
 pub(crate) use plans::plans;
 
 /// A patient's tag: keyed hash of the identifier.

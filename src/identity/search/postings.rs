@@ -29,19 +29,37 @@ const LISTED: u32 = u32::MAX;
 type Posting = [u8; 10];
 
 fn posting(key: u64, record: u32) -> Posting {
-    let [_, _, a, b, c, d, e, f] = (key >> TOLD).to_be_bytes();
-    let [w, x, y, z] = record.to_be_bytes();
-    [a, b, c, d, e, f, w, x, y, z]
+    let mut posting = [0; 10];
+    if let Some((first, last)) = posting.split_first_chunk_mut() {
+        *first = head(key);
+        last.copy_from_slice(&record.to_be_bytes());
+    }
+    posting
 }
 
+/// What a posting of a key begins with.
+fn head(key: u64) -> [u8; 6] {
+    let [_, _, head @ ..] = (key >> TOLD).to_be_bytes();
+    head
+}
+
+/// Whether a posting is of the key with this head.
+fn is_of(posting: &Posting, head: [u8; 6]) -> bool {
+    posting.first_chunk() == Some(&head)
+}
+
+/// What a posting tells of its key.
 fn rest(posting: &Posting) -> u64 {
-    let [a, b, c, d, e, f, ..] = *posting;
-    u64::from_be_bytes([0, 0, a, b, c, d, e, f])
+    let mut rest = [0; 8];
+    if let (Some(to), Some(from)) = (rest.last_chunk_mut::<6>(), posting.first_chunk()) {
+        *to = *from;
+    }
+    u64::from_be_bytes(rest)
 }
 
 fn record(posting: &Posting) -> u32 {
-    let [.., w, x, y, z] = *posting;
-    u32::from_be_bytes([w, x, y, z])
+    let number = posting.last_chunk();
+    number.map_or(LISTED, |number| u32::from_be_bytes(*number))
 }
 
 /// Numbers of records by key. A record is put under a key once.
@@ -143,11 +161,8 @@ impl Gathered {
 
     pub(super) fn push(&mut self, key: u64, record: u32) {
         let shard = usize::try_from(key % SHARDS).unwrap_or_default();
-        let [a, b, c, d, e, f, g, h] = key.to_be_bytes();
-        let (upper, lower) = (
-            u32::from_be_bytes([a, b, c, d]),
-            u32::from_be_bytes([e, f, g, h]),
-        );
+        let half = |half: u64| u32::try_from(half & u64::from(u32::MAX)).unwrap_or_default();
+        let (upper, lower) = (half(key >> 32), half(key));
         if let Some(part) = self.0.get_mut(shard) {
             part.push((upper, lower, record));
         }
@@ -168,7 +183,9 @@ impl Shard {
     fn of(parts: &[Vec<Pair>]) -> Self {
         let pairs = || {
             let all = parts.iter().flatten();
-            all.map(|(upper, lower, record)| (u64::from(*upper) << 32 | u64::from(*lower), *record))
+            all.map(|(upper, lower, record)| {
+                ((u64::from(*upper) << 32) | u64::from(*lower), *record)
+            })
         };
         let total = parts.iter().map(Vec::len).sum::<usize>() as u64;
         let mut shard = Self::default();
@@ -249,9 +266,9 @@ impl Shard {
     }
 
     fn append(&self, key: u64, most: usize, found: &mut Vec<u32>) {
-        let before = found.len();
+        let (before, head) = (found.len(), head(key));
         let of_key = self.bucket(key).iter();
-        let of_key = of_key.filter(|posting| rest(posting) == key >> TOLD);
+        let of_key = of_key.filter(|posting| is_of(posting, head));
         found.extend(of_key.map(record));
         if found.get(before) == Some(&LISTED) {
             found.truncate(before);
@@ -265,8 +282,9 @@ impl Shard {
     }
 
     fn count(&self, key: u64) -> usize {
+        let head = head(key);
         let of_key = self.bucket(key).iter();
-        let mut of_key = of_key.filter(|posting| rest(posting) == key >> TOLD);
+        let mut of_key = of_key.filter(|posting| is_of(posting, head));
         match of_key.next().map(record) {
             None => 0,
             Some(LISTED) => self.common.get(&key).map_or(0, Vec::len),
@@ -279,8 +297,9 @@ impl Shard {
         let Some(bucket) = self.buckets.get_mut(place) else {
             return;
         };
+        let head = head(key);
         let of_key = bucket.as_chunks::<{ size_of::<Posting>() }>().0.iter();
-        let of_key = of_key.filter(|posting| rest(posting) == key >> TOLD);
+        let of_key = of_key.filter(|posting| is_of(posting, head));
         let (mut count, mut listed) = (0, false);
         for known in of_key {
             count += 1;
@@ -293,7 +312,7 @@ impl Shard {
         if count == FEW {
             let mut list = Vec::with_capacity(2 * FEW);
             keep(bucket, |posting| {
-                let of_key = rest(posting) == key >> TOLD;
+                let of_key = is_of(posting, head);
                 if of_key {
                     list.push(record(posting));
                 }
@@ -386,7 +405,9 @@ mod tests {
     }
 
     fn mixed(number: u64) -> u64 {
-        (number + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15).rotate_left(29)
+        (number + 1)
+            .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+            .rotate_left(29)
     }
 
     #[test]
@@ -414,7 +435,11 @@ mod tests {
                 let list = model.get(&key).cloned().unwrap_or_default();
                 assert_eq!(postings.count(key), list.len(), "seed {seed}, step {step}");
                 let wanted = if list.len() > most { Vec::new() } else { list };
-                assert_eq!(under(&postings, key, most), wanted, "seed {seed}, step {step}");
+                assert_eq!(
+                    under(&postings, key, most),
+                    wanted,
+                    "seed {seed}, step {step}"
+                );
             }
             for (key, list) in &model {
                 assert_eq!(&under(&postings, *key, usize::MAX), list, "seed {seed}");
