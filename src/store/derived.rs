@@ -312,8 +312,13 @@ impl Kept {
             let number = next.number;
             next.offset += PIECE_HEAD_BYTES + piece.len() as u64;
             next.number += 1;
-            next.ended = last == 1;
-            (piece, number, last == 1)
+            let last = match last {
+                0 => false,
+                1 => true,
+                _ => return Err(NotKept("it is damaged")),
+            };
+            next.ended = last;
+            (piece, number, last)
         };
         let associated = associated(&self.header, number, last);
         let opened = self
