@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::identity::compare::Traits;
 use crate::identity::matching::cluster;
-use crate::store::Sequence;
 use crate::types::{AssigningAuthority, LinkageId, PatientIdentifier};
 
 use super::PatientTag;
@@ -172,8 +171,6 @@ pub(crate) struct Index {
     names: Postings,
     keys: Postings,
     domains: Domains,
-    /// The last frame that was applied.
-    pub(super) applied: Sequence,
     /// Records that frames changed since the index was kept or made.
     pub(super) changes: u64,
     /// While the index is being kept: the records that frames changed since that began.

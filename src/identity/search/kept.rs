@@ -12,6 +12,7 @@
 //! ledger is read from there on.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::atomic::Ordering;
 use std::sync::{LazyLock, PoisonError};
 use std::time::Instant;
 
@@ -81,17 +82,20 @@ impl Search {
         let (sequence, changes) = {
             let mut index = self.write();
             if closed {
-                index.applied = store.last_sequence();
+                let all = store.last_sequence().0;
+                self.applied.store(all, Ordering::Release);
             }
+            // A frame behind it may be applied in part: it is read again at the start.
+            let applied = Sequence(self.applied.load(Ordering::Acquire));
             let is_new = last.is_none_or(|last| {
-                let behind = index.applied.0.saturating_sub(last.sequence.0);
+                let behind = applied.0.saturating_sub(last.sequence.0);
                 last.generation != generation || index.changes >= CHANGES || behind >= FRAMES
             });
             if index.len() < FEWEST || !is_new {
                 return Ok(false);
             }
             index.since = Some(HashSet::new());
-            (index.applied, std::mem::take(&mut index.changes))
+            (applied, std::mem::take(&mut index.changes))
         };
         let kept = self.write_all(store, sequence);
         let mut index = self.write();
@@ -161,9 +165,8 @@ impl Search {
         let builder = Builder::default();
         let work = || load(&kept, builder.part());
         let all = in_parallel(threads(), &work, || NotKept("loading it panicked"))?;
-        let mut index = builder.finish(all);
-        index.applied = kept.sequence;
-        *self.write() = index;
+        *self.write() = builder.finish(all);
+        self.applied.store(kept.sequence.0, Ordering::Release);
         if behind == 0 {
             return Ok((kept.sequence, 0));
         }

@@ -14,7 +14,7 @@ mod postings;
 mod tests;
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicU16, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use crate::store::{AppliedWrite, Follower, Row as _, Sequence, Store, StoreError};
@@ -37,6 +37,8 @@ const PARTS: u16 = 256;
 #[derive(Default)]
 pub(crate) struct Search {
     index: RwLock<Index>,
+    /// The last frame that was applied, whole. Beside the lock: most frames are not of patients.
+    applied: AtomicU64,
     /// Held while the index is being kept.
     keeping: Mutex<Option<kept::Last>>,
 }
@@ -106,9 +108,8 @@ impl Search {
         let all = in_parallel(threads, &work, || {
             StoreError::Index("filling the search index panicked".to_owned())
         })?;
-        let mut index = builder.finish(all);
-        index.applied = applied;
-        *self.write() = index;
+        *self.write() = builder.finish(all);
+        self.applied.store(applied.0, Ordering::Release);
         Ok(())
     }
 
@@ -192,7 +193,7 @@ impl Follower for Search {
                 _ => tracing::error!("a patient row could not be indexed"),
             }
         }
-        self.write().applied = sequence;
+        self.applied.store(sequence.0, Ordering::Release);
     }
 }
 

@@ -460,11 +460,8 @@ async fn records_that_change_while_it_is_kept_are_right_afterwards() {
     let store = open(folder.path());
     let (search, _) = following(&store);
     commit(&store, &rows(0, 1_200)).await;
-    let sequence = {
-        let mut index = search.write();
-        index.since = Some(std::collections::HashSet::new());
-        index.applied
-    };
+    search.write().since = Some(std::collections::HashSet::new());
+    let sequence = Sequence(search.applied.load(Ordering::Acquire));
     // As `keep` does it, with changes between two pieces: what was seen is changed, what was not seen
     // yet is deleted, and what was seen comes again in another place.
     let mut from = 0;
