@@ -4,6 +4,7 @@ mod audit_log;
 mod lists;
 mod misuse;
 mod reload;
+mod search;
 mod sinks;
 mod witnesses;
 
@@ -365,7 +366,7 @@ impl Gateway {
         }))
     }
 
-    /// Starts what runs beside the calls: key rotation, looking at the files of trust, fetching
+    /// Starts what runs beside the calls: key rotation, keeping the search index, looking at the files of trust, fetching
     /// revocation lists, the outbox, and following the parent's directory.
     pub fn start(self: &Arc<Self>) {
         let settings = &self.config.store;
@@ -382,6 +383,7 @@ impl Gateway {
             self.config.keys.rotate_after_days,
             self.stop.clone(),
         ));
+        self.tasks.spawn(Arc::clone(self).keep_search_index());
         self.tasks.spawn(Arc::clone(self).watch());
         self.tasks.spawn(Arc::clone(self).keep_audit_log());
         self.tasks.spawn(Arc::clone(self).watch_for_misuse());
@@ -444,6 +446,7 @@ impl Gateway {
             Err(error) => tracing::error!(%error, "the audit log was not closed in order"),
         }
         self.store.close().await?;
+        self.keep_search(true).await;
         Ok(())
     }
 }

@@ -18,6 +18,8 @@ use serde_json::json;
 
 use crate::demo::messages;
 use crate::demo::sample::{Sample, SampleConfig};
+use crate::gateway::Gateway;
+use crate::identity::Identity;
 use crate::identity::tables::ReviewRow;
 use crate::store::Commit;
 use crate::types::PatientIdentifier;
@@ -100,6 +102,9 @@ pub async fn identity(settings: &IdentitySettings) -> Result<()> {
         print(figure);
     }
     for figure in ask(&bench, &people, settings).await? {
+        print(figure);
+    }
+    for figure in opening(&bench).await? {
         print(figure);
     }
     bench.end().await
@@ -297,6 +302,63 @@ fn memory(people: &People, before: f64) -> Result<Figure> {
         n: people.facts.len() as u64,
         config: json!({ "what": "growth of the whole process, the caller's half included" }),
     })
+}
+
+/// What the search index takes for each record, and how long it takes to make it from the patient
+/// table and from what was kept, beside the one that is there.
+#[expect(clippy::cast_precision_loss, reason = "figures, not accounts")]
+async fn opening(bench: &Bench) -> Result<Vec<Figure>> {
+    let gateway = Arc::clone(&bench.gateway);
+    let (records, bytes) = gateway.identity.search_size();
+    let figure = |case: &str, value: f64, unit, floor: f64, floor_name, config| Figure {
+        suite: "identity",
+        case: case.to_owned(),
+        value,
+        unit,
+        floor,
+        floor_name,
+        ratio: floor / value,
+        n: records as u64,
+        config,
+    };
+    let each = (bytes as f64 / records.max(1) as f64).max(1.0);
+    let what = json!({ "what": "the search index alone, without what the allocator adds" });
+    let mut figures = vec![figure(
+        "search index",
+        each,
+        "B/record",
+        600.0,
+        "the bar",
+        what,
+    )];
+    let open = move |gateway: &Arc<Gateway>| -> Result<f64> {
+        let started = Instant::now();
+        let store = Arc::clone(&gateway.store);
+        let opened = Identity::open(store, Arc::clone(&gateway.clock))?;
+        let seconds = started.elapsed().as_secs_f64();
+        ensure!(opened.search_size().0 == records, "records are missing");
+        Ok(seconds)
+    };
+    let timed = move || -> Result<_> {
+        let from_table = open(&gateway)?;
+        let started = Instant::now();
+        let kept = gateway.identity.keep_search(false)?;
+        let keeping = started.elapsed().as_secs_f64();
+        let from_kept = kept.then(|| open(&gateway)).transpose()?;
+        Ok((from_table, keeping, from_kept))
+    };
+    let (from_table, keeping, from_kept) = tokio::task::spawn_blocking(timed).await??;
+    let floor_name = "the bar for 1 M people, from what was kept";
+    let mut seconds = |case: &str, value: f64, what: &str| {
+        let config = json!({ "what": what });
+        figures.push(figure(case, value, "s", 5.0, floor_name, config));
+    };
+    seconds("open from the patient table", from_table, "nothing kept");
+    if let Some(from_kept) = from_kept {
+        seconds("keep the search index", keeping, "beside the calls");
+        seconds("open", from_kept, "the search index, from what was kept");
+    }
+    Ok(figures)
 }
 
 /// Links and tasks as the node has them, against the truth.

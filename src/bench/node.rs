@@ -61,6 +61,7 @@ struct Report {
     store_seconds: f64,
     seconds: f64,
     peak_mib: f64,
+    resident_mib: f64,
     applied: u64,
     rebuilt: Option<String>,
 }
@@ -97,6 +98,7 @@ pub fn node(folder: &Path, engine: IndexKind, patients: u64, json: bool) -> Resu
                 "engine": engine_name(engine),
                 "store_seconds": report.store_seconds,
                 "peak_mib": report.peak_mib,
+                "resident_mib": report.resident_mib,
                 "frames_applied": report.applied,
                 "rebuilt": report.rebuilt,
             }),
@@ -215,6 +217,7 @@ async fn open(config: Config, options: Options, started: Instant) -> Result<Repo
         store_seconds: gateway.opened.took.as_secs_f64(),
         seconds: started.elapsed().as_secs_f64(),
         peak_mib: super::ledger::peak_mib()?,
+        resident_mib: super::ledger::resident_mib()?,
         applied: gateway.opened.applied_frames,
         rebuilt: gateway.opened.rebuilt.map(|reason| format!("{reason:?}")),
     };

@@ -129,10 +129,10 @@ impl Identity {
         let root = self.merged.read().root(tag);
         let index = self.search.read();
         let linkage = index.linkage(&root)?;
-        let survivor = index.get(&root).and_then(|entry| entry.shown.as_ref());
+        let survivor = index.get(&root).and_then(Entry::shown);
         Some(Resolved {
             linkage,
-            superseded_by: survivor.filter(|_| root != tag).map(|(one, _)| one.clone()),
+            superseded_by: survivor.filter(|_| root != tag).map(|(one, _)| one),
         })
     }
 
@@ -262,8 +262,8 @@ impl Persons for Identity {
     }
 }
 
-fn consider(best: &mut BTreeMap<LinkageId, Comparison>, traits: &Traits, entry: &Entry) {
-    let comparison = compare(traits, &entry.traits);
+fn consider(best: &mut BTreeMap<LinkageId, Comparison>, traits: &Traits, entry: Entry<'_>) {
+    let comparison = compare(traits, &entry.traits());
     // What is searched for must not be contradicted by what is known.
     if comparison.contradicts() || comparison.sex == Level::Differ {
         return;
@@ -272,10 +272,10 @@ fn consider(best: &mut BTreeMap<LinkageId, Comparison>, traits: &Traits, entry: 
         return;
     }
     let better = best
-        .get(&entry.linkage)
+        .get(&entry.linkage())
         .is_none_or(|known| comparison.bits > known.bits);
     if better {
-        best.insert(entry.linkage, comparison);
+        best.insert(entry.linkage(), comparison);
     }
 }
 

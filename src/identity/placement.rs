@@ -11,7 +11,7 @@ use crate::wire::pb::identity as pb;
 use super::compare::{Comparison, Proof, Traits, Verdict, compare};
 use super::evidence::evidence;
 use super::matching::cluster::join;
-use super::search::{Index, PatientTag, Search};
+use super::search::{Entry, Index, PatientTag, Search};
 use super::service::Identity;
 use super::tables::{PatientRow, ReviewRow, sixteen};
 
@@ -97,7 +97,7 @@ impl Identity {
             None => BTreeSet::new(),
         };
         let mut found = candidates(&index, tag, traits, &forbidden);
-        let alone = own_linkage.is_none_or(|own| index.members(own).all(|one| one.tag == tag));
+        let alone = own_linkage.is_none_or(|own| index.members(own).all(|one| one.tag() == tag));
         // A link, once made, is not moved by a revision: only a record alone may join others, and
         // only a new one brings others together.
         let mut joined = match alone {
@@ -139,11 +139,11 @@ impl Identity {
         reviews.extend(contradicted(&index, tag, linkage, traits));
         // One that another feed committed since it was read is not hidden again: this feed will find
         // itself late when it is committed, and what it reserved is then forgotten.
-        let committed = index.get(&tag).is_some_and(|entry| entry.shown.is_some());
+        let committed = index.get(&tag).is_some_and(Entry::is_committed);
         if known.is_none() && !committed {
             // Two feeds of one person at the same moment meet here. A known record is not touched
             // before its revision is committed.
-            index.put(tag, None, linkage, traits.clone(), Vec::new());
+            index.reserve(tag, linkage, traits.clone());
         }
         let chosen = chosen.map(|link| link.evidence());
         let absorbed = absorbed.into_iter().map(|link| Absorbed {
@@ -170,7 +170,7 @@ impl Identity {
         let mut found = candidates(&index, tag, traits, &BTreeSet::new());
         found.same.retain(|linkage, _| {
             let mut members = index.members(*linkage);
-            !members.any(|one| compare(traits, &one.traits).contradicts())
+            !members.any(|one| compare(traits, &one.traits()).contradicts())
         });
         let outcome = if !found.same.is_empty() {
             pb::FeedOutcome::Linked
@@ -188,14 +188,14 @@ impl Identity {
     /// survives the merging away of the record it was said of.
     fn forbidden(&self, index: &Index, own: LinkageId) -> BTreeSet<LinkageId> {
         let merged = self.merged.read();
-        let active = index.members(own).flat_map(|entry| entry.not_same.iter());
+        let active = index.members(own).flat_map(Entry::not_same);
         let gone = merged
             .of(own)
             .flat_map(|(_, record)| record.not_same.iter());
         active
             .chain(gone)
             .filter_map(|tag| {
-                let active = index.get(tag).map(|entry| entry.linkage);
+                let active = index.get(tag).map(Entry::linkage);
                 active.or_else(|| merged.get(tag).map(|record| record.linkage))
             })
             .collect()
@@ -293,8 +293,8 @@ fn joined(
         .collect();
     best.sort_by(|a, b| b.1.total_cmp(&a.1).then_with(|| a.0.cmp(&b.0)));
     let members = |linkage: LinkageId| {
-        let members = index.members(linkage).filter(|one| one.tag != tag);
-        members.map(|one| &one.traits).collect::<Vec<_>>()
+        let members = index.members(linkage).filter(|one| one.tag() != tag);
+        members.map(Entry::traits).collect::<Vec<_>>()
     };
     let persons = join(
         traits,
@@ -315,26 +315,27 @@ fn candidates(
 ) -> Candidates {
     let mut found = Candidates::default();
     let entries = index.candidates(traits).into_iter();
-    for entry in entries.filter(|entry| entry.tag != tag) {
-        if forbidden.contains(&entry.linkage) {
+    for entry in entries.filter(|entry| entry.tag() != tag) {
+        let linkage = entry.linkage();
+        if forbidden.contains(&linkage) {
             continue;
         }
-        let comparison = compare(traits, &entry.traits);
+        let comparison = compare(traits, &entry.traits());
         match comparison.verdict {
             Verdict::Same(proof) => {
-                let best = found.same.get(&entry.linkage);
+                let best = found.same.get(&linkage);
                 if best.is_none_or(|best| comparison.bits > best.comparison.bits) {
                     let link = Link {
-                        linkage: entry.linkage,
-                        tag: entry.tag,
+                        linkage,
+                        tag: entry.tag(),
                         comparison: comparison.clone(),
                         proof,
                     };
-                    found.same.insert(entry.linkage, link);
+                    found.same.insert(linkage, link);
                 }
-                found.reviews.push((entry.tag, entry.linkage, comparison));
+                found.reviews.push((entry.tag(), linkage, comparison));
             }
-            Verdict::Review => found.reviews.push((entry.tag, entry.linkage, comparison)),
+            Verdict::Review => found.reviews.push((entry.tag(), linkage, comparison)),
             Verdict::Distinct => {}
         }
     }
@@ -348,11 +349,11 @@ fn contradicted(
     linkage: LinkageId,
     traits: &Traits,
 ) -> Option<Doubt> {
-    let mut members = index.members(linkage).filter(|one| one.tag != tag);
+    let mut members = index.members(linkage).filter(|one| one.tag() != tag);
     members.find_map(|member| {
-        let comparison = compare(traits, &member.traits);
+        let comparison = compare(traits, &member.traits());
         comparison.contradicts().then(|| Doubt {
-            other: Some(member.tag),
+            other: Some(member.tag()),
             kind: pb::ReviewKind::Contradiction,
             evidence: evidence(&comparison, None),
         })

@@ -63,14 +63,14 @@ pub(super) enum Fed {
 }
 
 impl Identity {
-    /// Opens identity over `store`: builds the search index from the patient table and follows the
-    /// ledger from there.
+    /// Opens identity over `store`: takes the search index that was kept, or builds it from the
+    /// patient table, and follows the ledger from there.
     ///
     /// # Errors
     /// If the table cannot be read.
     pub fn open(store: Arc<Store>, clock: Arc<dyn Clock>) -> Result<Self> {
         let search = Arc::new(Search::default());
-        search.fill(&store)?;
+        search.open(&store)?;
         store.follow(Arc::clone(&search) as Arc<dyn crate::store::Follower>);
         let merged = Arc::new(Merged::default());
         merged.fill(&store)?;
@@ -85,6 +85,22 @@ impl Identity {
             applied,
             gate: Arc::new(RwLock::new(())),
         })
+    }
+
+    /// Keeps the search index for the next start, if enough has changed since; returns whether it
+    /// did. With `closed` the store was closed in order, and nothing comes after its last frame.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// The store; what was kept before stays then.
+    pub fn keep_search(&self, closed: bool) -> Result<bool> {
+        Ok(self.search.keep(&self.store, closed)?)
+    }
+
+    /// Records in the search index, and the bytes it takes without what the allocator adds.
+    pub fn search_size(&self) -> (usize, usize) {
+        let index = self.search.read();
+        (index.len(), index.bytes())
     }
 
     /// Waits until this call may feed, or, alone, change persons.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use super::blobs::Blobs;
 use super::commit::{Follower, Sequence};
@@ -57,6 +57,14 @@ pub(crate) struct Core {
 pub(crate) struct Live {
     followers: RwLock<Vec<Arc<dyn Follower>>>,
     rebuilding: AtomicBool,
+    deriving: Mutex<()>,
+}
+
+impl Live {
+    /// Held while a file of what is derived is put into its place, or deleted.
+    pub(crate) fn deriving(&self) -> MutexGuard<'_, ()> {
+        self.deriving.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl fmt::Debug for Core {

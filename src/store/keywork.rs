@@ -387,7 +387,10 @@ impl Store {
     /// As [`Store::commit`]. Called again with the same patients it goes on where it was broken off.
     pub fn purge(&self, subjects: &[Tag]) -> Result<Purged, StoreError> {
         self.key_work(KeyWork::BeginPurge(subjects.to_vec()))?;
+        // Before, so that a crash leaves nothing; and after, so that nothing kept meanwhile is left.
+        self.forget_derived()?;
         let purged = self.finish_purge(subjects)?;
+        self.forget_derived()?;
         // Deleted rows lie in the index's files for a while, under a key that ends with its epoch.
         self.rotate_keys(&mut |_| ())?;
         Ok(purged)
@@ -484,7 +487,10 @@ impl Store {
             }
             Pending::Purge if written => self.key_work(KeyWork::NoteDone).map(|_| ()),
             Pending::Purge if planted("erasing not finished after a crash") => Ok(()),
-            Pending::Purge => self.finish_purge(&state.purging()).map(|_| ()),
+            Pending::Purge => {
+                self.forget_derived()?;
+                self.finish_purge(&state.purging()).map(|_| ())
+            }
         }
     }
 

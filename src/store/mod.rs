@@ -18,6 +18,7 @@ mod committer;
 mod copy;
 mod core;
 mod crypto;
+mod derived;
 pub mod disk;
 mod error;
 mod finisher;
@@ -66,6 +67,7 @@ pub use commit::{
     Versioned, Write,
 };
 use committer::{Request, Waiting};
+pub use derived::{Derived, Kept, NotKept};
 use error::IoContext as _;
 pub use error::StoreError;
 pub use follow::Frames;

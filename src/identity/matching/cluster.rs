@@ -1,6 +1,7 @@
 //! Records fed one by one, and the persons they are: the engine over memory alone, as `bench
 //! matching` and `identity learn` drive it. The service does the same over its search index.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 
@@ -199,22 +200,22 @@ impl<'m> Matcher<'m> {
 
 /// Which persons a record joins, of those it may be linked to, best first: none that holds a record
 /// that contradicts it, or that contradicts one of a person joined before (INV-5: no chaining).
-pub fn join<'t, P: Copy + PartialEq>(
+pub fn join<P: Copy + PartialEq, T: Borrow<Traits>>(
     record: &Traits,
     links: impl Iterator<Item = P>,
-    members: impl Fn(P) -> Vec<&'t Traits>,
+    members: impl Fn(P) -> Vec<T>,
 ) -> Vec<P> {
     let mut joined: Vec<P> = Vec::new();
     let mut refused: Vec<P> = Vec::new();
-    let mut together: Vec<&Traits> = Vec::new();
+    let mut together: Vec<T> = Vec::new();
     for person in links {
         if joined.contains(&person) || refused.contains(&person) {
             continue;
         }
         let theirs = members(person);
-        let refuses = |one: &Traits| theirs.iter().any(|other| contradict(one, other));
+        let refuses = |one: &Traits| theirs.iter().any(|other| contradict(one, other.borrow()));
         let full = !joined.is_empty() && together.len() + theirs.len() > MAX_MEMBERS;
-        if full || refuses(record) || together.iter().any(|one| refuses(one)) {
+        if full || refuses(record) || together.iter().any(|one| refuses(one.borrow())) {
             refused.push(person);
         } else {
             together.extend(theirs);

@@ -19,6 +19,7 @@ mod client;
 mod clocks;
 mod commit;
 mod damage;
+mod derived;
 mod end;
 mod failures;
 mod follow;
