@@ -30,6 +30,7 @@ mod edge_token;
 mod emergency;
 mod emergency_cases;
 mod emergency_identify;
+mod emergency_kept;
 mod errors;
 mod federation;
 mod federation_directory;

@@ -25,6 +25,14 @@ use crate::wire::pb::emergency::{
 
 pub use words::Language;
 
+/// The name of a section, Japanese and English.
+pub(super) fn section_name(
+    section: crate::wire::pb::emergency::SummarySection,
+) -> (&'static str, &'static str) {
+    let name = words::section(section);
+    (name.ja, name.en)
+}
+
 /// Octets of the largest document; what a call can carry.
 pub const MAX_DOCUMENT: usize = 4 << 20;
 
