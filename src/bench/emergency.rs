@@ -141,8 +141,7 @@ async fn fill(wide: &Wide, hub: &Hub, people: usize, asked: usize) -> Result<Vec
             });
         }
         // Of its own kind: the network's one person has another.
-        let mut linkage = (number as u128 | 1 << 100).to_be_bytes();
-        linkage.rotate_left(3);
+        let linkage = ((1 << 100) + number as u128).to_be_bytes();
         writes.push(patient_row(gateway, patient, linkage)?);
         if writes.len() >= A_FRAME {
             commit(hub, std::mem::take(&mut writes)).await?;

@@ -1,6 +1,7 @@
 //! The minimal patient summary (救急時医療情報): identify with little, break the glass, merge what the
 //! regions hold.
 
+mod care;
 mod choice;
 pub mod compose;
 mod disasters;
@@ -17,6 +18,7 @@ mod service;
 mod summary;
 mod tables;
 
+pub use care::CareRecords;
 pub use disasters::Disasters;
 pub use grants::Grants;
 pub use identify::Candidates;
@@ -31,4 +33,5 @@ pub fn tables(schema: Schema) -> Schema {
         .table::<tables::GrantRow>()
         .table::<tables::DisasterRow>()
         .table::<tables::ReadingRow>()
+        .table::<care::CareRow>()
 }

@@ -6,6 +6,7 @@
 //! anything else is read anew. So nothing rests on its being there.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
@@ -25,6 +26,8 @@ use super::tables::ReadingRow;
 
 /// Documents that wait to be read; more are read when they are asked for.
 const QUEUE: usize = 1_024;
+/// Between two looks whether reads see a frame that is durable already.
+const APPLYING: Duration = Duration::from_millis(1);
 /// Readings in one frame.
 const A_FRAME: usize = 32;
 /// A hash of the sources of extraction: another build's readings may say something else.
@@ -93,7 +96,7 @@ impl Readings {
                         uuids = Documents::entries_of(&frame);
                         let applied = async {
                             while !uuids.is_empty() && !self.documents.has_applied(&frame) {
-                                tokio::task::yield_now().await;
+                                tokio::time::sleep(APPLYING).await;
                             }
                         };
                         tokio::select! {

@@ -18,6 +18,7 @@ use crate::types::{Confidentiality, EntryUuid, LinkageId, PatientIdentifier};
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::federation as fpb;
 
+use super::care::CareRecords;
 use super::compose::{read, take, too_large};
 use super::grants::Grants;
 use super::identify::Candidates;
@@ -38,6 +39,8 @@ pub struct Emergency {
     pub grants: Grants,
     /// Candidates shown.
     pub candidates: Candidates,
+    /// Care records.
+    pub care: CareRecords,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) identity: Arc<Identity>,
     pub(super) documents: Arc<Documents>,
@@ -75,6 +78,7 @@ impl Emergency {
         Self {
             grants: Grants::new(Arc::clone(store), Arc::clone(clock)),
             candidates: Candidates::new(Arc::clone(&identity), Arc::clone(clock)),
+            care: CareRecords::new(Arc::clone(store), Arc::clone(clock), Arc::clone(&documents)),
             clock: Arc::clone(clock),
             readings: Arc::new(Readings::new(
                 Arc::clone(store),

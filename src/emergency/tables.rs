@@ -5,6 +5,7 @@
 //! | `grant` | grant id | 1: institution, newest first |
 //! | `disaster` | disaster id | – |
 //! | `reading` | entryUUID | – |
+//! | `care` (in `care.rs`) | patient tag, institution | – |
 
 use crate::store::{IndexKey, KeyBuilder, Row, TableId, Tag};
 use crate::wire::pb::emergency as pb;

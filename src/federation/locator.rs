@@ -52,7 +52,13 @@ impl Locator {
     ) -> Result<pb::NotifyHoldingsResponse> {
         permit.require(&[Action::Exchange])?;
         let now = self.clock.now();
-        let turn = self.contributions.turn().await;
+        let withdraws = notices
+            .iter()
+            .any(|(_, notice)| !notice.withdrawn.is_empty());
+        let turn = match withdraws {
+            true => Some(self.contributions.turn().await),
+            false => None,
+        };
         let mut writes = Vec::new();
         for (patient, notice) in notices {
             let row = HoldingRow {

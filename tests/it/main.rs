@@ -28,6 +28,7 @@ mod edge_reload;
 mod edge_tls;
 mod edge_token;
 mod emergency;
+mod emergency_care;
 mod emergency_cases;
 mod emergency_identify;
 mod emergency_kept;

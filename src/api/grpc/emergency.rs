@@ -12,10 +12,13 @@ use crate::emergency::Asking;
 use crate::emergency::forms::{Language, Options, document};
 use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
+use crate::identity::identifier;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::emergency::emergency_service_server::EmergencyService;
 
+use super::documents::known;
 use super::door::{Answer, Class, Door};
+use super::registry::notice;
 
 macro_rules! method {
     ($name:literal) => {
@@ -229,6 +232,26 @@ fn summary_document(
     })
 }
 
+/// Stored like any document of the patient: where documents are, and by who may submit them.
+fn care(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::SubmitCareRecordRequest,
+) -> Answer<pb::SubmitCareRecordResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Repository)?;
+        let permit = gateway.guard.authorize(&call, Action::SubmitDocuments)?;
+        let record = request.record.as_ref();
+        let id = record.and_then(|record| record.patient_id.as_ref());
+        let patient = identifier(id, "record.patient_id")?;
+        known(&gateway, &call, &patient)?;
+        let tell = notice(&gateway, &patient)?;
+        let care = &gateway.emergency.care;
+        care.submit(&permit, &call, (&patient, &request), &tell)
+            .await
+    })
+}
+
 /// Where clinical data is asked for, an unknown patient is not told from a refusal (INV-3).
 fn as_refused(error: Error) -> Error {
     match error.reason() {
@@ -389,7 +412,7 @@ impl EmergencyService for Emergencies {
         request: Request<pb::SubmitCareRecordRequest>,
     ) -> Result<Response<pb::SubmitCareRecordResponse>, Status> {
         self.0
-            .not_implemented(method!("SubmitCareRecord"), request)
+            .run(method!("SubmitCareRecord"), Class::Query, request, care)
             .await
     }
 

@@ -23,6 +23,7 @@ use crate::wire::pb::emergency::{
     AbsenceReason, EmergencySummary, GetSummaryResponse, SummaryForm, SummaryItem,
 };
 
+pub(super) use ips::json;
 pub use words::Language;
 
 /// The name of a section, Japanese and English.
