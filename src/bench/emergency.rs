@@ -59,7 +59,7 @@ const WITH_OTHERS: f64 = 1.5;
 pub struct EmergencySettings {
     /// People that the hub knows.
     pub people: usize,
-    /// Emergencies for each figure of what is warm; a tenth of them are asked about cold.
+    /// Emergencies for each figure of what is warm; a fortieth of them is asked about cold.
     pub calls: usize,
     /// JSON Lines instead of a table.
     pub json: bool,
@@ -85,14 +85,12 @@ pub async fn emergency(settings: &EmergencySettings) -> Result<()> {
     // The regions of the bench judge nobody; the hub does, for what it has kept.
     let enrolment = ("RENKEI__CONSENT__CROSS_COMMUNITY", "opt-out");
     let hub = Arc::new(wide.hub_with(&addresses, &[enrolment]).await?);
-    let asked = settings.calls.div_ceil(10).max(10);
-    ensure!(
-        settings.people >= asked * 2,
-        "{} people at least",
-        asked * 2
-    );
-    let people = fill(&wide, &hub, settings.people, asked * 2).await?;
-    let (warm, cold) = people.split_at(asked);
+    let warm = settings.calls.div_ceil(10).max(10);
+    // Until its breaker opens, a silent region takes all the time there is.
+    let asked = warm + settings.calls.div_ceil(40);
+    ensure!(settings.people >= asked, "{asked} people at least");
+    let people = fill(&wide, &hub, settings.people, asked).await?;
+    let (warm, cold) = people.split_at(warm);
     let department = Department {
         caller: wide.emergency_physician(&hub.address)?,
     };

@@ -363,6 +363,11 @@ impl State {
                     entry: Some(dpb::DocumentEntry {
                         unique_id: entry.unique_id.clone(),
                         creation_time: entry.creation_time.clone(),
+                        confidentiality_codes: vec![cpb::CodedValue {
+                            code: "N".to_owned(),
+                            system: "2.16.840.1.113883.5.25".to_owned(),
+                            ..cpb::CodedValue::default()
+                        }],
                         ..dpb::DocumentEntry::default()
                     }),
                 });

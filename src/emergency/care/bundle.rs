@@ -11,6 +11,7 @@ use crate::wire::pb::emergency::item_value::Value;
 
 use super::Draft;
 use crate::emergency::forms::json::{Json, decimal, list, object, text};
+use crate::identity::identifier_message;
 
 /// Days are those of Japan.
 const JST: Offset = Offset::constant(9);
@@ -170,12 +171,13 @@ fn patient_resource(draft: &Draft<'_>) -> Json {
             ("telecom", list(telecoms)),
         ])
     });
+    let identifier = identifier_message(draft.patient);
     let identifier = object([
         (
             "system",
-            text(format!("urn:oid:{}", draft.patient.authority)),
+            text(format!("urn:oid:{}", identifier.assigning_authority)),
         ),
-        ("value", text(draft.patient.id.to_string())),
+        ("value", text(identifier.value)),
     ]);
     object([
         ("resourceType", text("Patient")),
