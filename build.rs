@@ -8,8 +8,10 @@ use prost::Message as _;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");
+    println!("cargo:rerun-if-changed=src/emergency/extract");
+    println!("cargo:rustc-env=RENKEI_EXTRACTION={}", extraction()?);
     let mut protos = Vec::new();
-    collect(Path::new("proto"), &mut protos)?;
+    files(Path::new("proto"), "proto", &mut protos)?;
     protos.sort();
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is unset")?);
     if protos.is_empty() {
@@ -36,6 +38,21 @@ fn main() -> Result<(), Box<dyn Error>> {
         .include_file("pb.rs")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// A hash of the sources of extraction (FNV-1a, 64 bits): what was read by another build's rules is read
+/// again. Not for security; two builds just must not look alike by chance.
+fn extraction() -> Result<String, Box<dyn Error>> {
+    let mut sources = Vec::new();
+    files(Path::new("src/emergency/extract"), "rs", &mut sources)?;
+    sources.sort();
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for source in sources {
+        for byte in fs::read(source)? {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    Ok(format!("{hash:016x}"))
 }
 
 /// The full name of every method of the project's own services.
@@ -106,16 +123,17 @@ fn audit_events(table: &str, methods: &[String]) -> Result<String, Box<dyn Error
     Ok(format!("static DECLARED: {kind} = [\n{rows}\n];\n"))
 }
 
-fn collect(folder: &Path, protos: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
+/// The files under a folder whose names end so.
+fn files(folder: &Path, ending: &str, found: &mut Vec<PathBuf>) -> Result<(), Box<dyn Error>> {
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
         if path.is_dir() {
-            collect(&path, protos)?;
+            files(&path, ending, found)?;
         } else if path
             .extension()
-            .is_some_and(|extension| extension == "proto")
+            .is_some_and(|extension| extension == ending)
         {
-            protos.push(path);
+            found.push(path);
         }
     }
     Ok(())

@@ -25,11 +25,11 @@ use crate::consent::{Consents, Grounds, Guard};
 use crate::directory::{Authenticator, Directory};
 use crate::documents::{Documents, Maker};
 use crate::edge::{Severity, State};
-use crate::emergency::{Disasters, Emergency};
+use crate::emergency::{self, Disasters, Emergency};
 use crate::error::{Error, Reason, Result};
 use crate::federation::{
-    Broadcasts, Correlations, Dialler, Federation, Links, Locator, Outbox, Paths, Peers, Policy,
-    SystemResolver, follow_parent,
+    Broadcasts, Contributions, Correlations, Dialler, Federation, Links, Locator, Outbox, Paths,
+    Peers, Policy, SystemResolver, follow_parent,
 };
 use crate::identity::Identity;
 use crate::pki::{
@@ -293,6 +293,12 @@ impl Gateway {
             &config,
         )?);
         let tasks = TaskTracker::new();
+        let contributions = Arc::new(Contributions::new(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            Duration::from_hours(u64::from(config.emergency.contribution_hours)),
+            Duration::from_mins(u64::from(config.emergency.refresh_minutes)),
+        ));
         let federation = Arc::new(Federation {
             peers: Arc::new(Peers::new(
                 Arc::clone(&directory),
@@ -303,7 +309,12 @@ impl Gateway {
                 Links::new(Arc::clone(&edge.counters)),
             )),
             paths: Paths::new(Arc::new(rand::random)),
-            locator: Arc::new(Locator::new(Arc::clone(&store), Arc::clone(&clock))),
+            locator: Arc::new(Locator::new(
+                Arc::clone(&store),
+                Arc::clone(&clock),
+                Arc::clone(&contributions),
+            )),
+            contributions,
             outbox: Arc::new(Outbox::open(
                 Arc::clone(&store),
                 Arc::clone(&clock),
@@ -328,9 +339,13 @@ impl Gateway {
         let emergency = Arc::new(Emergency::new(
             &store,
             &clock,
-            Arc::clone(&identity),
-            Arc::clone(&documents),
-            Arc::clone(&federation),
+            emergency::Parts {
+                identity: Arc::clone(&identity),
+                documents: Arc::clone(&documents),
+                federation: Arc::clone(&federation),
+                guard: Arc::clone(&guard),
+                settings: config.emergency,
+            },
         ));
         Ok(Arc::new(Self {
             makers: vec![Arc::clone(&emergency) as Arc<dyn Maker>],
@@ -366,8 +381,9 @@ impl Gateway {
         }))
     }
 
-    /// Starts what runs beside the calls: key rotation, keeping the search index, looking at the files of trust, fetching
-    /// revocation lists, the outbox, and following the parent's directory.
+    /// Starts what runs beside the calls: key rotation, keeping the search index, looking at the files of
+    /// trust, fetching revocation lists, the outbox, following the parent's directory, reading documents
+    /// ahead, and deleting what regions said too long ago.
     pub fn start(self: &Arc<Self>) {
         let settings = &self.config.store;
         let upkeep = Upkeep {
@@ -395,6 +411,16 @@ impl Gateway {
         }
         if self.config.revocation.folder.is_some() {
             self.tasks.spawn(Arc::clone(self).keep_fetching());
+        }
+        if self.config.has(Capability::Repository) {
+            let (emergency, stop) = (Arc::clone(&self.emergency), self.stop.clone());
+            self.tasks
+                .spawn(async move { emergency.keep_reading(stop).await });
+        }
+        if self.config.has(Capability::Emergency) {
+            let contributions = Arc::clone(&self.federation.contributions);
+            self.tasks
+                .spawn(contributions.keep_swept(self.stop.clone()));
         }
         let Some(parent) = self.federation.parent.clone() else {
             return;

@@ -60,6 +60,7 @@ pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes
         disclosed_count: record.items,
         regions: regions(record.regions),
         policy_version: record.policy.clone().unwrap_or_default(),
+        restricted_confirmed: record.confirmed,
         stated_reason: record
             .reason
             .as_ref()

@@ -63,6 +63,8 @@ pub struct Record {
     pub documents: Vec<String>,
     /// The version of the policies that decided.
     pub policy: Option<String>,
+    /// The caller confirmed that restricted items be shown.
+    pub confirmed: bool,
 }
 
 impl Record {
@@ -81,6 +83,7 @@ impl Record {
             failure: None,
             documents: Vec::new(),
             policy: None,
+            confirmed: false,
         }
     }
 

@@ -4,6 +4,7 @@
 mod audit;
 mod constant;
 mod decide;
+mod emergency;
 mod fanout;
 mod handshake;
 mod identity;
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 pub use audit::{AuditSettings, audit};
 pub use decide::{DecideSettings, decide_bench};
+pub use emergency::{EmergencySettings, emergency};
 pub use fanout::{FanoutSettings, fanout, serve_regions};
 pub use handshake::{HandshakeSettings, handshake};
 pub use identity::{IdentitySettings, identity};

@@ -334,7 +334,8 @@ impl Fill {
     }
 }
 
-fn vary(patient: &mut ipb::Patient, number: u64) {
+/// Gives a patient a birth date, telephone, address and policy of the number's own.
+pub(super) fn vary(patient: &mut ipb::Patient, number: u64) {
     let mixed = super::ledger::mix(number);
     let Some(known) = &mut patient.demographics else {
         return;

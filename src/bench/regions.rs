@@ -1,6 +1,6 @@
-//! Regions that answer one question and are nothing else: which documents there are of a patient
-//! (ITI-38), after a while. `bench fanout` and the tests of federation ask hundreds of them over real
-//! mutual TLS; how each behaves can be changed while it runs.
+//! Regions that answer two questions and are nothing else: which documents there are of a patient
+//! (ITI-38), and what they say for an emergency, after a while. `bench fanout`, `bench emergency` and the
+//! tests of federation ask them over real mutual TLS; how each behaves can be changed while it runs.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::body::Body;
-use tonic::server::{Grpc, NamedService, ServerStreamingService};
+use tonic::server::{Grpc, NamedService, ServerStreamingService, UnaryService};
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tonic_prost::ProstCodec;
@@ -28,8 +28,9 @@ use tower::Service;
 use crate::clock::Clock;
 use crate::config::Listen;
 use crate::pki::{NodeIdentity, TrustHandle};
-use crate::wire::pb::common::Identifier;
+use crate::wire::pb::common::{self as cpb, Identifier};
 use crate::wire::pb::documents as dpb;
+use crate::wire::pb::emergency as epb;
 use crate::wire::pb::federation as pb;
 
 use super::constant::edge_before;
@@ -150,7 +151,8 @@ pub async fn open(
     Ok(running)
 }
 
-/// The responding gateway of a region, of which nothing but `FindDocuments` is there.
+/// The responding gateway of a region, of which nothing but `FindDocuments` and `GetSummaryItems` is
+/// there.
 #[derive(Clone, Debug)]
 struct Responding(Arc<State>);
 
@@ -179,6 +181,11 @@ impl Service<Request<Body>> for Responding {
                     .insert(http::header::CONTENT_TYPE, html);
                 return Ok(response);
             }
+            if request.uri().path().ends_with("/GetSummaryItems") {
+                let codec = ProstCodec::default();
+                let summarizing = Summarizing(finding.0);
+                return Ok(Grpc::new(codec).unary(summarizing, request).await);
+            }
             let codec = ProstCodec::<Said, Asked>::default();
             Ok(Grpc::new(codec).server_streaming(finding, request).await)
         })
@@ -200,6 +207,33 @@ impl ServerStreamingService<Asked> for Finding {
             let asked = state.answers(request.into_inner()).await?;
             let answers = Counted(asked, under_way);
             Ok(tonic::Response::new(Box::pin(answers) as Answers))
+        })
+    }
+}
+
+/// Says something for an emergency, as it is told to behave; what is particular to lists of documents
+/// it does not do.
+#[derive(Clone, Debug)]
+struct Summarizing(Arc<State>);
+
+impl UnaryService<pb::GetSummaryItemsRequest> for Summarizing {
+    type Response = pb::GetSummaryItemsResponse;
+    type Future =
+        Pin<Box<dyn Future<Output = Result<tonic::Response<Self::Response>, Status>> + Send>>;
+
+    fn call(&mut self, request: tonic::Request<pb::GetSummaryItemsRequest>) -> Self::Future {
+        let state = Arc::clone(&self.0);
+        let under_way = UnderWay::begin(&state);
+        Box::pin(async move {
+            let _under_way = under_way;
+            match state.behaviour() {
+                Behaviour::Silent => std::future::pending::<()>().await,
+                Behaviour::Fails(code) => return Err(Status::new(code, "as it was told to")),
+                Behaviour::Late(more) => tokio::time::sleep(state.delay + more).await,
+                _ => tokio::time::sleep(state.delay).await,
+            }
+            let patients = request.into_inner().patient_ids;
+            Ok(tonic::Response::new(state.items(&patients)))
         })
     }
 }
@@ -286,6 +320,60 @@ impl State {
             }
             _ => whole(entries(DOCUMENTS, 0)),
         })
+    }
+
+    /// For each patient two documents with two problems each, of which one is the same everywhere.
+    fn items(&self, patients: &[Identifier]) -> pb::GetSummaryItemsResponse {
+        let as_of = Some(crate::wire::timestamp(jiff::Timestamp::UNIX_EPOCH));
+        let mut said = pb::GetSummaryItemsResponse {
+            as_of,
+            ..pb::GetSummaryItemsResponse::default()
+        };
+        for (patient, whose) in patients.iter().zip(0..) {
+            for _ in 0..DOCUMENTS {
+                let entry = self.entry(patient, 0);
+                let document = Some(crate::documents::document_ref(&entry));
+                let item = |code: &str, display: String| epb::SummaryItem {
+                    section: epb::SummarySection::Problem.into(),
+                    codes: vec![cpb::CodedValue {
+                        code: code.to_owned(),
+                        system: "2.16.840.1.113883.6.3".to_owned(),
+                        ..cpb::CodedValue::default()
+                    }],
+                    display,
+                    sources: vec![epb::ItemSource {
+                        home_community_id: self.home.clone(),
+                        document: document.clone(),
+                        recorded: "2026-04-01".to_owned(),
+                        as_of,
+                        ..epb::ItemSource::default()
+                    }],
+                    ..epb::SummaryItem::default()
+                };
+                said.items.push(item("I10", "高血圧症".to_owned()));
+                let own = &entry.unique_id;
+                said.items.push(item(own, format!("傷病 {own}")));
+                said.documents.push(epb::ListedDocument {
+                    document: document.clone(),
+                    used: true,
+                    ..epb::ListedDocument::default()
+                });
+                said.judged.push(pb::JudgedDocument {
+                    patient: whose,
+                    entry: Some(dpb::DocumentEntry {
+                        unique_id: entry.unique_id.clone(),
+                        creation_time: entry.creation_time.clone(),
+                        confidentiality_codes: vec![cpb::CodedValue {
+                            code: "N".to_owned(),
+                            system: "2.16.840.1.113883.5.25".to_owned(),
+                            ..cpb::CodedValue::default()
+                        }],
+                        ..dpb::DocumentEntry::default()
+                    }),
+                });
+            }
+        }
+        said
     }
 
     /// A document of the patient, with a hash longer by so many octets.

@@ -24,7 +24,7 @@ use crate::demo::world::{Actor, Node, World};
 use crate::federation::tables::HoldingRow;
 use crate::gateway::Gateway;
 use crate::identity::tables::PatientRow;
-use crate::pki::TrustHandle;
+use crate::pki::{NodeIdentity, TrustHandle};
 use crate::store::{Commit, Options, Write};
 use crate::types::{HomeCommunityId, PatientIdentifier, PersonRole, PurposeOfUse, Relation};
 use crate::wire::pb::common as cpb;
@@ -133,11 +133,25 @@ impl Wide {
     /// # Errors
     /// If it cannot be started.
     pub async fn hub(&self, addresses: &[SocketAddr]) -> Result<Hub> {
+        self.hub_with(addresses, &[]).await
+    }
+
+    /// As [`Wide::hub`], with settings as the environment would have them.
+    ///
+    /// # Errors
+    /// As [`Wide::hub`].
+    pub(super) async fn hub_with(
+        &self,
+        addresses: &[SocketAddr],
+        settings: &[(&str, &str)],
+    ) -> Result<Hub> {
         ensure!(
             addresses.len() == self.regions.len(),
             "an address for each region"
         );
-        let config = Config::parse(&self.world.hub_config("127.0.0.1:0")?, [])?;
+        let settings = settings.iter();
+        let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let config = Config::parse(&self.world.hub_config("127.0.0.1:0")?, settings)?;
         let listener = TcpListener::bind(config.listen.address).await?;
         let address = listener.local_addr()?.to_string();
         let mut regions = vec![NOWHERE.to_owned()];
@@ -159,9 +173,74 @@ impl Wide {
             gateway,
             caller,
             patient,
+            address,
             stop,
             server,
         })
+    }
+
+    /// Somebody of an emergency hospital of the region that runs nowhere, who calls a node at `address`
+    /// that has the hub's certificate.
+    ///
+    /// # Errors
+    /// If there is no such hospital.
+    pub(super) fn emergency_physician(&self, address: &str) -> Result<Caller> {
+        let region = self.sample.regions.first().context("no region")?;
+        let mut hospitals = region.institutions.iter();
+        let hospital = hospitals.find(|one| one.emergency).context("no hospital")?;
+        self.caller(
+            address,
+            &Actor {
+                subject: "E-2001",
+                role: PersonRole::Physician,
+                purpose: PurposeOfUse::Emergency,
+                relation: Relation::EmergencyPatient,
+                institution: &hospital.code,
+            },
+        )
+    }
+
+    /// The certificate of the hub.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub(super) fn hub_identity(&self) -> Result<NodeIdentity> {
+        self.world.identity(&self.world.hub.name)
+    }
+
+    /// The people of the sample, and of whom a region of the world can have a record.
+    pub(super) fn sample(&self) -> &Sample {
+        &self.sample
+    }
+
+    /// The holdings notice of a region about somebody, as it would have come.
+    ///
+    /// # Errors
+    /// If there is no such region.
+    pub(super) fn holding(
+        &self,
+        gateway: &Gateway,
+        (number, identifier): (usize, &cpb::Identifier),
+    ) -> Result<Write> {
+        let node = self.nodes().nth(number).context("no such region")?;
+        let now = self.clock.now();
+        Ok(Write::put(&HoldingRow {
+            patient: gateway
+                .store
+                .keys()
+                .patient_tag(&known(identifier)?)
+                .to_vec(),
+            home_community_id: node.home.clone(),
+            notice: Some(fpb::HoldingNotice {
+                patient_id: Some(identifier.clone()),
+                has_documents: true,
+                has_summary_items: true,
+                changed: Some(crate::wire::timestamp(now)),
+                sequence: 1,
+                withdrawn: Vec::new(),
+            }),
+            confirmed_ms: now.as_millisecond(),
+        }))
     }
 
     /// A physician who treats the person, at the region that runs nowhere.
@@ -175,16 +254,23 @@ impl Wide {
             relation: Relation::Treating,
             institution: &institution.code,
         };
-        let identity = self.world.identity(&format!("inst-{}", institution.code))?;
+        self.caller(hub, &physician)
+    }
+
+    /// A person who calls a node with the hub's certificate, by the certificate of their institution.
+    fn caller(&self, address: &str, person: &Actor<'_>) -> Result<Caller> {
+        let identity = self
+            .world
+            .identity(&format!("inst-{}", person.institution))?;
         let trust = self.world.trust()?;
         let link = Link {
-            address: hub,
+            address,
             pin: self.world.hub.pin,
             identity: &identity,
             trust: &trust,
             clock: &self.clock,
         };
-        Caller::new(&link, Some(&physician), &self.world.hub.home.parse()?)
+        Caller::new(&link, Some(person), &self.world.hub.home.parse()?)
     }
 
     fn record(&self) -> Result<&crate::demo::sample::SampleRecord> {
@@ -199,32 +285,19 @@ impl Wide {
         let feed = messages::feed(institution, record);
         let patient = feed.patient.context("no patient")?;
         let named = patient.identifier.clone().context("no identifier")?;
-        let now = self.clock.now();
-        let mut writes = vec![patient_row(gateway, patient.clone())?];
+        let mut writes = vec![patient_row(gateway, patient.clone(), LINKAGE)?];
         for (number, node) in self.nodes().enumerate() {
             let identifier = cpb::Identifier {
                 assigning_authority: node.authorities.first().context("no domain")?.clone(),
                 value: format!("{number:08}"),
                 ..cpb::Identifier::default()
             };
-            let known = known(&identifier)?;
             let patient = ipb::Patient {
                 identifier: Some(identifier.clone()),
                 ..patient.clone()
             };
-            writes.push(patient_row(gateway, patient)?);
-            writes.push(Write::put(&HoldingRow {
-                patient: gateway.store.keys().patient_tag(&known).to_vec(),
-                home_community_id: node.home.clone(),
-                notice: Some(fpb::HoldingNotice {
-                    patient_id: Some(identifier),
-                    has_documents: true,
-                    has_summary_items: true,
-                    changed: Some(crate::wire::timestamp(now)),
-                    sequence: 1,
-                }),
-                confirmed_ms: now.as_millisecond(),
-            }));
+            writes.push(patient_row(gateway, patient, LINKAGE)?);
+            writes.push(self.holding(gateway, (number, &identifier))?);
         }
         for writes in writes.chunks(A_FRAME) {
             let commit = Commit {
@@ -237,18 +310,27 @@ impl Wide {
     }
 }
 
-fn patient_row(gateway: &Gateway, patient: ipb::Patient) -> Result<Write> {
+/// The row of a patient of this linkage id.
+///
+/// # Errors
+/// If the patient has no identifier.
+pub(super) fn patient_row(
+    gateway: &Gateway,
+    patient: ipb::Patient,
+    linkage: [u8; 16],
+) -> Result<Write> {
     let identifier = patient.identifier.as_ref().context("no identifier")?;
     let tag = gateway.store.keys().patient_tag(&known(identifier)?);
     Ok(Write::put(&PatientRow {
         tag: tag.to_vec(),
         patient: Some(patient),
-        linkage: LINKAGE.to_vec(),
+        linkage: linkage.to_vec(),
         ..PatientRow::default()
     }))
 }
 
-fn known(identifier: &cpb::Identifier) -> Result<PatientIdentifier> {
+/// An identifier, read.
+pub(super) fn known(identifier: &cpb::Identifier) -> Result<PatientIdentifier> {
     Ok(PatientIdentifier {
         authority: identifier.assigning_authority.parse()?,
         id: identifier.value.parse()?,
@@ -260,9 +342,11 @@ fn known(identifier: &cpb::Identifier) -> Result<PatientIdentifier> {
 pub struct Hub {
     /// Its services.
     pub gateway: Arc<Gateway>,
-    homes: Vec<HomeCommunityId>,
-    caller: Caller,
-    patient: cpb::Identifier,
+    pub(super) homes: Vec<HomeCommunityId>,
+    pub(super) caller: Caller,
+    pub(super) patient: cpb::Identifier,
+    /// Where it listens.
+    pub(super) address: String,
     stop: CancellationToken,
     server: JoinHandle<crate::error::Result<()>>,
 }

@@ -8,10 +8,10 @@ use clap::{Args, Subcommand};
 
 use super::output::{Done, Output};
 use crate::bench::{
-    AuditSettings, DecideSettings, FanoutSettings, HandshakeSettings, IdentitySettings,
-    LedgerSettings, MatchingSettings, NodeStep, RegistrySettings, RetrieveSettings, RpcSettings,
-    Step, audit, decide_bench, engine, fanout, handshake, identity, ledger, matching, node,
-    node_step, registry, retrieve, rpc, run_step, serve_regions,
+    AuditSettings, DecideSettings, EmergencySettings, FanoutSettings, HandshakeSettings,
+    IdentitySettings, LedgerSettings, MatchingSettings, NodeStep, RegistrySettings,
+    RetrieveSettings, RpcSettings, Step, audit, decide_bench, emergency, engine, fanout, handshake,
+    identity, ledger, matching, node, node_step, registry, retrieve, rpc, run_step, serve_regions,
 };
 
 /// Measure, as ratios to a floor taken in the same run
@@ -39,6 +39,9 @@ pub(super) enum Bench {
     /// A merged query over many regions, against its slowest; with a tenth of them dead; and the
     /// processor time of each region asked, against a bare call
     Fanout(Fanout),
+    /// Identifying a patient by four items and getting the summary over ten regions: warm, cold with a
+    /// third of them down, and beside ten times as many other calls; against the bars
+    Emergency(Emergency),
 }
 
 /// Arguments of `bench matching`.
@@ -195,6 +198,39 @@ impl Fanout {
             slowest: Duration::from_millis(self.slowest_ms),
             seed: self.seed,
             time: Duration::from_secs(seconds),
+            json,
+        })
+        .await
+    }
+}
+
+/// Arguments of `bench emergency`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  renkei bench emergency\n  renkei bench emergency --quick --json\n  \
+                        renkei bench emergency --people 1000000"
+)]
+pub(super) struct Emergency {
+    /// A smoke run: 500 people, 200 emergencies for each figure
+    #[arg(long)]
+    quick: bool,
+    /// People that the hub knows
+    #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(1_000..=10_000_000))]
+    people: u32,
+    /// Emergencies for each figure
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u32).range(100..=5_000))]
+    calls: u32,
+}
+
+impl Emergency {
+    async fn run(&self, json: bool) -> Result<()> {
+        let (people, calls) = match self.quick {
+            true => (500, 200),
+            false => (self.people, self.calls),
+        };
+        emergency(&EmergencySettings {
+            people: usize::try_from(people)?,
+            calls: usize::try_from(calls)?,
             json,
         })
         .await
@@ -369,6 +405,7 @@ impl Bench {
             })?,
             Self::Audit(args) => return args.run(out.is_json()),
             Self::Fanout(args) => runtime.block_on(args.run(out.is_json()))?,
+            Self::Emergency(args) => runtime.block_on(args.run(out.is_json()))?,
             Self::Rpc(args) => {
                 let settings = RpcSettings {
                     in_flight: if args.quick {

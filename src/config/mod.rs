@@ -63,6 +63,9 @@ pub struct Config {
     /// What holds where no consent is recorded.
     #[serde(default)]
     pub consent: Consent,
+    /// What is computed ahead for emergencies, and kept.
+    #[serde(default)]
+    pub emergency: EmergencySettings,
     /// Deadlines, in milliseconds.
     #[serde(default)]
     pub deadlines: Deadlines,
@@ -525,6 +528,35 @@ pub enum ConsentDefault {
     OptIn,
     /// Yes: enrolment covers it, until the patient opts out (一括同意).
     OptOut,
+}
+
+/// What is computed ahead for emergencies, and kept.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct EmergencySettings {
+    /// A repository reads documents for the summary when they are registered, not when it is asked for.
+    pub precompute: bool,
+    /// A hub keeps what regions answered, and shows it so many hours at most if they do not answer; 0:
+    /// never. A consent withdrawn at a region that is cut off from the hub is followed after that at
+    /// the latest.
+    pub contribution_hours: u32,
+    /// What is kept and unchanged is written anew after so many minutes, and asked for anew in the
+    /// background when it was shown because so old an answer would do.
+    pub refresh_minutes: u32,
+    /// A caller who does not say how old an answer may be is content with one of so many seconds; 0:
+    /// every region is asked.
+    pub max_age_seconds: u32,
+}
+
+impl Default for EmergencySettings {
+    fn default() -> Self {
+        Self {
+            precompute: true,
+            contribution_hours: 24,
+            refresh_minutes: 15,
+            max_age_seconds: 0,
+        }
+    }
 }
 
 /// Default deadlines by class, and their ceilings (`spec` security-bars §5), in milliseconds.

@@ -27,6 +27,9 @@ pub struct About<'a> {
     pub relaying: bool,
     /// The document.
     pub document: Option<&'a DocumentFacts>,
+    /// The community whose data it is, if it is not this node's: what it said before is judged as it
+    /// would judge it.
+    pub holder: Option<&'a HomeCommunityId>,
 }
 
 /// As [`About`], kept until the answer has left.
@@ -36,6 +39,7 @@ struct Subject {
     grant: Option<Grant>,
     relaying: bool,
     document: Option<DocumentFacts>,
+    holder: Option<HomeCommunityId>,
 }
 
 /// Decides calls at this node.
@@ -132,6 +136,19 @@ impl Guard {
         Ok(decision.is_ok())
     }
 
+    /// A permit for a part of an answer, or none: then the part is left out.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn permit_for_part(
+        &self,
+        call: &Call,
+        action: Action,
+        about: About<'_>,
+    ) -> Result<Option<Permit>> {
+        self.judge(call, action, about).map(Result::ok)
+    }
+
     /// What the call may be shown of a patient's documents, each judged as [`Guard::authorize_for`]
     /// would judge it, with the patient's wishes read once. What was shown is judged again when they
     /// change before the answer has left.
@@ -148,6 +165,7 @@ impl Guard {
             grant: None,
             relaying: false,
             document: None,
+            holder: None,
         };
         // From before the wishes are read, so that no change slips between.
         let waiter = inner.consents.changes(&subject.patients);
@@ -188,6 +206,7 @@ impl Guard {
             grant: about.grant.cloned(),
             relaying: about.relaying,
             document: about.document.cloned(),
+            holder: about.holder.cloned(),
         };
         // From before the wishes are read, so that no change slips between.
         let waiter = (action.is_clinical() && !subject.patients.is_empty())
@@ -251,7 +270,7 @@ impl Grounds {
         let facts = Facts {
             caller,
             action,
-            home: &self.home,
+            home: subject.holder.as_ref().unwrap_or(&self.home),
             parent: self.parent.as_ref(),
             directives: &directives,
             opt_out_network: self.default == ConsentDefault::OptOut,

@@ -160,7 +160,9 @@ impl Documents {
             made_of,
             ..Brought::default()
         };
-        let registered = provision.register(&call, brought, None, Vec::new()).await?;
+        let registered = provision
+            .register(&call, brought, None, &|_| Vec::new())
+            .await?;
         let entry = registered.entries.into_iter().next();
         entry.ok_or_else(|| Error::internal("a snapshot was registered without an entry"))
     }

@@ -8,14 +8,14 @@ use tokio::task::JoinHandle;
 
 use crate::access::{Action, Call, Permit};
 use crate::error::{Error, Reason, Result};
-use crate::store::{BlobWriter, ClosedBlob, Idempotency, StoreError, Tag, Write};
+use crate::store::{BlobWriter, ClosedBlob, Idempotency, StoreError, Tag};
 use crate::types::PatientIdentifier;
 use crate::wire::pb::documents as pb;
 
 use super::Documents;
 use super::content;
 use super::profile::Content;
-use super::register::{Brought, submitter};
+use super::register::{Attach, Brought, submitter};
 use super::validate::{Transaction, ValidSubmission};
 
 /// Chunks on their way to the disk: the sender waits when it is faster (INV-7).
@@ -237,7 +237,7 @@ impl Provision<'_> {
         permit: &Permit,
         call: &Call,
         idempotency: Option<Idempotency>,
-        attach: Vec<Write>,
+        attach: Attach<'_>,
     ) -> Result<pb::RegistrationResult> {
         permit.require(&[Action::SubmitDocuments])?;
         let brought = Brought {
@@ -253,7 +253,7 @@ impl Provision<'_> {
         call: &Call,
         brought: Brought,
         idempotency: Option<Idempotency>,
-        attach: Vec<Write>,
+        attach: Attach<'_>,
     ) -> Result<pb::RegistrationResult> {
         self.close_current().await?;
         let missing = self.blobs.iter().position(Option::is_none);

@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::access::{Action, Call, Permit};
 use crate::error::{Error, Reason, Result};
-use crate::store::{Idempotency, Write};
+use crate::store::{Idempotency, Row as _, Write};
 use crate::types::{DocumentUniqueId, EntryUuid, RepositoryUniqueId};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
@@ -25,6 +25,19 @@ const STRIPES: usize = 256;
 const ATTEMPTS: usize = 4;
 /// Documents of one removal.
 const MAX_DOCUMENTS: usize = 100;
+
+/// A document that was there before a change, and is not what it was after it: changed, deprecated,
+/// replaced or removed.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Withdrawn {
+    /// Whose it is.
+    pub patient: cpb::Identifier,
+    /// DocumentEntry.uniqueId.
+    pub unique_id: String,
+}
+
+/// Gives rows to commit with a change, from the documents that it withdraws.
+pub type Attach<'a> = &'a (dyn Fn(&[Withdrawn]) -> Vec<Write> + Send + Sync);
 
 /// Whose turn it is to change what a patient has.
 #[derive(Debug)]
@@ -94,7 +107,7 @@ impl Documents {
         checked: &Checked,
         persist_snapshots: bool,
         idempotency: Option<Idempotency>,
-        attach: Vec<Write>,
+        attach: Attach<'_>,
     ) -> Result<pb::RegistrationResult> {
         permit.require(&[Action::SubmitDocuments])?;
         let brought = Brought {
@@ -146,7 +159,7 @@ impl Documents {
         submission: &ValidSubmission,
         brought: &Brought,
         idempotency: Option<Idempotency>,
-        attach: Vec<Write>,
+        attach: Attach<'_>,
     ) -> Result<pb::RegistrationResult> {
         let now = self.clock.now();
         let patient = self.store.keys().patient_tag(&submission.patient);
@@ -184,6 +197,22 @@ impl Documents {
         .await
     }
 
+    /// The documents that `writes` change or remove.
+    fn withdrawn(&self, writes: &[Write]) -> Result<Vec<Withdrawn>> {
+        let mut withdrawn = Vec::new();
+        for write in writes.iter().filter(|write| write.table == EntryRow::TABLE) {
+            let before = self.store.get::<EntryRow>(&write.key)?;
+            let Some(entry) = before.and_then(|before| before.row.entry) else {
+                continue;
+            };
+            withdrawn.push(Withdrawn {
+                patient: entry.patient_id.unwrap_or_default(),
+                unique_id: entry.unique_id,
+            });
+        }
+        Ok(withdrawn)
+    }
+
     /// Commits what `plan` says, judged anew when another change came first: then what it rests on
     /// is not what it was.
     async fn commit<R: prost::Message + Default>(
@@ -191,13 +220,13 @@ impl Documents {
         call: &Call,
         now: jiff::Timestamp,
         idempotency: Option<Idempotency>,
-        attach: Vec<Write>,
+        attach: Attach<'_>,
         plan: impl Fn() -> Result<(Vec<Write>, R)> + Send + Sync,
     ) -> Result<R> {
         let mut left = ATTEMPTS;
         loop {
             let (mut writes, result) = plan()?;
-            writes.extend(attach.iter().cloned());
+            writes.extend(attach(&self.withdrawn(&writes)?));
             let committed = call
                 .commit(&self.store, now, writes, idempotency.clone(), result)
                 .await;
@@ -219,6 +248,7 @@ impl Documents {
         call: &Call,
         uuids: &[EntryUuid],
         idempotency: Option<Idempotency>,
+        attach: Attach<'_>,
     ) -> Result<pb::RemoveMetadataResponse> {
         permit.require(&[Action::SubmitDocuments])?;
         let now = self.clock.now();
@@ -233,7 +263,7 @@ impl Documents {
             record.items = u32::try_from(uuids.len()).unwrap_or(u32::MAX);
             record.documents = uuids.iter().map(ToString::to_string).collect();
         });
-        self.commit(call, now, idempotency, Vec::new(), || {
+        self.commit(call, now, idempotency, attach, || {
             let tag = |id: &str| self.tag_of(id);
             let writes = lifecycle::remove_metadata(&self.store, &tag, now, &submitter, uuids)?;
             let response = pb::RemoveMetadataResponse {
@@ -255,6 +285,7 @@ impl Documents {
         call: &Call,
         documents: &[cpb::DocumentRef],
         idempotency: Option<Idempotency>,
+        attach: Attach<'_>,
     ) -> Result<pb::RemoveDocumentsResponse> {
         permit.require(&[Action::SubmitDocuments])?;
         if documents.is_empty() || documents.len() > MAX_DOCUMENTS {
@@ -295,7 +326,7 @@ impl Documents {
                 .collect();
         });
         let errors: Vec<pb::RegistryError> = errors.iter().map(told).collect();
-        self.commit(call, now, idempotency, Vec::new(), || {
+        self.commit(call, now, idempotency, attach, || {
             let writes = lifecycle::remove_documents(&self.store, &tags)?;
             let response = pb::RemoveDocumentsResponse {
                 removed: removed.clone(),

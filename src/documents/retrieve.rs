@@ -111,6 +111,15 @@ impl Documents {
     /// [`Reason::MessageTooLarge`] if it is larger; [`Reason::UnknownDocument`]; the store.
     pub fn content(&self, permit: &Permit, found: &Found, limit: u64) -> Result<Vec<u8>> {
         permit.require(&[Action::ReadDocument, Action::ReadSummary])?;
+        self.unjudged(found, limit)
+    }
+
+    /// The whole content of a document, for what is worked out ahead of it. Nothing of it may leave
+    /// before it was judged for whoever gets it. Blocking.
+    ///
+    /// # Errors
+    /// As [`Documents::content`].
+    pub(crate) fn unjudged(&self, found: &Found, limit: u64) -> Result<Vec<u8>> {
         let mut reader = self.reader(found)?;
         if reader.size() > limit {
             return Err(Error::new(

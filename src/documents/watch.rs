@@ -14,7 +14,7 @@ use crate::consent::Guard;
 use crate::error::{Error, Reason, Result};
 use crate::identity::identifier;
 use crate::store::{AppliedWrite, Frame, Row, Sequence, Versioned};
-use crate::types::PatientIdentifier;
+use crate::types::{EntryUuid, PatientIdentifier};
 use crate::wire::pb::documents as pb;
 use pb::{DocumentChange as Change, WatchTopic as Topic};
 
@@ -136,6 +136,15 @@ impl Documents {
         let tables = [EntryRow::TABLE, SubmissionRow::TABLE, FolderRow::TABLE];
         let mut writes = frame.writes.iter();
         writes.any(|write| write.value.is_some() && tables.contains(&write.table))
+    }
+
+    /// The entries that a frame changed, added or removed.
+    pub fn entries_of(frame: &Frame) -> Vec<EntryUuid> {
+        let of_entries = |write: &&AppliedWrite| write.table == EntryRow::TABLE;
+        let keys = frame.writes.iter().filter(of_entries);
+        keys.filter_map(|write| write.key.as_ref().try_into().ok())
+            .map(EntryUuid::from_bytes)
+            .collect()
     }
 
     /// Whether reads see the rows of a frame.

@@ -11,7 +11,7 @@ use crate::wire::pb::documents::DocumentEntry;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::federation::GetSummaryItemsResponse;
 
-use super::extract::{NotUnderstood, Outcome, Source, extract};
+use super::extract::{Extracted, NotUnderstood, Outcome, Source, extract};
 use super::merge::{Merged, Part, merge};
 
 /// Reads `document` into `response`: its facts, as far as `covers` lets them pass by their
@@ -22,7 +22,16 @@ pub fn read(
     covers: impl Fn(Confidentiality, bool) -> bool,
     response: &mut GetSummaryItemsResponse,
 ) {
-    let extracted = extract(document);
+    take(document.entry, extract(document), covers, response);
+}
+
+/// Puts what was read of the document of `entry` into `response`, as [`read`] does.
+pub(super) fn take(
+    entry: &DocumentEntry,
+    extracted: Extracted,
+    covers: impl Fn(Confidentiality, bool) -> bool,
+    response: &mut GetSummaryItemsResponse,
+) {
     // Items inside a document can be more confidential than the document.
     let flag = i32::from(cpb::NationalFlag::Uninformed);
     for item in extracted.items {
@@ -34,14 +43,12 @@ pub fn read(
     }
     response.absences.extend(extracted.absences);
     let listed = match (extracted.outcome, extracted.not_taken) {
-        (Outcome::Readable, 0) => listed(document.entry, true, String::new()),
+        (Outcome::Readable, 0) => listed(entry, true, String::new()),
         (Outcome::Readable, left) => {
             let reason = format!("read in part: {left} entries not understood");
-            listed(document.entry, true, reason)
+            listed(entry, true, reason)
         }
-        (Outcome::NotUnderstood(reason), _) => {
-            listed(document.entry, false, reason.code().to_owned())
-        }
+        (Outcome::NotUnderstood(reason), _) => listed(entry, false, reason.code().to_owned()),
     };
     response.documents.push(listed);
 }
@@ -97,6 +104,8 @@ pub struct Reply {
     pub status: cpb::RegionStatus,
     /// What it said; none if it did not.
     pub said: Option<GetSummaryItemsResponse>,
+    /// It was asked now and did not answer: what it said is of before.
+    pub silent: bool,
 }
 
 /// What all regions said together.
@@ -117,8 +126,17 @@ pub fn compose(replies: Vec<Reply>, now: Timestamp) -> Composed {
     let mut parts = Vec::new();
     let mut partly_withheld = false;
     let (mut unreachable, mut withheld) = (Vec::new(), Vec::new());
-    for Reply { status, said } in replies {
+    for Reply {
+        status,
+        said,
+        silent,
+    } in replies
+    {
         let home = status.home_community_id.clone();
+        if silent && said.is_some() {
+            // Something is shown of it, and something newer may be there.
+            unreachable.push(home.clone());
+        }
         match said {
             Some(said) => {
                 partly_withheld |= said.partly_withheld;

@@ -1,6 +1,8 @@
 //! The minimal patient summary (救急時医療情報): identify with little, break the glass, merge what the
 //! regions hold.
 
+mod care;
+mod choice;
 pub mod compose;
 mod disasters;
 pub mod extract;
@@ -8,15 +10,20 @@ pub mod forms;
 mod grants;
 mod heard;
 mod identify;
+mod kept;
 pub mod merge;
 mod on_demand;
+mod readings;
 mod service;
+mod summary;
 mod tables;
 
+pub use care::CareRecords;
 pub use disasters::Disasters;
 pub use grants::Grants;
 pub use identify::Candidates;
-pub use service::{Emergency, asked_patients};
+pub use service::{Emergency, Parts, asked_patients};
+pub use summary::Asking;
 
 use crate::store::Schema;
 
@@ -25,4 +32,6 @@ pub fn tables(schema: Schema) -> Schema {
     schema
         .table::<tables::GrantRow>()
         .table::<tables::DisasterRow>()
+        .table::<tables::ReadingRow>()
+        .table::<care::CareRow>()
 }

@@ -48,6 +48,7 @@ impl Maker for Emergency {
                     ..cpb::RegionStatus::default()
                 },
                 said: Some(said),
+                silent: false,
             }],
             now,
         );
@@ -100,7 +101,7 @@ impl Emergency {
                     said.partly_withheld = true;
                     continue;
                 }
-                self.read(order.permit, entry, &mut said)?;
+                self.read(order.permit, entry, 0, &mut said)?;
                 made_of.push(uuid);
             }
         }

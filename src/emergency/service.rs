@@ -1,36 +1,36 @@
-//! The summary: at a responding node what is stored there, at the hub what all of them said.
+//! The summary at a responding node: what is stored there. What the hub makes of it is in `summary`.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::access::{Call, DocumentFacts, Permit};
+use tokio_util::sync::CancellationToken;
+
+use crate::access::{DocumentFacts, Permit};
 use crate::clock::Clock;
+use crate::config::EmergencySettings;
+use crate::consent::Guard;
 use crate::documents::Documents;
 use crate::error::{Error, Reason, Result};
 use crate::federation::Federation;
-use crate::federation::fanout::{Failure, Said, Target, ask};
-use crate::federation::path::Kind;
-use crate::federation::peers::{Peers, relayed};
-use crate::identity::{Identity, identifier, identifier_message};
+use crate::identity::{Identity, identifier};
 use crate::store::Store;
-use crate::types::{Confidentiality, LinkageId, PartialDate, PatientIdentifier};
+use crate::types::{Confidentiality, EntryUuid, LinkageId, PatientIdentifier};
 use crate::wire::pb::documents as dpb;
-use crate::wire::pb::emergency as pb;
 use crate::wire::pb::federation as fpb;
-use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
-use crate::wire::pb::identity as ipb;
 
-use super::compose::{Reply, compose, read, too_large};
-use super::extract::Source;
+use super::care::CareRecords;
+use super::compose::{read, take, too_large};
 use super::grants::Grants;
 use super::identify::Candidates;
+use super::kept::judged_by;
+use super::readings::{Readings, source};
 
 /// Documents read for one summary, newest first for each identifier.
 pub(super) const MAX_DOCUMENTS: usize = 200;
 /// Identifiers of one person asked about in a call.
 const MAX_IDENTIFIERS: usize = 1_000;
 /// A document larger than this is listed, not read.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Emergency access at this node.
 #[derive(Debug)]
@@ -39,29 +39,64 @@ pub struct Emergency {
     pub grants: Grants,
     /// Candidates shown.
     pub candidates: Candidates,
+    /// Care records.
+    pub care: CareRecords,
     pub(super) clock: Arc<dyn Clock>,
-    identity: Arc<Identity>,
+    pub(super) identity: Arc<Identity>,
     pub(super) documents: Arc<Documents>,
-    federation: Arc<Federation>,
+    pub(super) federation: Arc<Federation>,
+    pub(super) guard: Arc<Guard>,
+    pub(super) max_age: Duration,
+    readings: Arc<Readings>,
+}
+
+/// What emergency access stands on.
+#[derive(Debug)]
+pub struct Parts {
+    /// Who a patient is.
+    pub identity: Arc<Identity>,
+    /// Documents here.
+    pub documents: Arc<Documents>,
+    /// The other communities.
+    pub federation: Arc<Federation>,
+    /// Who may.
+    pub guard: Arc<Guard>,
+    /// Its settings.
+    pub settings: EmergencySettings,
 }
 
 impl Emergency {
     /// Emergency access over the node's services.
-    pub fn new(
-        store: &Arc<Store>,
-        clock: &Arc<dyn Clock>,
-        identity: Arc<Identity>,
-        documents: Arc<Documents>,
-        federation: Arc<Federation>,
-    ) -> Self {
-        Self {
-            grants: Grants::new(Arc::clone(store), Arc::clone(clock)),
-            candidates: Candidates::new(Arc::clone(&identity), Arc::clone(clock)),
-            clock: Arc::clone(clock),
+    pub fn new(store: &Arc<Store>, clock: &Arc<dyn Clock>, parts: Parts) -> Self {
+        let Parts {
             identity,
             documents,
             federation,
+            guard,
+            settings,
+        } = parts;
+        Self {
+            grants: Grants::new(Arc::clone(store), Arc::clone(clock)),
+            candidates: Candidates::new(Arc::clone(&identity), Arc::clone(clock)),
+            care: CareRecords::new(Arc::clone(store), Arc::clone(clock), Arc::clone(&documents)),
+            clock: Arc::clone(clock),
+            readings: Arc::new(Readings::new(
+                Arc::clone(store),
+                Arc::clone(clock),
+                Arc::clone(&documents),
+                settings.precompute,
+            )),
+            max_age: Duration::from_secs(u64::from(settings.max_age_seconds)),
+            identity,
+            documents,
+            federation,
+            guard,
         }
+    }
+
+    /// Reads documents for summaries as they are registered, until told to stop.
+    pub async fn keep_reading(&self, stop: CancellationToken) {
+        Arc::clone(&self.readings).keep(stop).await;
     }
 
     /// What this node's documents say of a patient, as far as the permit goes. Blocking.
@@ -77,7 +112,7 @@ impl Emergency {
             as_of: Some(crate::wire::timestamp(self.clock.now())),
             ..fpb::GetSummaryItemsResponse::default()
         };
-        for patient in patients {
+        for (patient, whose) in patients.iter().zip(0..) {
             let room = MAX_DOCUMENTS.saturating_sub(response.documents.len());
             if room == 0 {
                 response.truncated = true;
@@ -87,39 +122,38 @@ impl Emergency {
             let page = self.documents.find(permit, patient, &filter, room, "")?;
             response.truncated |= !page.next.is_empty();
             for entry in &page.entries {
-                self.read(permit, entry, &mut response)?;
+                self.read(permit, entry, whose, &mut response)?;
             }
         }
         Ok(response)
     }
 
+    /// Reads the document of an entry that the permit covers into `response`; `whose` is the place of its
+    /// patient among those asked about.
     pub(super) fn read(
         &self,
         permit: &Permit,
         entry: &dpb::DocumentEntry,
+        whose: u32,
         response: &mut fpb::GetSummaryItemsResponse,
     ) -> Result<()> {
-        let uuid = entry.entry_uuid.parse().map_err(Error::internal)?;
+        let uuid: EntryUuid = entry.entry_uuid.parse().map_err(Error::internal)?;
         let Some(found) = self.documents.by_uuid(&uuid)? else {
             return Ok(());
         };
-        // What was made of other documents says nothing that they do not.
-        if !found.made_of().is_empty() {
+        // What was made of other documents says nothing that they do not. What changed since it was
+        // listed is judged as it is now.
+        if !found.made_of().is_empty() || !found.is_covered(permit) {
             return Ok(());
         }
+        response.judged.push(fpb::JudgedDocument {
+            patient: whose,
+            entry: Some(judged_by(&found.entry)),
+        });
         if found.entry.size.unwrap_or(u64::MAX) > MAX_BYTES {
             too_large(entry, response);
             return Ok(());
         }
-        let content = self.documents.content(permit, &found, MAX_BYTES)?;
-        let format = found.entry.format_code.as_ref();
-        let source = Source {
-            mime_type: &found.entry.mime_type,
-            format_code: format.map_or("", |code| code.code.as_str()),
-            entry: &found.entry,
-            content: &content,
-            as_of: self.clock.now(),
-        };
         let facts = found.facts();
         let covers = |level: Confidentiality, uninformed: bool| {
             permit.covers(&DocumentFacts {
@@ -128,7 +162,14 @@ impl Emergency {
                 ..facts.clone()
             })
         };
-        read(&source, covers, response);
+        match self.readings.of(&uuid, &found)? {
+            Some(extracted) => take(&found.entry, extracted, covers, response),
+            None => {
+                let content = self.documents.content(permit, &found, MAX_BYTES)?;
+                let source = source(&found, &content, self.clock.now());
+                read(&source, covers, response);
+            }
+        }
         Ok(())
     }
 
@@ -139,141 +180,6 @@ impl Emergency {
     pub fn patients(&self, linkage: LinkageId) -> Result<Vec<PatientIdentifier>> {
         self.federation.known_as(linkage)
     }
-
-    /// Asks the regions that hold something, and merges what they say in time.
-    ///
-    /// # Errors
-    /// The store. A region that fails is a status, not an error.
-    pub async fn summary(
-        &self,
-        call: &Arc<Call>,
-        (linkage, grade): (LinkageId, ipb::MatchGrade),
-        grant_id: &str,
-    ) -> Result<pb::GetSummaryResponse> {
-        let patients = self.patients(linkage)?;
-        let targets = self
-            .federation
-            .targets(&patients, None, |held| held.has_documents)?;
-        let (peers, by) = (Arc::clone(&self.federation.peers), Arc::clone(call));
-        let grant = grant_id.to_owned();
-        let by_path = (&self.federation.paths, Kind::Summary);
-        let mut asked = ask(call, by_path, targets, move |target, budget| {
-            region(
-                Arc::clone(&peers),
-                Arc::clone(&by),
-                target,
-                grant.clone(),
-                budget,
-            )
-        });
-        let mut replies = Vec::new();
-        while let Some(answer) = asked.next().await {
-            replies.push(Reply {
-                status: answer.status,
-                said: answer.value,
-            });
-        }
-        let answered = replies.iter().filter(|reply| reply.said.is_some()).count();
-        let now = self.clock.now();
-        let composed = compose(replies, now);
-        call.note(|record| {
-            let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-            let regions = composed.completeness.regions.len();
-            record.regions = Some((count(regions), count(answered)));
-        });
-        let merged = composed.merged;
-        call.note(|record| record.items = u32::try_from(merged.items.len()).unwrap_or(u32::MAX));
-        let summary = pb::EmergencySummary {
-            summary_id: uuid::Uuid::now_v7().to_string(),
-            linkage_id: self
-                .identity
-                .pseudonym(linkage, &call.caller().participant.community)?,
-            patient: Some(self.header(linkage)?),
-            composed: Some(crate::wire::timestamp(now)),
-            items: merged.items,
-            absences: merged.absences,
-            documents: merged.documents,
-            identity_grade: grade.into(),
-            partly_withheld: composed.partly_withheld,
-            ..pb::EmergencySummary::default()
-        };
-        Ok(pb::GetSummaryResponse {
-            summary: Some(summary),
-            completeness: Some(composed.completeness),
-        })
-    }
-
-    fn header(&self, linkage: LinkageId) -> Result<pb::PatientHeader> {
-        let person = self.identity.person(linkage)?.unwrap_or_default();
-        let newest = person.records.iter().max_by_key(|record| {
-            record
-                .recorded
-                .as_ref()
-                .map(|time| (time.seconds, time.nanos))
-        });
-        let demographics = newest
-            .and_then(|record| record.demographics.clone())
-            .unwrap_or_default();
-        let year = self.clock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
-        let age = demographics
-            .birth_date
-            .parse::<PartialDate>()
-            .ok()
-            .and_then(PartialDate::to_date)
-            .and_then(|birth| birth.until((jiff::Unit::Year, year)).ok())
-            .and_then(|span| u32::try_from(span.get_years()).ok());
-        Ok(pb::PatientHeader {
-            names: demographics.names,
-            birth_date: demographics.birth_date,
-            age_years: age,
-            administrative_gender: demographics.administrative_gender,
-            addresses: demographics.addresses,
-            telecoms: demographics.telecoms,
-            coverages: demographics.coverages,
-            languages: demographics.languages,
-            deceased: demographics.deceased,
-        })
-    }
-}
-
-/// Asks one region for its items.
-async fn region(
-    peers: Arc<Peers>,
-    call: Arc<Call>,
-    target: Target,
-    grant_id: String,
-    budget: Duration,
-) -> Result<Said<fpb::GetSummaryItemsResponse>, Failure> {
-    let channel = peers.emergency_channel(&target.peer)?;
-    let mut client = RespondingGatewayServiceClient::new(channel);
-    let request = fpb::GetSummaryItemsRequest {
-        patient_ids: target.patients.iter().map(identifier_message).collect(),
-        break_glass: (!grant_id.is_empty()).then(|| fpb::BreakGlassContext {
-            grant_id,
-            statement: String::new(),
-        }),
-        ..fpb::GetSummaryItemsRequest::default()
-    };
-    let response = client
-        .get_summary_items(relayed(&call, request, budget))
-        .await?
-        .into_inner();
-    let home = target.peer.home.to_string();
-    let foreign = response
-        .items
-        .iter()
-        .flat_map(|item| &item.sources)
-        .any(|source| source.home_community_id != home);
-    if foreign {
-        return Err(Failure::Malformed("an item of another community"));
-    }
-    let count = response.items.len() + response.documents.len();
-    Ok(Said {
-        count: u32::try_from(count).unwrap_or(u32::MAX),
-        truncated: response.truncated,
-        as_of: response.as_of,
-        value: response,
-    })
 }
 
 /// The identifiers a responding node is asked about.

@@ -4,8 +4,10 @@
 //! |---|---|---|
 //! | `grant` | grant id | 1: institution, newest first |
 //! | `disaster` | disaster id | – |
+//! | `reading` | entryUUID | – |
+//! | `care` (in `care.rs`) | patient tag, institution | – |
 
-use crate::store::{IndexKey, KeyBuilder, Row, TableId};
+use crate::store::{IndexKey, KeyBuilder, Row, TableId, Tag};
 use crate::wire::pb::emergency as pb;
 
 /// A break-glass grant, and the notice that the privacy officer reviews.
@@ -102,5 +104,47 @@ impl Row for DisasterRow {
 
     fn key(&self) -> Vec<u8> {
         self.id().into_bytes()
+    }
+}
+
+/// What extraction took out of one document.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ReadingRow {
+    /// entryUUID of the document's entry, 16 bytes.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) uuid: Vec<u8>,
+    /// Keyed hash of the patient identifier.
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) patient: Vec<u8>,
+    /// The frame of the version of the entry that was read.
+    #[prost(uint64, tag = "3")]
+    pub(crate) entry_sequence: u64,
+    /// The rules by which it was read: a hash of their sources.
+    #[prost(string, tag = "4")]
+    pub(crate) rules: String,
+    /// The facts; "as of" is when it is asked for, so it says nothing here.
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) items: Vec<pb::SummaryItem>,
+    /// What is stated to be absent.
+    #[prost(message, repeated, tag = "6")]
+    pub(crate) absences: Vec<pb::AbsenceStatement>,
+    /// Entries that were not understood.
+    #[prost(uint64, tag = "7")]
+    pub(crate) not_taken: u64,
+    /// Why nothing was understood, a stable code; empty if something was.
+    #[prost(string, tag = "8")]
+    pub(crate) not_understood: String,
+}
+
+impl Row for ReadingRow {
+    const TABLE: TableId = TableId(98);
+    const NAME: &'static str = "reading";
+
+    fn key(&self) -> Vec<u8> {
+        self.uuid.clone()
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
     }
 }

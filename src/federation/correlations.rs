@@ -194,6 +194,7 @@ impl Correlations {
                 has_summary_items: true,
                 changed: Some(crate::wire::timestamp(now)),
                 sequence: 0,
+                withdrawn: Vec::new(),
             }),
             confirmed_ms: now.as_millisecond(),
         };

@@ -9,6 +9,7 @@ use crate::store::{Store, Write};
 use crate::types::{HomeCommunityId, PatientIdentifier};
 use crate::wire::pb::federation as pb;
 
+use super::contributions::Contributions;
 use super::tables::HoldingRow;
 
 /// Communities that can hold something for one patient identifier.
@@ -19,15 +20,25 @@ const MAX_HOLDERS: usize = 64;
 pub struct Locator {
     store: Arc<Store>,
     clock: Arc<dyn Clock>,
+    contributions: Arc<Contributions>,
 }
 
 impl Locator {
-    /// A locator kept in `store`.
-    pub fn new(store: Arc<Store>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    /// A locator kept in `store`; what communities withdraw is taken out of `contributions`.
+    pub fn new(
+        store: Arc<Store>,
+        clock: Arc<dyn Clock>,
+        contributions: Arc<Contributions>,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            contributions,
+        }
     }
 
-    /// Takes over what a community says it holds. Older notices than known are passed over.
+    /// Takes over what a community says it holds, and takes what it withdraws out of what is kept of
+    /// its answers, in the same frame. Of what is held, older notices than known are passed over.
     ///
     /// # Errors
     /// The store.
@@ -41,12 +52,23 @@ impl Locator {
     ) -> Result<pb::NotifyHoldingsResponse> {
         permit.require(&[Action::Exchange])?;
         let now = self.clock.now();
+        let withdraws = notices
+            .iter()
+            .any(|(_, notice)| !notice.withdrawn.is_empty());
+        let turn = match withdraws {
+            true => Some(self.contributions.turn().await),
+            false => None,
+        };
         let mut writes = Vec::new();
         for (patient, notice) in notices {
             let row = HoldingRow {
                 patient: self.store.keys().patient_tag(patient).to_vec(),
                 home_community_id: home.to_string(),
-                notice: Some(notice.clone()),
+                notice: Some(pb::HoldingNotice {
+                    // Done with below; the locator has no use for it.
+                    withdrawn: Vec::new(),
+                    ..notice.clone()
+                }),
                 confirmed_ms: now.as_millisecond(),
             };
             let known = self
@@ -60,13 +82,14 @@ impl Locator {
             }
         }
         let changed_count = u32::try_from(writes.len()).unwrap_or(u32::MAX);
+        writes.extend(self.contributions.without_withdrawn(home, notices)?);
         call.note(|record| record.items = changed_count);
         let response = pb::NotifyHoldingsResponse {
             changed_count,
             ..Default::default()
         };
         let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
-        call.commit(&self.store, now, writes, idempotency, response)
+        call.commit_holding(&self.store, now, writes, idempotency, response, turn)
             .await
     }
 

@@ -1,6 +1,7 @@
 //! Other communities: fan-out within deadlines, merging, partial results, the outbox, the locator.
 
 mod broadcasts;
+pub mod contributions;
 mod correlations;
 pub mod dial;
 mod discover;
@@ -26,6 +27,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Code;
 
 pub use broadcasts::Broadcasts;
+pub use contributions::{Contribution, Contributions, Mark};
 pub use correlations::{Correlations, LONGEST};
 pub use dial::{Dialler, Forbidden, Policy, SystemResolver};
 pub use discover::Wanted;
@@ -53,6 +55,7 @@ pub fn tables(schema: Schema) -> Schema {
         .table::<tables::UndeliveredRow>()
         .table::<tables::CorrelationRow>()
         .table::<tables::ToldRow>()
+        .table::<tables::ContributionRow>()
 }
 
 /// The other communities, as this node reaches them.
@@ -70,6 +73,8 @@ pub struct Federation {
     pub identity: Arc<Identity>,
     /// Who holds something.
     pub locator: Arc<Locator>,
+    /// What they said of it, for when they do not answer.
+    pub contributions: Arc<Contributions>,
     /// What the parent must be told.
     pub outbox: Arc<Outbox>,
     /// Who is known in communities that do not feed this node.

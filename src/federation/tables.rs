@@ -7,6 +7,7 @@
 //! | `undelivered` | number | – |
 //! | `correlation` | linkage id, tag of their identifier | 1: tag of their identifier |
 //! | `told` | patient tag | – |
+//! | `contribution` | patient tag, community | – |
 
 use crate::store::{IndexKey, KeyBuilder, Row, TableId, Tag};
 use crate::wire::pb::common as cpb;
@@ -171,6 +172,42 @@ impl Row for ToldRow {
 
     fn key(&self) -> Vec<u8> {
         self.patient.clone()
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
+    }
+}
+
+/// What a community answered about one identifier in a domain of its own, for the emergency summary.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContributionRow {
+    /// Keyed hash of the patient identifier.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) patient: Vec<u8>,
+    /// homeCommunityId of who answered.
+    #[prost(string, tag = "2")]
+    pub(crate) home_community_id: String,
+    /// The answer about this identifier, with what its documents are judged by.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) said: Option<pb::GetSummaryItemsResponse>,
+    /// When it was asked, by this node's clock, Unix milliseconds.
+    #[prost(int64, tag = "4")]
+    pub(crate) asked_ms: i64,
+    /// The frame of the newest holdings notice that was there then; 0 if there was none.
+    #[prost(uint64, tag = "5")]
+    pub(crate) holding: u64,
+}
+
+impl Row for ContributionRow {
+    const TABLE: TableId = TableId(85);
+    const NAME: &'static str = "contribution";
+
+    fn key(&self) -> Vec<u8> {
+        KeyBuilder::new()
+            .fixed(&self.patient)
+            .text(&self.home_community_id)
+            .build()
     }
 
     fn subject(&self) -> Option<Tag> {

@@ -42,6 +42,9 @@ struct Case {
     refused: Vec<String>,
     #[serde(default)]
     silent: Vec<String>,
+    /// Regions that do not answer now, and are shown as they answered before.
+    #[serde(default)]
+    before: Vec<String>,
     #[serde(default)]
     document: Vec<Document>,
 }
@@ -186,9 +189,17 @@ impl Case {
         };
         let mut replies: Vec<Reply> = answers
             .into_iter()
-            .map(|(region, said)| Reply {
-                status: status(&region, cpb::RegionState::Ok),
-                said: Some(said),
+            .map(|(region, said)| {
+                let silent = self.before.contains(&region);
+                let state = match silent {
+                    true => cpb::RegionState::Stale,
+                    false => cpb::RegionState::Ok,
+                };
+                Reply {
+                    status: status(&region, state),
+                    said: Some(said),
+                    silent,
+                }
             })
             .collect();
         let others = [
@@ -203,6 +214,7 @@ impl Case {
                 replies.push(Reply {
                     status: status(region, state),
                     said: silent.then(GetSummaryItemsResponse::default),
+                    silent: false,
                 });
             }
         }

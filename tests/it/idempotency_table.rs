@@ -10,6 +10,7 @@ use prost_types::FileDescriptorSet;
 use renkei::demo::messages;
 use renkei::demo::sample::{SampleDocument, SampleInstitution, SampleRecord};
 use renkei::error::Reason;
+use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::consent as npb;
 use renkei::wire::pb::consent::consent_service_client::ConsentServiceClient;
 use renkei::wire::pb::directory as rpb;
@@ -35,7 +36,7 @@ type Pending<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 type Ask = for<'a> fn(&'a Case, other: bool) -> Pending<'a>;
 
 /// The requests that write, by method. A method that begins to write gets its line here.
-const TABLE: [(&str, Ask); 14] = [
+const TABLE: [(&str, Ask); 15] = [
     ("FeedPatient", feed_patient),
     ("ProvideDocuments", provide_documents),
     ("RecordConsent", record_consent),
@@ -50,6 +51,7 @@ const TABLE: [(&str, Ask); 14] = [
     ("ImportConsent", import_consent),
     ("DeclareDisaster", declare_disaster),
     ("EndDisaster", end_disaster),
+    ("SubmitCareRecord", submit_care_record),
 ];
 
 /// Requests with a key that write nothing into the store, and why.
@@ -326,6 +328,35 @@ fn apply_directory(case: &Case, other: bool) -> Pending<'_> {
         });
         let mut client = DirectoryServiceClient::new(operator.channel.clone());
         encoded(client.apply_directory(request).await)
+    })
+}
+
+fn submit_care_record(case: &Case, other: bool) -> Pending<'_> {
+    Box::pin(async move {
+        let system = case.network.system(HERE, case.institution());
+        let named = |name: &str| {
+            Some(cpb::PersonRef {
+                subject: name.to_owned(),
+                display_name: name.to_owned(),
+                ..Default::default()
+            })
+        };
+        let request = system.request(epb::SubmitCareRecordRequest {
+            record: Some(epb::CareRecord {
+                patient_id: Some(case.network.patient(case.record())),
+                instructions: vec![epb::CareInstruction {
+                    situation: "抜去時".to_owned(),
+                    action: format!("other: {other}"),
+                    instructed_by: None,
+                }],
+                author: named("family"),
+                ..Default::default()
+            }),
+            idempotency_key: "care".to_owned(),
+            ..Default::default()
+        });
+        let mut client = EmergencyServiceClient::new(system.channel.clone());
+        encoded(client.submit_care_record(request).await)
     })
 }
 

@@ -85,7 +85,9 @@ async fn provided(
     let now = gateway.clock.now();
     let idempotency = call.idempotency(&gateway.store, &start.idempotency_key, &start, now)?;
     let attach = super::registry::notice(gateway, &patient)?;
-    let result = provision.finish(&permit, call, idempotency, attach).await?;
+    let result = provision
+        .finish(&permit, call, idempotency, &attach)
+        .await?;
     Ok(pb::ProvideDocumentsResponse {
         result: Some(result),
     })

@@ -1,19 +1,24 @@
 //! `renkei.emergency.v1.EmergencyService`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tonic::{Request, Response, Status};
 
 use crate::access::{Action, Call};
 use crate::config::Capability;
 use crate::consent::About;
+use crate::emergency::Asking;
 use crate::emergency::forms::{Language, Options, document};
 use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
+use crate::identity::identifier;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::emergency::emergency_service_server::EmergencyService;
 
+use super::documents::known;
 use super::door::{Answer, Class, Door};
+use super::registry::notice;
 
 macro_rules! method {
     ($name:literal) => {
@@ -89,15 +94,37 @@ fn close(
     })
 }
 
-/// Fields of the interface that this version does not do.
-fn refuse_given(fields: &[(&'static str, bool)]) -> Result<()> {
-    match fields.iter().find(|(_, given)| *given) {
-        None => Ok(()),
-        Some((field, _)) => {
-            let message = "is not done by this version";
-            Err(Error::field(Reason::NotImplemented, *field, message))
-        }
-    }
+/// The longest that a caller may be content with: 24 h, in seconds.
+const MAX_AGE: i64 = 24 * 3_600;
+
+/// What of a summary is asked for, besides whose.
+#[derive(Debug, Default)]
+struct Wanted {
+    sections: Vec<pb::SummarySection>,
+    confirm_restricted: bool,
+    max_age: Option<Duration>,
+}
+
+fn sections(given: &[i32]) -> Result<Vec<pb::SummarySection>> {
+    let section = |(at, number): (usize, &i32)| {
+        pb::SummarySection::try_from(*number)
+            .ok()
+            .filter(|section| *section != pb::SummarySection::Unspecified)
+            .ok_or_else(|| {
+                let field = format!("sections[{at}]");
+                Error::field(Reason::InvalidField, field, "is no section")
+            })
+    };
+    given.iter().enumerate().map(section).collect()
+}
+
+fn max_age(given: Option<&prost_types::Duration>) -> Result<Option<Duration>> {
+    let Some(given) = given else { return Ok(None) };
+    let age = Duration::try_from(*given).ok();
+    let age = age.filter(|age| age.as_secs() <= MAX_AGE.cast_unsigned());
+    let message = "must be between 0 and 24 hours";
+    age.map(Some)
+        .ok_or_else(|| Error::field(Reason::InvalidField, "max_age", message))
 }
 
 /// The summary for whoever may have it, in whichever form it is then given.
@@ -106,6 +133,7 @@ async fn summarize(
     call: &Arc<Call>,
     patient: Option<&pb::PatientRef>,
     grant_id: &str,
+    wanted: Wanted,
 ) -> Result<pb::GetSummaryResponse> {
     // May the caller ask at all? Before anything says whether the patient is known (INV-3).
     let relaying = About {
@@ -136,10 +164,17 @@ async fn summarize(
         .guard
         .authorize_for(call, Action::ReadSummary, asked)?;
     debug_assert_eq!(permit.under_grant(), grant.is_some());
-    gateway
-        .emergency
-        .summary(call, (linkage, grade), grant_id)
-        .await
+    let asking = Asking {
+        linkage,
+        grade,
+        grant_id: grant_id.to_owned(),
+        grant,
+        permit,
+        sections: wanted.sections,
+        confirm_restricted: wanted.confirm_restricted,
+        max_age: wanted.max_age,
+    };
+    gateway.emergency.summary(call, &asking).await
 }
 
 fn summary(
@@ -149,13 +184,13 @@ fn summary(
 ) -> Answer<pb::GetSummaryResponse> {
     Box::pin(async move {
         gateway.serves(Capability::Emergency)?;
-        refuse_given(&[
-            ("sections", !request.sections.is_empty()),
-            ("max_age", request.max_age.is_some()),
-            ("confirm_restricted", request.confirm_restricted),
-        ])?;
+        let wanted = Wanted {
+            sections: sections(&request.sections)?,
+            confirm_restricted: request.confirm_restricted,
+            max_age: max_age(request.max_age.as_ref())?,
+        };
         let patient = request.patient.as_ref();
-        summarize(&gateway, &call, patient, &request.grant_id).await
+        summarize(&gateway, &call, patient, &request.grant_id, wanted).await
     })
 }
 
@@ -166,10 +201,11 @@ fn summary_document(
 ) -> Answer<pb::GetSummaryDocumentResponse> {
     Box::pin(async move {
         gateway.serves(Capability::Emergency)?;
-        refuse_given(&[
-            ("max_age", request.max_age.is_some()),
-            ("confirm_restricted", request.confirm_restricted),
-        ])?;
+        let wanted = Wanted {
+            confirm_restricted: request.confirm_restricted,
+            max_age: max_age(request.max_age.as_ref())?,
+            ..Wanted::default()
+        };
         let form = pb::SummaryForm::try_from(request.form)
             .map_err(|_| Error::field(Reason::InvalidField, "form", "is no form"))?;
         let language = Language::of(&request.language)
@@ -179,7 +215,7 @@ fn summary_document(
             for_patient: request.for_patient,
         };
         let patient = request.patient.as_ref();
-        let answer = summarize(&gateway, &call, patient, &request.grant_id).await?;
+        let answer = summarize(&gateway, &call, patient, &request.grant_id, wanted).await?;
         // Layout of a long record takes a while: not where other calls wait.
         let written = tokio::task::spawn_blocking(move || {
             let document = document(form, &answer, options);
@@ -193,6 +229,26 @@ fn summary_document(
             completeness: answer.completeness,
             summary_id: answer.summary.unwrap_or_default().summary_id,
         })
+    })
+}
+
+/// Stored like any document of the patient: where documents are, and by who may submit them.
+fn care(
+    gateway: Arc<Gateway>,
+    call: Arc<Call>,
+    request: pb::SubmitCareRecordRequest,
+) -> Answer<pb::SubmitCareRecordResponse> {
+    Box::pin(async move {
+        gateway.serves(Capability::Repository)?;
+        let permit = gateway.guard.authorize(&call, Action::SubmitDocuments)?;
+        let record = request.record.as_ref();
+        let id = record.and_then(|record| record.patient_id.as_ref());
+        let patient = identifier(id, "record.patient_id")?;
+        known(&gateway, &call, &patient)?;
+        let tell = notice(&gateway, &patient)?;
+        let care = &gateway.emergency.care;
+        care.submit(&permit, &call, (&patient, &request), &tell)
+            .await
     })
 }
 
@@ -356,7 +412,7 @@ impl EmergencyService for Emergencies {
         request: Request<pb::SubmitCareRecordRequest>,
     ) -> Result<Response<pb::SubmitCareRecordResponse>, Status> {
         self.0
-            .not_implemented(method!("SubmitCareRecord"), request)
+            .run(method!("SubmitCareRecord"), Class::Query, request, care)
             .await
     }
 

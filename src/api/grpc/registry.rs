@@ -1,16 +1,16 @@
 //! The calls of `renkei.documents.v1.DocumentService` that change the registry without a document
 //! coming along: ITI-42, 57, 61, 62, 86, 92.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::door::Answer;
 use crate::access::{Action, Call};
 use crate::config::Capability;
-use crate::documents::Checked;
+use crate::documents::{Checked, Withdrawn};
 use crate::error::{Error, Reason, Result};
 use crate::gateway::Gateway;
-use crate::identity::identifier_message;
+use crate::identity::{identifier, identifier_message};
 use crate::store::Write;
 use crate::types::{EntryUuid, PatientIdentifier};
 use crate::wire::pb::documents as pb;
@@ -25,20 +25,51 @@ fn given(submission: Option<&pb::Submission>) -> Result<pb::Submission> {
         .ok_or_else(|| Error::missing("submission"))
 }
 
-/// The notice to the hub's locator that the patient has documents here.
+/// What tells the hub's locator, with the change, that the patient has documents here, and which of those
+/// that were there are not what they were.
 ///
 /// # Errors
 /// Too much waits for the hub already.
-pub(super) fn notice(gateway: &Gateway, patient: &PatientIdentifier) -> Result<Vec<Write>> {
+pub(super) fn notice<'a>(
+    gateway: &'a Gateway,
+    patient: &'a PatientIdentifier,
+) -> Result<impl Fn(&[Withdrawn]) -> Vec<Write> + Send + Sync + 'a> {
     gateway.federation.outbox.has_room()?;
+    Ok(|withdrawn: &[Withdrawn]| {
+        let withdrawn = withdrawn.iter().map(|one| one.unique_id.clone());
+        holding(gateway, patient, withdrawn.collect())
+    })
+}
+
+/// The same for a removal, whose patients are those of the documents.
+fn removal(gateway: &Gateway) -> Result<impl Fn(&[Withdrawn]) -> Vec<Write> + Send + Sync + '_> {
+    gateway.federation.outbox.has_room()?;
+    Ok(|withdrawn: &[Withdrawn]| {
+        let mut patients: BTreeMap<PatientIdentifier, Vec<String>> = BTreeMap::new();
+        for one in withdrawn {
+            // What is registered has a patient; a row of another kind has nothing to tell.
+            if let Ok(patient) = identifier(Some(&one.patient), "patient_id") {
+                let ids = patients.entry(patient).or_default();
+                ids.push(one.unique_id.clone());
+            }
+        }
+        let notices = patients.into_iter();
+        notices
+            .flat_map(|(patient, withdrawn)| holding(gateway, &patient, withdrawn))
+            .collect()
+    })
+}
+
+fn holding(gateway: &Gateway, patient: &PatientIdentifier, withdrawn: Vec<String>) -> Vec<Write> {
     let notice = fpb::HoldingNotice {
         patient_id: Some(identifier_message(patient)),
         has_documents: true,
         has_summary_items: true,
         changed: Some(crate::wire::timestamp(gateway.clock.now())),
         sequence: 0,
+        withdrawn,
     };
-    Ok(gateway.federation.outbox.holding(patient, notice))
+    gateway.federation.outbox.holding(patient, notice)
 }
 
 /// One change by its metadata: who, what, may they, do it.
@@ -68,7 +99,7 @@ async fn submit<Q: prost::Message>(
             &checked,
             persist_snapshots,
             idempotency,
-            attach,
+            &attach,
         )
         .await
 }
@@ -176,7 +207,7 @@ async fn removed(
     let idempotency = call.idempotency(&gateway.store, key, request, now)?;
     let documents = &gateway.documents;
     documents
-        .remove_metadata(&permit, call, &uuids, idempotency)
+        .remove_metadata(&permit, call, &uuids, idempotency, &removal(gateway)?)
         .await
 }
 
@@ -205,7 +236,13 @@ async fn removed_documents(
     let idempotency = call.idempotency(&gateway.store, key, request, now)?;
     let documents = &gateway.documents;
     documents
-        .remove_documents(&permit, call, &request.documents, idempotency)
+        .remove_documents(
+            &permit,
+            call,
+            &request.documents,
+            idempotency,
+            &removal(gateway)?,
+        )
         .await
 }
 

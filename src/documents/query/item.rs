@@ -73,27 +73,32 @@ impl Found {
 
     /// What a decision asks of it.
     pub fn facts(&self) -> DocumentFacts {
-        let entry = &self.entry;
-        let class = code(entry.class_code.as_ref());
-        let kind = code(entry.type_code.as_ref());
-        let labels = entry.confidentiality_codes.iter();
-        let authors = entry.authors.iter().flat_map(|author| &author.institutions);
-        let day = japanese_day(&entry.service_start_time);
-        DocumentFacts {
-            codes: [class.to_owned(), kind.to_owned()],
-            classes: Classes::of_document(
-                [kind, class],
-                code(entry.practice_setting_code.as_ref()),
-                labels.map(|label| label.code.as_str()),
-            ),
-            confidentiality: confidentiality_of(entry),
-            undelivered: self.is_undelivered(),
-            uninformed: self.is_flagged(cpb::NationalFlag::Uninformed),
-            authors: authors
-                .filter_map(|institution| institution.id.parse().ok())
-                .collect(),
-            day: day.or_else(|| japanese_day(&entry.creation_time)),
-        }
+        facts_of(&self.entry)
+    }
+}
+
+/// What a decision asks of a document with this metadata.
+pub fn facts_of(entry: &pb::DocumentEntry) -> DocumentFacts {
+    let class = code(entry.class_code.as_ref());
+    let kind = code(entry.type_code.as_ref());
+    let labels = entry.confidentiality_codes.iter();
+    let authors = entry.authors.iter().flat_map(|author| &author.institutions);
+    let flagged = |flag: cpb::NationalFlag| entry.national_flags.contains(&i32::from(flag));
+    let day = japanese_day(&entry.service_start_time);
+    DocumentFacts {
+        codes: [class.to_owned(), kind.to_owned()],
+        classes: Classes::of_document(
+            [kind, class],
+            code(entry.practice_setting_code.as_ref()),
+            labels.map(|label| label.code.as_str()),
+        ),
+        confidentiality: confidentiality_of(entry),
+        undelivered: flagged(cpb::NationalFlag::Undelivered),
+        uninformed: flagged(cpb::NationalFlag::Uninformed),
+        authors: authors
+            .filter_map(|institution| institution.id.parse().ok())
+            .collect(),
+        day: day.or_else(|| japanese_day(&entry.creation_time)),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::wire::pb::documents as pb;
 use super::Documents;
 use super::tables::{EntryRow, UniqueRow};
 
-pub use item::Found;
+pub use item::{Found, facts_of};
 pub use page::MAX_PAGE;
 
 pub(super) use filter::EntryFilter;

@@ -122,6 +122,16 @@ impl NotUnderstood {
             Self::NotUtf8 | Self::Malformed | Self::Doctype => "UNREADABLE",
         }
     }
+
+    /// A reason with this code; of several, the most general.
+    pub(in crate::emergency) fn of_code(code: &str) -> Self {
+        match code {
+            "NARRATIVE_ONLY" => Self::NarrativeOnly,
+            "TOO_LARGE" => Self::TooLarge,
+            "UNREADABLE" => Self::Malformed,
+            _ => Self::UnknownFormat,
+        }
+    }
 }
 
 impl fmt::Display for NotUnderstood {

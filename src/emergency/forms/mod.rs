@@ -23,7 +23,16 @@ use crate::wire::pb::emergency::{
     AbsenceReason, EmergencySummary, GetSummaryResponse, SummaryForm, SummaryItem,
 };
 
+pub(super) use ips::json;
 pub use words::Language;
+
+/// The name of a section, Japanese and English.
+pub(super) fn section_name(
+    section: crate::wire::pb::emergency::SummarySection,
+) -> (&'static str, &'static str) {
+    let name = words::section(section);
+    (name.ja, name.en)
+}
 
 /// Octets of the largest document; what a call can carry.
 pub const MAX_DOCUMENT: usize = 4 << 20;

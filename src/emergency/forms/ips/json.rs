@@ -5,7 +5,7 @@ use super::super::text::clean;
 
 /// A JSON value. What says nothing is left out of objects and lists, as FHIR asks.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Json {
+pub(in crate::emergency) enum Json {
     /// Nothing.
     None,
     Bool(bool),
@@ -28,7 +28,7 @@ impl Json {
     }
 
     /// Writes it behind `out`.
-    pub(super) fn write(&self, out: &mut String) {
+    pub(in crate::emergency) fn write(&self, out: &mut String) {
         match self {
             Self::None => out.push_str("null"),
             Self::Bool(value) => out.push_str(if *value { "true" } else { "false" }),
@@ -59,28 +59,30 @@ fn string(text: &str, out: &mut String) {
 }
 
 /// An object of the members that say something.
-pub(super) fn object(members: impl IntoIterator<Item = (&'static str, Json)>) -> Json {
+pub(in crate::emergency) fn object(
+    members: impl IntoIterator<Item = (&'static str, Json)>,
+) -> Json {
     let said = members.into_iter().filter(|(_, value)| !value.is_empty());
     Json::Object(said.collect())
 }
 
 /// A list of the values that say something.
-pub(super) fn list(values: impl IntoIterator<Item = Json>) -> Json {
+pub(in crate::emergency) fn list(values: impl IntoIterator<Item = Json>) -> Json {
     Json::List(values.into_iter().filter(|one| !one.is_empty()).collect())
 }
 
 /// A text.
-pub(super) fn text(text: impl AsRef<str>) -> Json {
+pub(in crate::emergency) fn text(text: impl AsRef<str>) -> Json {
     Json::Text(clean(text.as_ref()))
 }
 
 /// XHTML and other text that is not to be changed any more.
-pub(super) fn verbatim(text: impl Into<String>) -> Json {
+pub(in crate::emergency) fn verbatim(text: impl Into<String>) -> Json {
     Json::Text(text.into())
 }
 
 /// A number, if `number` is a decimal as FHIR writes them.
-pub(super) fn decimal(number: &str) -> Option<Json> {
+pub(in crate::emergency) fn decimal(number: &str) -> Option<Json> {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     let unsigned = number.strip_prefix('-').unwrap_or(number);
     let (mantissa, exponent) = match unsigned.split_once(['e', 'E']) {

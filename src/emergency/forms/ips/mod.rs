@@ -10,7 +10,7 @@ mod clinical;
 mod drugs;
 mod elements;
 mod findings;
-mod json;
+pub(in crate::emergency) mod json;
 mod narrative;
 mod resources;
 mod sections;
