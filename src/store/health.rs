@@ -33,8 +33,9 @@ impl Health {
 
     /// Waits until it has stopped; for ever, if it never does.
     pub(crate) async fn stopped(&self) {
+        let mut stopped = self.0.subscribe();
         // It fails only if the sender is gone, which is held here.
-        let _stopped = self.0.subscribe().wait_for(|stopped| *stopped).await;
+        let _stopped = stopped.wait_for(|stopped| *stopped).await.is_ok();
     }
 
     /// [`StoreError::Poisoned`] if it has stopped.
