@@ -344,7 +344,8 @@ impl Gateway {
                 documents: Arc::clone(&documents),
                 federation: Arc::clone(&federation),
                 guard: Arc::clone(&guard),
-                settings: config.emergency,
+                precompute: config.emergency.precompute,
+                max_age: Duration::from_secs(u64::from(config.emergency.max_age_seconds)),
             },
         ));
         Ok(Arc::new(Self {

@@ -7,7 +7,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::access::{DocumentFacts, Permit};
 use crate::clock::Clock;
-use crate::config::EmergencySettings;
 use crate::consent::Guard;
 use crate::documents::Documents;
 use crate::error::{Error, Reason, Result};
@@ -61,8 +60,10 @@ pub struct Parts {
     pub federation: Arc<Federation>,
     /// Who may.
     pub guard: Arc<Guard>,
-    /// Its settings.
-    pub settings: EmergencySettings,
+    /// Documents are read for summaries when they are registered.
+    pub precompute: bool,
+    /// How old an answer may be for callers who do not say; zero: every region is asked.
+    pub max_age: Duration,
 }
 
 impl Emergency {
@@ -73,7 +74,8 @@ impl Emergency {
             documents,
             federation,
             guard,
-            settings,
+            precompute,
+            max_age,
         } = parts;
         Self {
             grants: Grants::new(Arc::clone(store), Arc::clone(clock)),
@@ -84,9 +86,9 @@ impl Emergency {
                 Arc::clone(store),
                 Arc::clone(clock),
                 Arc::clone(&documents),
-                settings.precompute,
+                precompute,
             )),
-            max_age: Duration::from_secs(u64::from(settings.max_age_seconds)),
+            max_age,
             identity,
             documents,
             federation,
