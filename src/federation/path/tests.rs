@@ -336,7 +336,7 @@ async fn whoever_acts_in_an_emergency_goes_first_whatever_is_asked() {
         tokio::spawn(async move {
             let attempt = |_| {
                 begun.lock().unwrap().push(order.urgent);
-                region.work(SECOND / 2)
+                region.work(SECOND / 4)
             };
             let ended = path.call(order, soon(), attempt).await;
             assert!(ended.is_ok(), "{ended:?}");
