@@ -168,7 +168,7 @@ async fn what_a_region_says_of_a_patient_holds_until_it_expires_or_is_taken_back
 
     case.clock.advance(HOUR);
     assert_eq!(case.found_there().await, 0, "it has expired");
-    let merged = find(&doctor, case.patient(0)).await.unwrap();
+    let merged = find(&case.doctor(), case.patient(0)).await.unwrap();
     let mut regions = merged.completeness.regions.iter();
     let named = regions.find(|one| one.home_community_id == *there);
     let named = named.expect("what it may hold is said to be missing");

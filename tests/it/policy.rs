@@ -499,6 +499,14 @@ async fn no_caller_gets_what_was_decided_for_another() {
     let institutions = &network.sample.regions[0].institutions;
     let own = network.institution(&one.record).code.clone();
     let other = institutions.iter().find(|one| one.code != own).unwrap();
+    let refused_one = npb::Consent {
+        grantees: vec![npb::Party {
+            institution_id: other.code.clone(),
+            ..Default::default()
+        }],
+        ..one.consent(npb::ConsentEffect::Deny)
+    };
+    record_consent(&one.clerk, refused_one).await.unwrap();
     let stranger = network.acting(HERE, &physician(&other.code));
     // The same person of the same institution, for another purpose and as another role.
     let clerk = &one.clerk;
@@ -515,7 +523,11 @@ async fn no_caller_gets_what_was_decided_for_another() {
         match who {
             0 => assert_eq!(count.unwrap(), expected),
             1 => assert_ne!(count.unwrap_or(0), expected, "a clerk reads no documents"),
-            _ => assert_eq!(count.unwrap_or(0), 0, "nobody there treats the patient"),
+            _ => assert_eq!(
+                count.unwrap_or(0),
+                0,
+                "the patient refused that institution"
+            ),
         }
     }
     assert!(asked.iter().all(|count| *count > 10), "{asked:?}");
