@@ -6,8 +6,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::access::{
-    Action, Call, Caller, Denial, DocumentFacts, Facts, Grant, Lease, Permit, PolicyHandle, View,
-    decide, declared,
+    Action, Call, Caller, Denial, DocumentFacts, Facts, Grant, Lease, Permit, PolicyHandle, Stance,
+    View, decide, declared,
 };
 use crate::clock::Clock;
 use crate::config::ConsentDefault;
@@ -27,9 +27,10 @@ pub struct About<'a> {
     pub relaying: bool,
     /// The document.
     pub document: Option<&'a DocumentFacts>,
-    /// The community whose data it is, if it is not this node's: what it said before is judged as it
-    /// would judge it.
-    pub holder: Option<&'a HomeCommunityId>,
+    /// The community whose data it is, if it is not this node's, and the person's identifiers there: what
+    /// it said before is judged as it would judge it. A permission counts only if it was recorded there,
+    /// since others do not reach it; a refusal counts wherever it was recorded.
+    pub holder: Option<(&'a HomeCommunityId, &'a [PatientIdentifier])>,
 }
 
 /// As [`About`], kept until the answer has left.
@@ -39,7 +40,7 @@ struct Subject {
     grant: Option<Grant>,
     relaying: bool,
     document: Option<DocumentFacts>,
-    holder: Option<HomeCommunityId>,
+    holder: Option<(HomeCommunityId, Vec<PatientIdentifier>)>,
 }
 
 /// Decides calls at this node.
@@ -206,7 +207,9 @@ impl Guard {
             grant: about.grant.cloned(),
             relaying: about.relaying,
             document: about.document.cloned(),
-            holder: about.holder.cloned(),
+            holder: about
+                .holder
+                .map(|(home, patients)| (home.clone(), patients.to_vec())),
         };
         // From before the wishes are read, so that no change slips between.
         let waiter = (action.is_clinical() && !subject.patients.is_empty())
@@ -262,15 +265,19 @@ impl Grounds {
         subject: &Subject,
         judge: impl FnOnce(&Facts<'_>) -> T,
     ) -> Result<T> {
-        let directives = match action.asks_consent() {
+        let mut directives = match action.asks_consent() {
             true => self.consents.directives(&subject.patients)?,
             false => Vec::new(),
         };
+        if let Some((_, patients)) = subject.holder.as_ref().filter(|_| action.asks_consent()) {
+            directives.retain(|directive| directive.stance == Stance::Deny);
+            directives.extend(self.consents.directives(patients)?);
+        }
         let now = self.clock.now();
         let facts = Facts {
             caller,
             action,
-            home: subject.holder.as_ref().unwrap_or(&self.home),
+            home: subject.holder.as_ref().map_or(&self.home, |(home, _)| home),
             parent: self.parent.as_ref(),
             directives: &directives,
             opt_out_network: self.default == ConsentDefault::OptOut,

@@ -267,7 +267,7 @@ impl Emergency {
         let about = About {
             patients,
             grant: asking.grant.as_ref(),
-            holder: Some(home),
+            holder: Some((home, &target.patients)),
             ..About::default()
         };
         let permit = self
