@@ -258,6 +258,7 @@ fn oid(uuid: uuid::Uuid) -> String {
     format!("2.25.{}", uuid.as_u128())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn code(code: &str, system: &str, display: &str) -> Option<cpb::CodedValue> {
     Some(cpb::CodedValue {
         code: code.to_owned(),

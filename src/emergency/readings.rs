@@ -69,16 +69,15 @@ impl Readings {
         };
         let row = self.store.get::<ReadingRow>(uuid.as_bytes())?;
         let row = row.map(|row| row.row);
-        match row.filter(|row| row.entry_sequence == found.sequence && row.rules == RULES) {
-            Some(row) => Ok(Some(extracted(row, self.clock.now()))),
-            None => {
-                // Full: it is read again the next time.
-                if wanted.try_send(*uuid).is_err() {
-                    tracing::debug!("a document was not put down to be read ahead");
-                }
-                Ok(None)
-            }
+        let row = row.filter(|row| row.entry_sequence == found.sequence && row.rules == RULES);
+        if let Some(row) = row {
+            return Ok(Some(extracted(row, self.clock.now())));
         }
+        // Full: it is read again the next time.
+        if wanted.try_send(*uuid).is_err() {
+            tracing::debug!("a document was not put down to be read ahead");
+        }
+        Ok(None)
     }
 
     /// Reads documents as they are registered and as they are wanted, until told to stop.

@@ -164,13 +164,12 @@ impl Emergency {
                 ..facts.clone()
             })
         };
-        match self.readings.of(&uuid, &found)? {
-            Some(extracted) => take(&found.entry, extracted, covers, response),
-            None => {
-                let content = self.documents.content(permit, &found, MAX_BYTES)?;
-                let source = source(&found, &content, self.clock.now());
-                read(&source, covers, response);
-            }
+        if let Some(extracted) = self.readings.of(&uuid, &found)? {
+            take(&found.entry, extracted, covers, response);
+        } else {
+            let content = self.documents.content(permit, &found, MAX_BYTES)?;
+            let source = source(&found, &content, self.clock.now());
+            read(&source, covers, response);
         }
         Ok(())
     }

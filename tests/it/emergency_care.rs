@@ -19,6 +19,7 @@ fn client(caller: &Caller) -> EmergencyServiceClient<tonic::transport::Channel> 
     EmergencyServiceClient::new(caller.channel.clone())
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn somebody(subject: &str, name: &str) -> Option<cpb::PersonRef> {
     Some(cpb::PersonRef {
         subject: subject.to_owned(),

@@ -35,10 +35,16 @@ struct Case {
 
 impl Case {
     async fn new() -> Self {
+        Self::where_enrolment_is("opt-out").await
+    }
+
+    /// In a network where enrolment is consent until the patient opts out, or is not until one opts in.
+    async fn where_enrolment_is(consent: &str) -> Self {
         let clock = Arc::new(ManualClock::at(SystemClock.now()));
         let network = Setup::federation(2)
             .clock(Arc::clone(&clock) as Arc<dyn Clock>)
             .set("emergency.contribution_hours", "1")
+            .set("consent.cross_community", consent)
             .start()
             .await;
         let truth = network.sample.scenario.cross_region;
@@ -52,6 +58,7 @@ impl Case {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
     fn named(&self) -> Option<pb::PatientRef> {
         Some(pb::PatientRef {
             subject: Some(pb::patient_ref::Subject::PatientId(self.patient.clone())),
@@ -208,14 +215,18 @@ async fn an_older_answer_is_taken_only_by_who_is_content_with_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_withdrawn_consent_holds_for_what_is_kept() {
-    let mut case = Case::new().await;
+    let mut case = Case::where_enrolment_is("opt-in").await;
     let there = case.network.record(case.truth, 1);
     let clerk = physician(&case.network.institution(there).code);
     let clerk = case.network.acting(REGION, &clerk);
     let theirs = case.network.patient(there);
     let consent = permit(&clerk, theirs, cpb::Confidentiality::Normal).await;
-    case.network.settled().await;
+    // A permission of another region is none for this one's records.
     let here = case.network.record(case.truth, 0);
+    let other = physician(&case.network.institution(here).code);
+    let other = case.network.acting(At::Region(0), &other);
+    permit(&other, case.patient.clone(), cpb::Confidentiality::Normal).await;
+    case.network.settled().await;
     let reader = physician(&case.network.institution(here).code);
     let reader = case.network.acting(At::Hub, &reader);
     let live = case.ask(&reader, "", None).await.unwrap();

@@ -15,6 +15,7 @@ fn now() -> Timestamp {
     "2026-04-01T03:00:00Z".parse().unwrap()
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn coded(display: &str) -> Option<cpb::CodedValue> {
     Some(cpb::CodedValue {
         display_name: display.to_owned(),
@@ -47,6 +48,7 @@ fn words(name: &str, said: &str) -> pb::ItemDetail {
     }
 }
 
+#[expect(clippy::unnecessary_wraps, reason = "the field is optional")]
 fn person(subject: &str, role: &str, name: &str) -> Option<cpb::PersonRef> {
     Some(cpb::PersonRef {
         subject: subject.to_owned(),
@@ -261,7 +263,7 @@ fn what_could_not_be_read_back_is_refused() {
     let cases: [(&str, Spoil); 12] = [
         ("record.author", |one| one.author = None),
         ("record.contacts[0].name", |one| {
-            one.contacts[0].name.clear()
+            one.contacts[0].name.clear();
         }),
         ("record.contacts[1].telecoms", |one| {
             one.contacts[1].telecoms.clear();
