@@ -7,7 +7,7 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 export RENKEI_TIER="${1:-full}" RUST_BACKTRACE=0
-# As the gate builds it: what is proved here are counts, not times.
+# Without optimising across the parts of the crate: what is proved here are counts, not times.
 export CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
 only="${2:-}"
 log=$(mktemp)
