@@ -472,8 +472,9 @@ impl Gateway {
             Ok(Err(error)) => tracing::error!(%error, "the audit log was not closed in order"),
             Err(error) => tracing::error!(%error, "the audit log was not closed in order"),
         }
+        // As long as the store's lock keeps others out.
+        self.keep_search().await;
         self.store.close().await?;
-        self.keep_search(true).await;
         Ok(())
     }
 }

@@ -342,7 +342,7 @@ async fn opening(bench: &Bench) -> Result<Vec<Figure>> {
     let timed = move || -> Result<_> {
         let from_table = open(&gateway)?;
         let started = Instant::now();
-        let kept = gateway.identity.keep_search(false)?;
+        let kept = gateway.identity.keep_search()?;
         let keeping = started.elapsed().as_secs_f64();
         let from_kept = kept.then(|| open(&gateway)).transpose()?;
         Ok((from_table, keeping, from_kept))

@@ -20,15 +20,15 @@ impl Gateway {
                 () = self.stop.cancelled() => return,
                 () = tokio::time::sleep(pause) => {}
             }
-            self.keep_search(false).await;
+            self.keep_search().await;
             pause = EVERY;
         }
     }
 
     /// Keeps it. That it cannot be is no harm but to the time that the next start takes.
-    pub(super) async fn keep_search(&self, closed: bool) {
+    pub(super) async fn keep_search(&self) {
         let identity = Arc::clone(&self.identity);
-        match tokio::task::spawn_blocking(move || identity.keep_search(closed)).await {
+        match tokio::task::spawn_blocking(move || identity.keep_search()).await {
             Ok(Ok(true)) => tracing::info!("search index kept"),
             Ok(Ok(false)) => {}
             Ok(Err(error)) => tracing::warn!(%error, "the search index was not kept"),

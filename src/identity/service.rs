@@ -88,13 +88,12 @@ impl Identity {
     }
 
     /// Keeps the search index for the next start, if enough has changed since; returns whether it
-    /// did. With `closed` the store was closed in order, and nothing comes after its last frame.
-    /// Blocks.
+    /// did. Blocks.
     ///
     /// # Errors
     /// The store; what was kept before stays then.
-    pub fn keep_search(&self, closed: bool) -> Result<bool> {
-        Ok(self.search.keep(&self.store, closed)?)
+    pub fn keep_search(&self) -> Result<bool> {
+        Ok(self.search.keep(&self.store)?)
     }
 
     /// Records in the search index, and the bytes it takes without what the allocator adds.

@@ -71,20 +71,15 @@ pub(super) fn derived() -> Derived {
 }
 
 impl Search {
-    /// Keeps the index for the next start, if enough has changed since it was kept. With `closed`
-    /// every frame there is was applied. Blocks.
+    /// Keeps the index for the next start, if enough has changed since it was kept. Blocks.
     ///
     /// # Errors
     /// What writing reports. What was kept before stays then.
-    pub(crate) fn keep(&self, store: &Store, closed: bool) -> Result<bool, StoreError> {
+    pub(crate) fn keep(&self, store: &Store) -> Result<bool, StoreError> {
         let mut last = self.keeping.lock().unwrap_or_else(PoisonError::into_inner);
         let generation = store.keys().generation();
         let (sequence, changes) = {
             let mut index = self.write();
-            if closed {
-                let all = store.last_sequence().0;
-                self.applied.store(all, Ordering::Release);
-            }
             // A frame behind it may be applied in part: it is read again at the start.
             let applied = Sequence(self.applied.load(Ordering::Acquire));
             let is_new = last.is_none_or(|last| {

@@ -402,16 +402,13 @@ async fn what_was_kept_is_restored_and_brought_up_to_date() {
     let (search, restored) = following(&store);
     assert!(!restored);
     commit(&store, &rows(0, 900)).await;
-    assert!(
-        !search.keep(&store, false).unwrap(),
-        "too few to be worth it"
-    );
+    assert!(!search.keep(&store).unwrap(), "too few to be worth it");
     commit(&store, &rows(900, 300)).await;
     search
         .write()
         .reserve(tag_of(90_000), LinkageId::from_bytes([9; 16]), awkward());
-    assert!(search.keep(&store, false).unwrap());
-    assert!(!search.keep(&store, false).unwrap(), "nothing is new");
+    assert!(search.keep(&store).unwrap());
+    assert!(!search.keep(&store).unwrap(), "nothing is new");
     search.forget_pending(&tag_of(90_000));
     let at_keeping = content(&search);
     assert_eq!(at_keeping, from_table(&store));
@@ -443,8 +440,8 @@ async fn what_was_kept_is_restored_and_brought_up_to_date() {
 
     // It follows, and is kept again when the node is closed.
     commit(&store, &rows(3_000, 1_000)).await;
+    assert!(search.keep(&store).unwrap());
     store.close().await.unwrap();
-    assert!(search.keep(&store, true).unwrap());
     let before = content(&search);
     drop((search, store));
     let store = open(folder.path());
@@ -499,7 +496,7 @@ async fn what_cannot_be_believed_is_made_anew_from_the_table() {
     let store = open(folder.path());
     let (search, _) = following(&store);
     commit(&store, &rows(0, 1_200)).await;
-    assert!(search.keep(&store, false).unwrap());
+    assert!(search.keep(&store).unwrap());
     let wanted = content(&search);
     let path = folder.path().join("derived").join("search");
     let whole = std::fs::read(&path).unwrap();
@@ -546,7 +543,7 @@ async fn a_purged_patient_does_not_come_back() {
     let store = open(folder.path());
     let (search, _) = following(&store);
     commit(&store, &rows(0, 1_200)).await;
-    assert!(search.keep(&store, false).unwrap());
+    assert!(search.keep(&store).unwrap());
     let path = folder.path().join("derived").join("search");
     let before = std::fs::read(&path).unwrap();
     let tag = tag_of(17);
@@ -559,7 +556,7 @@ async fn a_purged_patient_does_not_come_back() {
     assert!(again.read().get(&tag).is_none());
     assert_eq!(content(&again), content(&search));
     // Kept anew, since the keys are others.
-    assert!(search.keep(&store, false).unwrap());
+    assert!(search.keep(&store).unwrap());
     let again = Search::default();
     assert!(again.restore(&store));
     assert!(again.read().get(&tag).is_none() && again.read().len() == 1_199);
