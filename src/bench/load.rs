@@ -10,8 +10,10 @@ use hdrhistogram::Histogram;
 use http::uri::PathAndQuery;
 use tonic::client::Grpc;
 use tonic::transport::Channel;
+use tonic_types::StatusExt as _;
 
 use crate::demo::actor::Caller;
+use crate::error::Reason;
 
 use super::constant::Raw;
 
@@ -51,10 +53,18 @@ async fn one(
 ) -> Result<Bytes> {
     client.ready().await.context("no connection")?;
     let request = caller.request((target.request)(number));
-    let answer = client.unary(request, target.path.clone(), Raw).await;
-    answer
-        .map(tonic::Response::into_inner)
-        .map_err(|status| anyhow!("{status}"))
+    match client.unary(request, target.path.clone(), Raw).await {
+        Ok(answer) => Ok(answer.into_inner()),
+        // Searched for like any other, and answered: more people match than may be shown.
+        Err(status) if is_too_many(&status) => Ok(Bytes::new()),
+        Err(status) => Err(anyhow!("{status}")),
+    }
+}
+
+fn is_too_many(status: &tonic::Status) -> bool {
+    let details = status.get_error_details();
+    let reason = details.error_info().map(|info| info.reason.as_str());
+    reason == Some(Reason::TooManyResults.name())
 }
 
 /// Keeps `in_flight` calls going for `time`, spread over `callers` (one connection each).

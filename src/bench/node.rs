@@ -75,6 +75,8 @@ pub fn node(folder: &Path, engine: IndexKind, patients: u64, json: bool) -> Resu
     let config = prepare(room.path(), engine)?;
     let step = |step, patients| run(&config, step, engine, patients);
     step(NodeStep::Fill, patients)?;
+    // The first start makes what every node keeps for its next one.
+    let first = step(NodeStep::Open, 0)?;
     let clean = step(NodeStep::Open, 0)?;
     ensure!(
         clean.rebuilt.is_none(),
@@ -105,6 +107,7 @@ pub fn node(folder: &Path, engine: IndexKind, patients: u64, json: bool) -> Resu
         }
         .print(json);
     };
+    print("node ready at its first start", &first, KILLED_BAR);
     print("node ready after a clean stop", &clean, CLEAN_BAR);
     print("node ready after a kill", &killed, KILLED_BAR);
     Ok(())

@@ -14,14 +14,17 @@ use serde_json::json;
 use crate::demo::messages;
 use crate::demo::sample::SampleDocument;
 use crate::documents::tables::EntryRow;
-use crate::store::{Commit, Store, Write};
+use crate::gateway::Gateway;
+use crate::store::{Commit, Write};
 use crate::types::PatientIdentifier;
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 use crate::wire::pb::documents::document_service_client::DocumentServiceClient;
+use crate::wire::pb::identity as ipb;
 
 use super::load::{Target, call, in_turn, writers};
 use super::rpc::{Bench, CONNECTIONS, RpcSettings};
+use super::wide::patient_row;
 use super::{Figure, constant};
 
 /// Document entries of one patient.
@@ -115,9 +118,10 @@ pub async fn registry(settings: &RegistrySettings) -> Result<()> {
     bench.end().await
 }
 
-/// Puts entries into the node's store: registering them one by one would measure that.
+/// Puts patients and their entries into the node's store: registering them one by one would measure
+/// that.
 struct Filler {
-    store: Arc<Store>,
+    gateway: Arc<Gateway>,
     authority: String,
     templates: Vec<pb::DocumentEntry>,
 }
@@ -137,7 +141,7 @@ impl Filler {
         }
         let hospital = bench.hospital()?;
         Ok(Self {
-            store: Arc::clone(&bench.gateway.store),
+            gateway: Arc::clone(&bench.gateway),
             authority: messages::patient_id(hospital, "0").assigning_authority,
             templates,
         })
@@ -153,16 +157,29 @@ impl Filler {
 
     /// Adds the patients numbered `from` to `to`, each with its entries, spread in time.
     async fn fill(&self, from: u64, to: u64) -> Result<()> {
+        let patients = (from..to).map(|number| self.known(number));
+        let entries = (0..ENTRIES).flat_map(|place| {
+            (from..to).map(move |number| Ok(Write::put(&self.row(number, place)?)))
+        });
         let mut writes = Vec::with_capacity(FRAME);
-        for place in 0..ENTRIES {
-            for number in from..to {
-                writes.push(Write::put(&self.row(number, place)?));
-                if writes.len() == FRAME {
-                    self.commit(std::mem::take(&mut writes)).await?;
-                }
+        for write in patients.chain(entries) {
+            writes.push(write?);
+            if writes.len() == FRAME {
+                self.commit(std::mem::take(&mut writes)).await?;
             }
         }
         self.commit(writes).await
+    }
+
+    /// A patient of whom nothing is known but the identifier: who is unknown has nothing to be found.
+    fn known(&self, number: u64) -> Result<Write> {
+        let patient = ipb::Patient {
+            identifier: Some(self.patient(number)),
+            ..ipb::Patient::default()
+        };
+        let linkage = super::ledger::sixteen(number ^ 1 << 62);
+        let linkage = linkage.try_into().ok().context("not of 16 octets")?;
+        patient_row(&self.gateway, patient, linkage)
     }
 
     async fn commit(&self, writes: Vec<Write>) -> Result<()> {
@@ -170,7 +187,7 @@ impl Filler {
             writes,
             ..Commit::default()
         };
-        let _committed = self.store.commit(commit).await?;
+        let _committed = self.gateway.store.commit(commit).await?;
         Ok(())
     }
 
@@ -188,7 +205,7 @@ impl Filler {
         entry.availability_status = pb::AvailabilityStatus::Approved.into();
         Ok(EntryRow {
             uuid,
-            patient: self.store.keys().patient_tag(&tag).to_vec(),
+            patient: self.gateway.store.keys().patient_tag(&tag).to_vec(),
             entry: Some(entry),
             registered_ms: 1_790_000_000_000,
             ..EntryRow::default()

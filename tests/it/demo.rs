@@ -1,4 +1,4 @@
-//! `renkei demo`, twice at once: every step ok, and nothing left behind.
+//! `renkei demo`: every step ok, and nothing left behind. The gate runs it twice at once besides.
 
 use tokio::process::Command;
 
@@ -18,19 +18,17 @@ async fn demo(temporary: &std::path::Path) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn two_at_once() {
+async fn every_step_is_ok_and_nothing_is_left() {
     let temporary = tempfile::tempdir().unwrap();
-    let (one, other) = tokio::join!(demo(temporary.path()), demo(temporary.path()));
-    for report in [one, other] {
-        assert_eq!(report["ok"], true, "{report:#}");
-        let steps = report["steps"].as_array().unwrap();
-        assert!(steps.len() >= 13, "{report:#}");
-        for step in steps {
-            assert_eq!(step["ok"], true, "{step:#}");
-            assert!(!step["checked"].as_array().unwrap().is_empty(), "{step:#}");
-        }
-        assert!(report["people"].as_u64().unwrap() >= 200, "{report:#}");
+    let report = demo(temporary.path()).await;
+    assert_eq!(report["ok"], true, "{report:#}");
+    let steps = report["steps"].as_array().unwrap();
+    assert!(steps.len() >= 13, "{report:#}");
+    for step in steps {
+        assert_eq!(step["ok"], true, "{step:#}");
+        assert!(!step["checked"].as_array().unwrap().is_empty(), "{step:#}");
     }
+    assert!(report["people"].as_u64().unwrap() >= 200, "{report:#}");
     let left: Vec<_> = std::fs::read_dir(temporary.path()).unwrap().collect();
     assert!(left.is_empty(), "{left:?}");
 }

@@ -309,7 +309,7 @@ fn is_of(candidate: &pb::EmergencyCandidate, records: &[&Record]) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_one_of_four_items_wrong_the_right_person_is_shown() {
-    let records = usize::try_from(count(2_000, 20_000, 20_000)).unwrap();
+    let records = usize::try_from(count(1_000, 20_000, 20_000)).unwrap();
     let network = Setup::standalone().start().await;
     let Some(fed) = fed(&network, records).await else {
         return;
@@ -319,7 +319,7 @@ async fn with_one_of_four_items_wrong_the_right_person_is_shown() {
         people.entry(person).or_default().push(record);
     }
     let dice = Dice::new();
-    let asked = usize::try_from(count(1_000, 5_000, 5_000)).unwrap();
+    let asked = usize::try_from(count(600, 5_000, 5_000)).unwrap();
     let mut shares: BTreeMap<&str, [usize; 3]> = BTreeMap::new();
     let mut wrongly_certain = Vec::new();
     let mut number = 0;

@@ -287,7 +287,7 @@ fn a_key_of_very_many_is_too_common_until_enough_are_gone() {
 #[test]
 fn a_record_takes_few_bytes() {
     let mut index = Index::default();
-    let all = all_traits(6_000, 3);
+    let all = all_traits(2_000, 3);
     for (number, traits) in (0..).zip(&all) {
         index.put(&Known {
             tag: tag_of(number),

@@ -82,8 +82,10 @@ async fn a_changed_last_frame_is_corruption_not_a_torn_tail() {
     drop(store);
     disk.kill_process();
     let end = used(&disk.content(&segment).unwrap());
+    // One bit of each byte, or all: which one makes no difference to a hash.
+    let step = usize::try_from(count(8, 1, 1)).unwrap();
     for offset in start..end {
-        for bit in [0, 3, 7] {
+        for bit in (offset % step..8).step_by(step) {
             let disk = disk.fork();
             disk.flip(&segment, offset as u64, 1 << bit);
             if offset + 1 == end && disk.content(&segment).unwrap()[offset] == 0 {

@@ -98,13 +98,13 @@ fn a_call_that_fails_fails_its_change_and_only_that() {
         .into_iter()
         .filter(|call| !matches!(call, Call::Sync | Call::SyncFolder))
         .collect();
-    every_call("D-06", &kinds, (2, 60, 1000));
+    every_call("D-06", &kinds, (1, 60, 1000));
 }
 
 /// Bar: D-07.
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged_and_nothing_lost() {
-    every_call("D-07", &[Call::Sync, Call::SyncFolder], (3, 200, 5000));
+    every_call("D-07", &[Call::Sync, Call::SyncFolder], (1, 200, 5000));
 }
 
 /// Bar: D-05. The disk is full after every number of bytes around a change and a document; when
