@@ -10,6 +10,7 @@ mod witnesses;
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -97,6 +98,8 @@ pub struct Gateway {
     pub disasters: Arc<Disasters>,
     /// What happened.
     pub audit: Audit,
+    /// Answers without records, to measure what they cost: `bench` alone sets it, which a test asserts.
+    pub(crate) unaudited: AtomicBool,
     /// Who else keeps an eye on it.
     pub witnesses: Witnesses,
     /// Where it is carried to.
@@ -351,6 +354,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             makers: vec![Arc::clone(&emergency) as Arc<dyn Maker>],
             audit,
+            unaudited: AtomicBool::new(false),
             witnesses,
             sinks,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),

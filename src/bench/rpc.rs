@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -33,11 +33,16 @@ use crate::wire::pb::federation as fpb;
 use crate::wire::pb::identity as ipb;
 use crate::wire::pb::identity::identity_service_client::IdentityServiceClient;
 
-use super::load::{Run, Target, call, in_turn};
+use super::load::{Run, Target, call, in_turn, run};
 use super::{Figure, constant};
 
 /// Connections the calls are spread over.
 pub(super) const CONNECTIONS: usize = 4;
+
+/// Calls in flight at which the same is measured without audit records.
+const AUDIT_IN_FLIGHT: usize = 64;
+/// How often with and without.
+const AUDIT_TURNS: u32 = 4;
 
 /// How to measure.
 #[derive(Clone, Debug)]
@@ -107,6 +112,10 @@ pub async fn rpc(settings: &RpcSettings) -> Result<()> {
             let time = settings.time;
             let (below, real) = in_turn(below, asked, *in_flight, time, &numbers).await?;
             print(&case, *in_flight, sizes, &below, &real, settings.json);
+            if *in_flight == AUDIT_IN_FLIGHT {
+                let figure = bench.audit_cost(&case, callers, &target, time, &numbers);
+                figure.await?.print(settings.json);
+            }
         }
     }
     bench.end().await
@@ -237,6 +246,52 @@ impl Bench {
         bench.floor = floor;
         bench.load(&node.repository).await?;
         Ok(bench)
+    }
+
+    /// The same node with its audit records and without, in turns. The bar is 0.8. What a change has
+    /// in its own frame stays there.
+    async fn audit_cost(
+        &self,
+        case: &str,
+        callers: &[Caller],
+        target: &Target,
+        time: Duration,
+        numbers: &Arc<AtomicU64>,
+    ) -> Result<Figure> {
+        let (mut with, mut without, mut calls) = (0.0, 0.0, 0);
+        for _ in 0..AUDIT_TURNS {
+            for unaudited in [false, true] {
+                self.gateway.unaudited.store(unaudited, Ordering::Relaxed);
+                let one = run(
+                    callers,
+                    target,
+                    AUDIT_IN_FLIGHT,
+                    time / AUDIT_TURNS,
+                    numbers,
+                )
+                .await;
+                self.gateway.unaudited.store(false, Ordering::Relaxed);
+                let one = one?;
+                if unaudited {
+                    without += one.rate;
+                } else {
+                    with += one.rate;
+                    calls += one.calls;
+                }
+            }
+        }
+        let turns = f64::from(AUDIT_TURNS);
+        Ok(Figure {
+            suite: "rpc",
+            case: format!("{case}@{AUDIT_IN_FLIGHT} of unaudited"),
+            value: with / turns,
+            unit: "calls/s",
+            floor: without / turns,
+            floor_name: "the same without audit records",
+            ratio: with / without,
+            n: calls,
+            config: json!({ "bar": 0.8, "turns": AUDIT_TURNS }),
+        })
     }
 
     /// The patient with the most documents, and the institution of the first record.

@@ -11,7 +11,7 @@ use crate::types::{AssigningAuthority, LinkageId, PatientIdentifier};
 use super::PatientTag;
 use super::packed::{Reader, number, pack, text, unpack};
 use super::plans::{all_keys, linking_keys};
-use super::postings::{Gathered, Postings};
+use super::postings::{Gathered, Pieces, Postings};
 
 /// Postings a key may have before it alone is too common to block on.
 const MAX_POSTINGS: usize = 2_000;
@@ -162,6 +162,29 @@ fn packed(known: &Known, domains: &mut Domains) -> Box<[u8]> {
     out.into_boxed_slice()
 }
 
+/// What a kept piece has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Kind {
+    /// Records, by their places.
+    Records = b'r',
+    /// What leads from tags and persons to places.
+    Names = b'n',
+    /// What leads from keys to places.
+    Keys = b'k',
+    /// Places that were touched while it was kept.
+    Touched = b't',
+}
+
+/// What one thread took of an index that was kept.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) slots: Vec<(u32, Slot)>,
+    pub(super) names: Pieces,
+    pub(super) keys: Pieces,
+    pub(super) touched: Vec<u32>,
+}
+
 /// Everything searchable.
 #[derive(Default)]
 pub(crate) struct Index {
@@ -173,8 +196,8 @@ pub(crate) struct Index {
     domains: Domains,
     /// Records that frames changed since the index was kept or made.
     pub(super) changes: u64,
-    /// While the index is being kept: the records that frames changed since that began.
-    pub(super) since: Option<HashSet<PatientTag>>,
+    /// While the index is being kept: the places whose record came, went or changed since that began.
+    pub(super) touched: Option<HashSet<u32>>,
 }
 
 fn tag_key(tag: &PatientTag) -> u64 {
@@ -271,6 +294,7 @@ impl Index {
             && tail(&old.packed) == tail(&packed)
         {
             old.packed = packed;
+            self.touch(place);
             return;
         }
         self.remove(&known.tag);
@@ -278,6 +302,7 @@ impl Index {
             self.entries.push(None);
             u32::try_from(self.entries.len() - 1).unwrap_or(u32::MAX)
         });
+        self.touch(Some(id));
         for key in all_keys(&known.traits) {
             self.keys.insert(key, id);
         }
@@ -301,6 +326,7 @@ impl Index {
         let Some(slot) = slot else {
             return;
         };
+        self.touch(Some(id));
         // Made again: kept, they would be half of what a record takes.
         for key in all_keys(&slot.traits()) {
             self.keys.remove(key, id);
@@ -308,6 +334,54 @@ impl Index {
         self.names.remove(tag_key(tag), id);
         self.names.remove(person_key(slot.linkage), id);
         self.free.push(id);
+    }
+
+    fn touch(&mut self, place: Option<u32>) {
+        if let (Some(touched), Some(place)) = (&mut self.touched, place) {
+            touched.insert(place);
+        }
+    }
+
+    /// One part of what leads to the records, in pieces, each with its kind; `None` behind the last.
+    pub(super) fn leads(&self, part: usize) -> Option<(Kind, Vec<Vec<u8>>)> {
+        let names = self.names.part(part).map(|pieces| (Kind::Names, pieces));
+        names.or_else(|| {
+            // As many of the one as of the other.
+            let part = part.checked_sub(Postings::parts())?;
+            self.keys.part(part).map(|pieces| (Kind::Keys, pieces))
+        })
+    }
+
+    /// The index of what several threads took of one that was kept.
+    pub(super) fn of_kept(all: Vec<Taken>, domains: Domains) -> Self {
+        let touched: HashSet<u32> = all.iter().flat_map(|one| &one.touched).copied().collect();
+        let (mut names, mut keys, mut slots) = (Vec::new(), Vec::new(), Vec::new());
+        for one in all {
+            names.push(one.names);
+            keys.push(one.keys);
+            slots.push(one.slots);
+        }
+        let places = slots.iter().flatten().map(|(id, _)| *id as usize + 1).max();
+        let mut entries = Vec::new();
+        entries.resize_with(places.unwrap_or(0), || None);
+        for (id, slot) in slots.into_iter().flatten() {
+            if let Some(place) = entries.get_mut(id as usize)
+                && !touched.contains(&id)
+            {
+                *place = Some(slot);
+            }
+        }
+        let free = (0..).zip(&entries).filter(|(_, slot)| slot.is_none());
+        let free = free.map(|(id, _)| id).collect();
+        let known = |id: u32| entries.get(id as usize).is_some_and(Option::is_some);
+        Self {
+            names: Postings::kept(names, &known),
+            keys: Postings::kept(keys, &known),
+            free,
+            entries,
+            domains,
+            ..Self::default()
+        }
     }
 
     fn at(&self, id: u32) -> Option<Entry<'_>> {
@@ -318,6 +392,12 @@ impl Index {
     /// Records here.
     pub(crate) fn len(&self) -> usize {
         self.entries.len() - self.free.len()
+    }
+
+    /// Postings in all lists.
+    #[cfg(test)]
+    pub(super) fn postings(&self) -> usize {
+        self.names.len() + self.keys.len()
     }
 
     /// Records in their places from `from` on, at most so many places.
@@ -406,13 +486,6 @@ impl Builder {
 }
 
 impl Part<'_> {
-    /// The number of a domain.
-    pub(super) fn domain(&self, authority: &AssigningAuthority, community: &str) -> u64 {
-        let domains = self.builder.domains.lock();
-        let mut domains = domains.unwrap_or_else(PoisonError::into_inner);
-        domains.number(authority, community)
-    }
-
     /// Takes memory for so many more records with so many keys.
     pub(super) fn reserve(&mut self, records: usize, keys: usize) {
         self.brought.slots.reserve(records);
@@ -432,14 +505,6 @@ impl Part<'_> {
             packed,
         };
         self.push(slot, &known.traits)
-    }
-
-    /// Adds a record that was packed with this builder's domains; `None` if it cannot be read.
-    pub(super) fn add_packed(&mut self, slot: Slot) -> Option<usize> {
-        let mut reader = Reader(tail(&slot.packed)?);
-        not_same(&mut reader)?;
-        let traits = unpack(reader.0)?;
-        Some(self.push(slot, &traits))
     }
 
     fn push(&mut self, slot: Slot, traits: &Traits) -> usize {

@@ -1,33 +1,44 @@
 //! The search index as the last run kept it, so that a start need not read, decrypt and normalise
-//! every patient's record. Sealed and bound to a frame by the store ([`Derived`]); brought up to
-//! date from the ledger, or made anew.
+//! every patient's record, nor compute its keys. Sealed and bound to a frame by the store
+//! ([`Derived`]); brought up to date from the ledger, or made anew.
 //!
 //! ```text
-//! piece: domains: number, then of each authority and community · records until the end, each
-//!   tag 16 · linkage id 16 · length · packed, with the number of the domain in this piece
+//! piece: kind 1, then
+//!   r  domains: number, then of each authority and community · place of the first record · records
+//!      until the end, each places behind the one before · tag 16 · linkage id 16 · length · packed,
+//!      with the number of the domain in this piece
+//!   n, k  what leads from tags and persons, and from keys, to places: see `postings/kept.rs`
+//!   t  places that were touched meanwhile, until the end
 //! ```
 //!
-//! The keys are not kept but computed again. It is written beside running feeds, some records at a
-//! time: only those are in it that no frame has changed since that began, and for the others the
-//! ledger is read from there on.
+//! It is written beside running feeds, piece by piece. A place whose record came, went or changed
+//! since that began is named at the end, and is empty when the index is taken again: what frames did
+//! is read from the ledger from there on, and what no frame did was never committed.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::atomic::Ordering;
-use std::sync::{LazyLock, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Instant;
 
 use aws_lc_rs::digest;
 
+use crate::identity::compare::{NameKey, Policy, Traits};
+use crate::identity::matching::normalize::address::Place;
+use crate::identity::matching::normalize::date::BirthDate;
+use crate::identity::matching::normalize::number::PolicyNumber;
 use crate::store::{Derived, Follower as _, Kept, NotKept, Sequence, Store, StoreError};
 use crate::types::{AssigningAuthority, LinkageId};
 
-use super::index::{Brought, Builder, Index, Part, Slot};
+use super::index::{Domains, Index, Kind, Slot, Taken};
 use super::packed::{FORM, Reader, number, text};
+use super::plans::all_keys;
 use super::{Search, in_parallel, threads};
 
 /// Raised whenever [`traits`](crate::identity::traits::traits) makes something else of the same
 /// record: what was kept is then made anew. A test fails when it should have been.
 pub(super) const NORMALISATION: u32 = 1;
+/// Version of the pieces.
+const PIECES: u8 = 2;
 /// Places looked at under one taking of the lock, and records in one piece.
 const AT_ONCE: usize = 1_024;
 /// Frames that are read to bring it up to date: with more, the patient table is as quick.
@@ -49,7 +60,10 @@ pub(super) struct Last {
 static MAKING: LazyLock<[u8; 32]> = LazyLock::new(|| {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&NORMALISATION.to_be_bytes());
-    context.update(&[FORM]);
+    context.update(&[FORM, PIECES]);
+    for key in all_keys(&example()) {
+        context.update(&key.to_be_bytes());
+    }
     for table in [
         include_str!("../matching/data/kanji_variants.txt"),
         // Names in one piece are split behind family names.
@@ -62,6 +76,44 @@ static MAKING: LazyLock<[u8; 32]> = LazyLock::new(|| {
     making.copy_from_slice(context.finish().as_ref());
     making
 });
+
+/// A record with a key of every kind. Keys are hashes by a function that is not promised to stay:
+/// those of another are not to be believed.
+pub(super) fn example() -> Traits {
+    let name = |family: &str, given: &str| {
+        vec![NameKey {
+            family: family.into(),
+            given: given.into(),
+        }]
+    };
+    Traits {
+        birth: Some(BirthDate {
+            year: 1980,
+            month: 2,
+            day: 29,
+        }),
+        kanji: name("山田", "太郎"),
+        kana: name("ヤマダ", "タロウ"),
+        romaji: name("yamada", "taro"),
+        phones: vec![312_345_678],
+        places: vec![Place {
+            prefecture: 13,
+            city: 101,
+            town: 7,
+            numbers: [1, 2, 3, 0],
+            postal: 1_000_013,
+        }],
+        policies: vec![Policy {
+            number: PolicyNumber {
+                insurer: 6_139_463,
+                symbol: "12".into(),
+                number: "345".into(),
+            },
+            branch: Some(1),
+        }],
+        ..Traits::default()
+    }
+}
 
 pub(super) fn derived() -> Derived {
     Derived {
@@ -89,12 +141,12 @@ impl Search {
             if index.len() < FEWEST || !is_new {
                 return Ok(false);
             }
-            index.since = Some(HashSet::new());
+            index.touched = Some(HashSet::new());
             (applied, std::mem::take(&mut index.changes))
         };
         let kept = self.write_all(store, sequence);
         let mut index = self.write();
-        index.since = None;
+        index.touched = None;
         match kept {
             Ok(()) => {
                 *last = Some(Last {
@@ -111,19 +163,8 @@ impl Search {
     }
 
     fn write_all(&self, store: &Store, sequence: Sequence) -> Result<(), StoreError> {
-        let mut from = 0;
-        store.keep_derived(&derived(), sequence, &mut || {
-            let (piece, seen) = self.next_piece(from)?;
-            from = seen;
-            Some(piece)
-        })
-    }
-
-    /// The records in the next places, and where to go on; `None` if there are no more places.
-    pub(super) fn next_piece(&self, from: usize) -> Option<(Vec<u8>, usize)> {
-        let index = self.read();
-        let slots = index.slots(from, AT_ONCE);
-        (!slots.is_empty()).then(|| (piece(&index, slots), from + slots.len()))
+        let mut pieces = Keeping::of(self);
+        store.keep_derived(&derived(), sequence, &mut || pieces.next())
     }
 
     /// Takes what was kept and brings it up to date. Returns whether there was anything that could
@@ -157,10 +198,11 @@ impl Search {
         if behind > MOST_BEHIND {
             return Err(NotKept("it is too far behind"));
         }
-        let builder = Builder::default();
-        let work = || load(&kept, builder.part());
+        let domains = Mutex::new(Domains::default());
+        let work = || load(&kept, &domains);
         let all = in_parallel(threads(), &work, || NotKept("loading it panicked"))?;
-        *self.write() = builder.finish(all);
+        let domains = domains.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *self.write() = Index::of_kept(all, domains);
         self.applied.store(kept.sequence.0, Ordering::Release);
         if behind == 0 {
             return Ok((kept.sequence, 0));
@@ -176,20 +218,74 @@ impl Search {
     }
 }
 
-/// Those of some records that are committed and were not changed since it is being kept.
-fn piece(index: &Index, slots: &[Option<Slot>]) -> Vec<u8> {
+/// The pieces of an index, one after the other: the records, then what leads to them, then which of
+/// them were touched meanwhile.
+pub(super) struct Keeping<'s> {
+    search: &'s Search,
+    /// Places that were seen.
+    places: usize,
+    /// Parts that were seen of what leads to them.
+    parts: usize,
+    ready: VecDeque<Vec<u8>>,
+    ended: bool,
+}
+
+impl<'s> Keeping<'s> {
+    pub(super) fn of(search: &'s Search) -> Self {
+        Self {
+            search,
+            places: 0,
+            parts: 0,
+            ready: VecDeque::new(),
+            ended: false,
+        }
+    }
+
+    /// The next piece; `None` after the last.
+    pub(super) fn next(&mut self) -> Option<Vec<u8>> {
+        while self.ready.is_empty() && !self.ended {
+            self.look();
+        }
+        self.ready.pop_front()
+    }
+
+    /// Looks once at the index.
+    fn look(&mut self) {
+        let index = self.search.read();
+        let slots = index.slots(self.places, AT_ONCE);
+        if !slots.is_empty() {
+            self.ready.push_back(records(&index, self.places, slots));
+            self.places += slots.len();
+        } else if let Some((kind, pieces)) = index.leads(self.parts) {
+            let pieces = pieces.into_iter();
+            self.ready
+                .extend(pieces.map(|piece| [&[kind as u8], piece.as_slice()].concat()));
+            self.parts += 1;
+        } else {
+            let mut piece = vec![Kind::Touched as u8];
+            for place in index.touched.iter().flatten() {
+                number(&mut piece, u64::from(*place));
+            }
+            self.ready.push_back(piece);
+            self.ended = true;
+        }
+    }
+}
+
+/// Those of some records that are committed.
+fn records(index: &Index, first: usize, slots: &[Option<Slot>]) -> Vec<u8> {
     let mut domains: BTreeMap<u64, u64> = BTreeMap::new();
     let mut records = Vec::new();
-    for slot in slots.iter().flatten() {
+    let mut before = 0;
+    for (behind, slot) in slots.iter().enumerate() {
+        let Some(slot) = slot else { continue };
         let mut reader = Reader(&slot.packed);
         let domain = reader.number().and_then(|domain| domain.checked_sub(1));
-        let changed = index.since.as_ref();
-        let changed = changed.is_some_and(|since| since.contains(&slot.tag));
-        let Some(domain) = domain.filter(|_| !changed) else {
-            continue;
-        };
+        let Some(domain) = domain else { continue };
         let here = domains.len() as u64;
         let here = *domains.entry(domain).or_insert(here);
+        number(&mut records, (behind - before) as u64);
+        before = behind;
         records.extend_from_slice(&slot.tag);
         records.extend_from_slice(&slot.linkage.to_bytes());
         let mut head = Vec::new();
@@ -201,6 +297,7 @@ fn piece(index: &Index, slots: &[Option<Slot>]) -> Vec<u8> {
     let mut by_place: Vec<(u64, u64)> = domains.iter().map(|(of, here)| (*here, *of)).collect();
     by_place.sort_unstable();
     let mut piece = Vec::with_capacity(records.len() + 256);
+    piece.push(Kind::Records as u8);
     number(&mut piece, by_place.len() as u64);
     for (_, domain) in by_place {
         let (authority, community) = match index.domain(domain) {
@@ -211,38 +308,63 @@ fn piece(index: &Index, slots: &[Option<Slot>]) -> Vec<u8> {
         text(&mut piece, &authority);
         text(&mut piece, community);
     }
+    number(&mut piece, first as u64);
     piece.extend_from_slice(&records);
     piece
 }
 
-fn load(kept: &Kept, mut part: Part<'_>) -> Result<Brought, NotKept> {
+fn load(kept: &Kept, domains: &Mutex<Domains>) -> Result<Taken, NotKept> {
+    let mut taken = Taken::default();
     while let Some(piece) = kept.next()? {
-        take_piece(&mut part, &piece).ok_or(NotKept("it is not what this program wrote"))?;
+        take_piece(&mut taken, domains, &piece)
+            .ok_or(NotKept("it is not what this program wrote"))?;
     }
-    Ok(part.end())
+    Ok(taken)
 }
 
-fn take_piece(part: &mut Part<'_>, piece: &[u8]) -> Option<()> {
-    let mut reader = Reader(piece);
-    let count = reader.number()?;
-    let mut domains = Vec::new();
-    for _ in 0..count {
-        let authority: AssigningAuthority = reader.text()?.parse().ok()?;
-        domains.push(part.domain(&authority, reader.text()?));
+fn take_piece(taken: &mut Taken, domains: &Mutex<Domains>, piece: &[u8]) -> Option<()> {
+    let (kind, rest) = piece.split_first()?;
+    let mut reader = Reader(rest);
+    match *kind {
+        kind if kind == Kind::Records as u8 => take_records(taken, domains, reader),
+        kind if kind == Kind::Names as u8 => taken.names.take(reader),
+        kind if kind == Kind::Keys as u8 => taken.keys.take(reader),
+        kind if kind == Kind::Touched as u8 => {
+            while !reader.0.is_empty() {
+                taken.touched.push(u32::try_from(reader.number()?).ok()?);
+            }
+            Some(())
+        }
+        _ => None,
     }
+}
+
+fn take_records(taken: &mut Taken, domains: &Mutex<Domains>, mut reader: Reader<'_>) -> Option<()> {
+    let count = reader.number()?;
+    let mut here = Vec::new();
+    {
+        let mut domains = domains.lock().unwrap_or_else(PoisonError::into_inner);
+        for _ in 0..count {
+            let authority: AssigningAuthority = reader.text()?.parse().ok()?;
+            here.push(domains.number(&authority, reader.text()?));
+        }
+    }
+    let mut place = u32::try_from(reader.number()?).ok()?;
     while !reader.0.is_empty() {
+        place = place.checked_add(u32::try_from(reader.number()?).ok()?)?;
         let (tag, linkage) = (reader.fixed()?, reader.fixed()?);
         let length = usize::try_from(reader.number()?).ok()?;
         let mut rest = Reader(reader.take(length)?);
-        let here = usize::try_from(rest.number()?.checked_sub(1)?).ok()?;
+        let domain = usize::try_from(rest.number()?.checked_sub(1)?).ok()?;
         let mut packed = Vec::with_capacity(rest.0.len() + 2);
-        number(&mut packed, domains.get(here)? + 1);
+        number(&mut packed, here.get(domain)? + 1);
         packed.extend_from_slice(rest.0);
-        part.add_packed(Slot {
+        let slot = Slot {
             tag,
             linkage: LinkageId::from_bytes(linkage),
             packed: packed.into_boxed_slice(),
-        })?;
+        };
+        taken.slots.push((place, slot));
     }
     Some(())
 }

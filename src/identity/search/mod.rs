@@ -116,19 +116,16 @@ impl Search {
     /// Puts a row of the patient table.
     fn put_row(&self, row: &PatientRow) {
         match (prepare(row), PatientTag::try_from(row.tag.as_slice())) {
-            (Some(known), _) => self.change(&known.tag, |index| index.put(&known)),
-            (None, Ok(tag)) => self.change(&tag, |index| index.remove(&tag)),
+            (Some(known), _) => self.change(|index| index.put(&known)),
+            (None, Ok(tag)) => self.change(|index| index.remove(&tag)),
             (None, Err(_)) => tracing::error!("a patient row without a tag"),
         }
     }
 
-    fn change(&self, tag: &PatientTag, how: impl FnOnce(&mut Index)) {
+    fn change(&self, how: impl FnOnce(&mut Index)) {
         let mut index = self.write();
         how(&mut index);
         index.changes += 1;
-        if let Some(since) = &mut index.since {
-            since.insert(*tag);
-        }
     }
 }
 
@@ -189,7 +186,7 @@ impl Follower for Search {
                 PatientTag::try_from(write.key.as_ref()),
             ) {
                 (Ok(Some(row)), _) => self.put_row(&row),
-                (Ok(None), Ok(tag)) => self.change(&tag, |index| index.remove(&tag)),
+                (Ok(None), Ok(tag)) => self.change(|index| index.remove(&tag)),
                 _ => tracing::error!("a patient row could not be indexed"),
             }
         }

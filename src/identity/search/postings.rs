@@ -12,6 +12,9 @@ use std::sync::Mutex;
 
 use crate::identity::matching::cluster::Hashed;
 
+mod kept;
+pub(super) use kept::Pieces;
+
 /// Parts that can be filled at once, chosen by the lowest bits of a key.
 const SHARDS: u64 = 64;
 /// Buckets a part has at least, chosen by the next bits.
@@ -67,6 +70,11 @@ fn record(posting: &Posting) -> u32 {
 pub(super) struct Postings(Vec<Shard>);
 
 impl Postings {
+    /// Parts that are kept one by one.
+    pub(super) fn parts() -> usize {
+        shards()
+    }
+
     fn shard(&self, key: u64) -> Option<&Shard> {
         self.0.get(usize::try_from(key % SHARDS).ok()?)
     }
@@ -134,6 +142,16 @@ impl Postings {
     /// Bytes of memory that are taken, without what the allocator adds.
     pub(super) fn bytes(&self) -> usize {
         self.0.iter().map(Shard::bytes).sum()
+    }
+
+    /// Postings, those that stand for a list as well.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        let in_lists = self.0.iter().flat_map(|shard| shard.common.values());
+        let in_lists: usize = in_lists.map(Vec::len).sum();
+        let in_buckets = self.0.iter().flat_map(|shard| &shard.buckets);
+        let in_buckets: usize = in_buckets.map(Vec::len).sum();
+        in_lists + in_buckets / size_of::<Posting>()
     }
 }
 
@@ -367,15 +385,13 @@ fn push(bucket: &mut Vec<u8>, posting: Posting) {
 /// Keeps the postings that `wanted` names, in their order.
 fn keep(bucket: &mut Vec<u8>, mut wanted: impl FnMut(&Posting) -> bool) {
     let (all, _) = bucket.as_chunks::<{ size_of::<Posting>() }>();
-    let kept: Vec<u8> = all
-        .iter()
-        .filter(|posting| wanted(posting))
-        .flatten()
-        .copied()
-        .collect();
-    if kept.len() < bucket.len() {
-        *bucket = kept;
-    }
+    let Some(first) = all.iter().position(|posting| !wanted(posting)) else {
+        return;
+    };
+    let (stay, rest) = all.split_at(first);
+    let rest = rest.iter().skip(1).filter(|posting| wanted(posting));
+    let kept = stay.iter().chain(rest).flatten().copied().collect();
+    *bucket = kept;
 }
 
 #[cfg(test)]

@@ -457,37 +457,68 @@ async fn records_that_change_while_it_is_kept_are_right_afterwards() {
     let store = open(folder.path());
     let (search, _) = following(&store);
     commit(&store, &rows(0, 1_200)).await;
-    search.write().since = Some(std::collections::HashSet::new());
+    search.write().touched = Some(std::collections::HashSet::new());
     let sequence = Sequence(search.applied.load(Ordering::Acquire));
-    // As `keep` does it, with changes between two pieces: what was seen is changed, what was not seen
-    // yet is deleted, and what was seen comes again in another place.
-    let mut from = 0;
+    // As `keep` does it, with changes between the pieces: what was seen is changed, what was not seen
+    // yet is deleted, and what was seen comes again in another place. First between the records, then
+    // between these and what leads to them, then in the middle of that; and somebody is on the way
+    // who is never committed.
+    let mut keeping = kept::Keeping::of(&search);
     let mut pieces = Vec::new();
-    while let Some((piece, seen)) = search.next_piece(from) {
+    while let Some(piece) = keeping.next() {
         pieces.push(piece);
-        if from == 0 {
-            let gone = [1_150, 1_199, 5, 6]
-                .map(|number| Write::delete::<PatientRow>(tag_of(number).to_vec()));
-            let commit_gone = Commit {
-                writes: gone.into(),
-                ..Commit::default()
-            };
-            let _outcome = store.commit(commit_gone).await.unwrap();
-            commit(&store, &rows(1_500, 2)).await;
-            commit(&store, &rows(5, 2)).await;
-            commit(&store, &rows(20, 3)).await;
-        }
-        from = seen;
+        let round = match pieces.len() {
+            1 => 0,
+            2 => 100,
+            30 => 200,
+            100 => 300,
+            _ => continue,
+        };
+        let gone = [1_150 - round, 1_199 - round, 5 + round, 6 + round]
+            .map(|number| Write::delete::<PatientRow>(tag_of(number).to_vec()));
+        let commit_gone = Commit {
+            writes: gone.into(),
+            ..Commit::default()
+        };
+        let _outcome = store.commit(commit_gone).await.unwrap();
+        let pending = tag_of(80_000 + round);
+        let linkage = LinkageId::from_bytes([7; 16]);
+        search.write().reserve(pending, linkage, awkward());
+        let round = round as usize;
+        commit(&store, &rows(1_500 + round, 2)).await;
+        commit(&store, &rows(5 + round, 2)).await;
+        commit(&store, &rows(20 + round, 3)).await;
+        search.forget_pending(&pending);
     }
+    assert!(pieces.len() > 128, "{} pieces", pieces.len());
     let mut pieces = pieces.into_iter();
     store
         .keep_derived(&kept::derived(), sequence, &mut || pieces.next())
         .unwrap();
-    search.write().since = None;
+    search.write().touched = None;
     let again = Search::default();
     assert!(again.restore(&store));
     assert_eq!(content(&again), content(&search));
     assert_eq!(content(&again), from_table(&store));
+    // Nothing leads to a place that has another record by now.
+    for number in 0..1_200 {
+        let tag = tag_of(number);
+        again.write().remove(&tag);
+    }
+    for number in 1_500..1_900 {
+        again.write().remove(&tag_of(number));
+    }
+    assert_eq!((again.read().len(), again.read().postings()), (0, 0));
+}
+
+#[test]
+fn the_example_has_keys_of_every_kind() {
+    let example = kept::example();
+    let routes = crate::identity::matching::keys::keys(&example);
+    let routes: std::collections::BTreeSet<_> = routes.iter().map(|(route, _)| *route).collect();
+    assert_eq!(routes.len(), 14, "{routes:?}");
+    // With the linking ones, each of the six kinds by which may be searched.
+    assert_eq!(plans(&example).len(), 7);
 }
 
 #[tokio::test]
