@@ -160,7 +160,7 @@ pub fn compare(a: &Traits, b: &Traits) -> Comparison {
         },
         address: match relation.place {
             Nearness::Street => Level::Agree,
-            Nearness::StreetNear | Nearness::Town => Level::Near,
+            Nearness::StreetNear | Nearness::Town | Nearness::TownOther => Level::Near,
             Nearness::Unknown => Level::Unknown,
             Nearness::City | Nearness::Prefecture | Nearness::Apart => Level::Differ,
         },

@@ -37,6 +37,9 @@ pub enum Guard {
     FamilyDiffers,
     /// Given names are not equal in kanji, and all that agrees would agree of twins too.
     PerhapsTwins,
+    /// The birth dates are not the same, and nothing else agrees exactly: two values that are nearly
+    /// alike are as likely those of two people of one name.
+    NothingExact,
 }
 
 impl Guard {
@@ -52,6 +55,7 @@ impl Guard {
             Self::NoBirthDate => "no-birth-date",
             Self::FamilyDiffers => "family-name-differs",
             Self::PerhapsTwins => "perhaps-twins",
+            Self::NothingExact => "nothing-exact",
         }
     }
 }
@@ -161,6 +165,13 @@ fn guard(a: &Traits, b: &Traits, relation: &Relation) -> Option<Guard> {
     );
     if other_characters {
         return Some(Guard::PerhapsTwins);
+    }
+    let other_date = matches!(
+        relation.birth,
+        BirthLevel::Swapped | BirthLevel::Era | BirthLevel::Near | BirthLevel::OnePart
+    );
+    if other_date && !relation.corroborated() {
+        return Some(Guard::NothingExact);
     }
     (relation.birth == BirthLevel::Unknown).then_some(Guard::NoBirthDate)
 }

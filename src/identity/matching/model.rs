@@ -118,6 +118,7 @@ pub(super) const TABLES: [(Field, &str, &[&str]); FIELDS] = [
             "street",
             "street-near",
             "town",
+            "town-other",
             "city",
             "prefecture",
             "apart",

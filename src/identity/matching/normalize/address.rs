@@ -299,8 +299,10 @@ pub enum Nearness {
     Street,
     /// The same town, and numbers of which all but one are equal: mistyped, or not wholly given.
     StreetNear,
-    /// The same town, or the same postal code.
+    /// The same town, or the same postal code; the house is not known of one.
     Town,
+    /// The same town and another house.
+    TownOther,
     /// The same municipality.
     City,
     /// The same prefecture.
@@ -359,7 +361,7 @@ fn numbers(a: &Place, b: &Place) -> Nearness {
         (2.., 1) if pairs().all(|(x, y)| matches!(x.abs_diff(*y), 0 | 1 | 10)) => {
             Nearness::StreetNear
         }
-        _ => Nearness::Town,
+        _ => Nearness::TownOther,
     }
 }
 
