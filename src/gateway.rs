@@ -1,6 +1,8 @@
 //! The domain services of a node, wired once. What every handler holds, and all it holds.
 
 mod audit_log;
+mod cursor;
+mod http;
 mod lists;
 mod misuse;
 mod reload;

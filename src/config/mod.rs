@@ -486,7 +486,7 @@ pub struct AuditSettings {
     pub sinks: Vec<SinkSettings>,
 }
 
-/// A collector of audit events: one of `file` and `syslog`.
+/// A collector of audit events: one of `file`, `syslog` and `fhir`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinkSettings {
@@ -497,6 +497,11 @@ pub struct SinkSettings {
     /// `host:port` of a syslog collector, which gets DICOM audit messages, RFC 5424 over TLS (RFC 5425).
     /// Its certificate is judged like that of a node.
     pub syslog: Option<String>,
+    /// `https://host[:port]/base` of a FHIR R4 repository, which gets the `AuditEvent`s in batch Bundles
+    /// of updates to their ids. Its certificate is judged like that of a node.
+    pub fhir: Option<String>,
+    /// The pin of the collector's certificate (hex SHA-256 of the public key), if it must be that one.
+    pub certificate_pin: Option<String>,
 }
 
 impl Default for AuditSettings {
