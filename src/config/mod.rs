@@ -60,6 +60,9 @@ pub struct Config {
     /// Its audit log.
     #[serde(default)]
     pub audit: AuditSettings,
+    /// Who is told of accesses that somebody has to look at.
+    #[serde(default)]
+    pub notices: NoticeSettings,
     /// What holds where no consent is recorded.
     #[serde(default)]
     pub consent: Consent,
@@ -512,6 +515,68 @@ impl Default for AuditSettings {
             quorum: 0,
             grace_minutes: 240,
             sinks: Vec::new(),
+        }
+    }
+}
+
+/// Notices that go out, by reference only (`docs/notices.md`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NoticeSettings {
+    /// Where they go.
+    pub channels: Vec<NoticeChannel>,
+    /// A review that is overdue is told of again after so many days, until it is made; 1 at least.
+    pub overdue_every_days: u32,
+}
+
+impl Default for NoticeSettings {
+    fn default() -> Self {
+        Self {
+            channels: Vec::new(),
+            overdue_every_days: 7,
+        }
+    }
+}
+
+/// A channel of notices: one of `https` and `folder`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeChannel {
+    /// The name of its cursors and its alarm: letters, digits, hyphens.
+    pub name: String,
+    /// Which notices it takes.
+    pub kinds: Vec<NoticeKind>,
+    /// Of which institutions, by their 10-digit codes; empty: of all.
+    #[serde(default)]
+    pub institutions: Vec<String>,
+    /// `https://host[:port]/path` to which each notice is posted as a JSON object. The server's
+    /// certificate is judged like that of a node.
+    pub https: Option<String>,
+    /// The pin of that certificate (hex SHA-256 of the public key), if it must be that one.
+    pub certificate_pin: Option<String>,
+    /// A folder in which each notice is a file `<id>.json`.
+    pub folder: Option<PathBuf>,
+}
+
+/// What a notice is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeKind {
+    /// A break-glass access, for the institution's privacy officer.
+    BreakGlass,
+    /// The review of one is overdue.
+    ReviewOverdue,
+    /// A break-glass access, for whoever tells the patient.
+    Patient,
+}
+
+impl NoticeKind {
+    /// Its name in a configuration and in the notice.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::BreakGlass => "break-glass",
+            Self::ReviewOverdue => "review-overdue",
+            Self::Patient => "patient",
         }
     }
 }

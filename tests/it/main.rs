@@ -32,6 +32,7 @@ mod emergency_care;
 mod emergency_cases;
 mod emergency_identify;
 mod emergency_kept;
+mod emergency_notices;
 mod errors;
 mod federation;
 mod federation_directory;
