@@ -13,6 +13,7 @@ mod audit;
 mod audit_durable;
 mod audit_foreign;
 mod audit_methods;
+mod audit_random;
 mod audit_sinks;
 mod audit_witness;
 mod demo;
