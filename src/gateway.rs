@@ -265,7 +265,9 @@ impl Gateway {
         let audit = Audit::open(Arc::clone(&store), home.clone(), &log)?;
         let memory = Witness::new(log.folder.join("witnessed"), Arc::clone(&log.disk));
         let disk = Arc::clone(&log.disk);
-        let witnesses = Witnesses::new(&config, memory)?;
+        let lacking = log.folder.join("witnesses").join("lacking");
+        let lacking = cursor::Cursor::new(Arc::clone(&disk), lacking, store.keys());
+        let witnesses = Witnesses::new(&config, memory, lacking, clock.as_ref())?;
         let notices = Notices::new(&config, log.folder.join("notices"), Arc::clone(&disk))?;
         let sinks = Sinks::new(&config, log.folder.join("sinks"), disk)?;
 
