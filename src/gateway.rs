@@ -1,8 +1,11 @@
 //! The domain services of a node, wired once. What every handler holds, and all it holds.
 
 mod audit_log;
+mod cursor;
+mod http;
 mod lists;
 mod misuse;
+mod notices;
 mod reload;
 mod search;
 mod sinks;
@@ -43,6 +46,7 @@ use crate::types::HomeCommunityId;
 use crate::wire::pb::directory::ApplyDirectoryRequest;
 
 pub use lists::fetch;
+pub use notices::Notices;
 pub use reload::Reloaded;
 pub use sinks::Sinks;
 pub use witnesses::Witnesses;
@@ -104,6 +108,8 @@ pub struct Gateway {
     pub witnesses: Witnesses,
     /// Where it is carried to.
     pub sinks: Sinks,
+    /// Who is told of accesses that somebody has to look at.
+    pub notices: Notices,
     /// Document streams at once: each holds a thread while it reads.
     pub streams: Arc<Semaphore>,
     /// Subscribers at once: each reads the ledger.
@@ -261,8 +267,12 @@ impl Gateway {
         let log = log(store.keys());
         let audit = Audit::open(Arc::clone(&store), home.clone(), &log)?;
         let memory = Witness::new(log.folder.join("witnessed"), Arc::clone(&log.disk));
-        let witnesses = Witnesses::new(&config, memory)?;
-        let sinks = Sinks::new(&config, log.folder.join("sinks"), log.disk)?;
+        let disk = Arc::clone(&log.disk);
+        let lacking = log.folder.join("witnesses").join("lacking");
+        let lacking = cursor::Cursor::new(Arc::clone(&disk), lacking, store.keys());
+        let witnesses = Witnesses::new(&config, memory, lacking, clock.as_ref())?;
+        let notices = Notices::new(&config, log.folder.join("notices"), Arc::clone(&disk))?;
+        let sinks = Sinks::new(&config, log.folder.join("sinks"), disk)?;
 
         let directory = Arc::new(Directory::open(Arc::clone(&store), &config)?);
         if let Some(request) = directory_file {
@@ -357,6 +367,7 @@ impl Gateway {
             unaudited: AtomicBool::new(false),
             witnesses,
             sinks,
+            notices,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
             started: clock.now(),
@@ -413,6 +424,9 @@ impl Gateway {
         }
         for sink in self.sinks.all() {
             self.tasks.spawn(Arc::clone(self).keep_sink(sink));
+        }
+        for channel in self.notices.all() {
+            self.tasks.spawn(Arc::clone(self).keep_notices(channel));
         }
         if self.config.revocation.folder.is_some() {
             self.tasks.spawn(Arc::clone(self).keep_fetching());

@@ -48,6 +48,7 @@ impl Call {
             subject: caller.person.as_ref().map(|person| person.subject.clone()),
             role: caller.role(),
             purpose: caller.purpose,
+            relation: caller.person.as_ref().map(|person| person.relation),
             relay: caller.relay.clone(),
         };
         let record = Record::new(who, method, request_id);

@@ -1,65 +1,173 @@
 //! Looking for misuse by those who are entitled: one pure function over the stream of events. It
 //! refuses nothing; it tells an operator whom to ask, with the places of the events in the log.
+//!
+//! Most rules count within a sliding time. Three know what is usual: [`Baselines`] learns at what hours
+//! and for what purposes the people of a role work at an institution, and only what is far from that
+//! counts. `docs/misuse.md` describes the rules for privacy officers.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+mod baseline;
+mod limits;
 
-use jiff::Timestamp;
+#[cfg(test)]
+mod tests;
 
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::hash::{DefaultHasher, Hash, Hasher as _};
+
+use crate::types::Relation;
 use crate::wire::from_timestamp;
-use crate::wire::pb::audit::{AuditEvent, Outcome};
+use crate::wire::pb::audit::{Action, AuditEvent, Outcome};
 
-/// People and institutions watched at once; those quiet for longest are forgotten first (INV-7).
-const MAX_WATCHED: usize = 20_000;
-/// Events of one kind remembered of one of them.
+pub use baseline::Baselines;
+pub use limits::Limits;
+
+use baseline::Presence;
+
+/// Counts kept at once; those quiet for longest are forgotten first (INV-7).
+const MAX_WATCHED: usize = 100_000;
+/// Events remembered for one count.
 const MAX_REMEMBERED: usize = 2_048;
-const HOUR_SECONDS: i64 = 3_600;
-const DAY_SECONDS: i64 = 24 * HOUR_SECONDS;
+/// How often those over are forgotten, in seconds of the events' time.
+const FORGET_EVERY: i64 = 600;
+const MINUTE: i64 = 60;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
 
 /// What looks like misuse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Rule {
     /// A person asks about more patients in an hour than anybody treats.
     Enumeration,
+    /// As that, in a day: slowly.
+    EnumerationOfDay,
+    /// A person asks for what is not there again and again.
+    Guessing,
     /// A person is refused again and again: another purpose, role or relation is tried each time.
     Refusals,
+    /// As that, in a day: slowly.
+    RefusalsOfDay,
     /// A person has more shown in an hour than anybody reads.
     Volume,
+    /// A person calls faster than a person can.
+    Speed,
     /// A person declares emergencies without consent more often than they happen.
     BreakGlass,
     /// As that, an institution.
     BreakGlassOfInstitution,
+    /// A person sees patients on a relation that nobody but the person claims.
+    ClaimedRelation,
+    /// A person states one purpose after another for the same patient.
+    Purposes,
+    /// A person acts for a purpose for which the institution's people of that role do not.
+    UnusualPurpose,
+    /// A person looks at patients at an hour at which the institution's people of that role do not.
+    UnusualHour,
+    /// More people of an institution look at a patient than can be treating.
+    Readers,
+    /// A person has what is restricted shown again and again.
+    Restricted,
+    /// A person removes more than anybody corrects.
+    Removals,
+}
+
+/// What of the events within a rule's time is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Counted {
+    /// Their weights.
+    Sum,
+    /// The different things they are about.
+    Different,
+    /// The different things they are about, of the newest event's patient.
+    DifferentOfPatient,
 }
 
 impl Rule {
     /// Every rule.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 16] = [
         Self::Enumeration,
+        Self::EnumerationOfDay,
+        Self::Guessing,
         Self::Refusals,
+        Self::RefusalsOfDay,
         Self::Volume,
+        Self::Speed,
         Self::BreakGlass,
         Self::BreakGlassOfInstitution,
+        Self::ClaimedRelation,
+        Self::Purposes,
+        Self::UnusualPurpose,
+        Self::UnusualHour,
+        Self::Readers,
+        Self::Restricted,
+        Self::Removals,
     ];
 
     /// The stable code of its alarm.
     pub const fn code(self) -> &'static str {
         match self {
             Self::Enumeration => "MISUSE_ENUMERATION",
+            Self::EnumerationOfDay => "MISUSE_ENUMERATION_DAY",
+            Self::Guessing => "MISUSE_GUESSING",
             Self::Refusals => "MISUSE_REFUSALS",
+            Self::RefusalsOfDay => "MISUSE_REFUSALS_DAY",
             Self::Volume => "MISUSE_VOLUME",
+            Self::Speed => "MISUSE_SPEED",
             Self::BreakGlass => "MISUSE_BREAK_GLASS",
             Self::BreakGlassOfInstitution => "MISUSE_BREAK_GLASS_INSTITUTION",
+            Self::ClaimedRelation => "MISUSE_CLAIMED_RELATION",
+            Self::Purposes => "MISUSE_PURPOSES",
+            Self::UnusualPurpose => "MISUSE_UNUSUAL_PURPOSE",
+            Self::UnusualHour => "MISUSE_UNUSUAL_HOUR",
+            Self::Readers => "MISUSE_READERS",
+            Self::Restricted => "MISUSE_RESTRICTED",
+            Self::Removals => "MISUSE_REMOVALS",
         }
     }
 
-    /// More than so many, within so many seconds.
-    const fn limit(self) -> (u64, i64) {
+    /// Within how many seconds is counted.
+    const fn within(self) -> i64 {
         match self {
-            // `spec` security-bars P-05: 50 unrelated patients a user and hour.
-            Self::Enumeration => (50, HOUR_SECONDS),
-            Self::Refusals => (10, HOUR_SECONDS),
-            Self::Volume => (1_000, HOUR_SECONDS),
-            Self::BreakGlass => (5, DAY_SECONDS),
-            Self::BreakGlassOfInstitution => (20, DAY_SECONDS),
+            Self::Speed => MINUTE,
+            Self::Enumeration
+            | Self::Guessing
+            | Self::Refusals
+            | Self::Volume
+            | Self::Purposes
+            | Self::Removals => HOUR,
+            Self::EnumerationOfDay
+            | Self::RefusalsOfDay
+            | Self::BreakGlass
+            | Self::BreakGlassOfInstitution
+            | Self::ClaimedRelation
+            | Self::UnusualPurpose
+            | Self::UnusualHour
+            | Self::Readers
+            | Self::Restricted => DAY,
+        }
+    }
+
+    /// The longest time that a rule counts within, in seconds: what has to be looked at again after a
+    /// restart.
+    pub const LONGEST: i64 = DAY;
+
+    const fn counted(self) -> Counted {
+        match self {
+            Self::Enumeration
+            | Self::EnumerationOfDay
+            | Self::ClaimedRelation
+            | Self::UnusualPurpose
+            | Self::UnusualHour
+            | Self::Readers
+            | Self::Restricted => Counted::Different,
+            Self::Purposes => Counted::DifferentOfPatient,
+            Self::Guessing
+            | Self::Refusals
+            | Self::RefusalsOfDay
+            | Self::Volume
+            | Self::Speed
+            | Self::BreakGlass
+            | Self::BreakGlassOfInstitution
+            | Self::Removals => Counted::Sum,
         }
     }
 }
@@ -69,7 +177,7 @@ impl Rule {
 pub struct Finding {
     /// What.
     pub rule: Rule,
-    /// Who: the institution's code, and the person's identifier there.
+    /// Who: the institution's code, and the person's identifier there if it is one person.
     pub who: String,
     /// How many in the time of the rule.
     pub count: u64,
@@ -78,70 +186,212 @@ pub struct Finding {
 }
 
 /// One event as a rule sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Seen {
     at: i64,
     index: u64,
     weight: u64,
-    patient: String,
+    /// What is counted, hashed.
+    what: u64,
+    /// The patient, hashed.
+    patient: u64,
 }
+
+/// What a rule remembers of somebody.
+#[derive(Debug, Default)]
+struct Past {
+    seen: VecDeque<Seen>,
+    /// The sum of their weights.
+    sum: u64,
+    /// How many are about each thing.
+    about: HashMap<u64, u32>,
+}
+
+impl Past {
+    fn push(&mut self, seen: Seen, within: i64) {
+        self.sum += seen.weight;
+        *self.about.entry(seen.what).or_default() += 1;
+        self.seen.push_back(seen);
+        let over = |past: &VecDeque<Seen>| {
+            past.len() > MAX_REMEMBERED
+                || past
+                    .front()
+                    .is_some_and(|first| first.at <= seen.at - within)
+        };
+        while over(&self.seen) {
+            let Some(first) = self.seen.pop_front() else {
+                return;
+            };
+            self.sum -= first.weight;
+            if let Some(left) = self.about.get_mut(&first.what) {
+                *left -= 1;
+                if *left == 0 {
+                    self.about.remove(&first.what);
+                }
+            }
+        }
+    }
+
+    fn count(&self, counted: Counted, newest: Seen) -> u64 {
+        match counted {
+            Counted::Sum => self.sum,
+            Counted::Different => self.about.len() as u64,
+            Counted::DifferentOfPatient => {
+                let own = self.seen.iter().filter(|one| one.patient == newest.patient);
+                let mut all: Vec<u64> = own.map(|one| one.what).collect();
+                all.sort_unstable();
+                all.dedup();
+                all.len() as u64
+            }
+        }
+    }
+
+    fn last(&self) -> i64 {
+        self.seen.back().map_or(i64::MIN, |last| last.at)
+    }
+}
+
+fn hashed(what: impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    what.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Whom a count is of: a person, an institution, or an institution and a patient.
+type Key = (Rule, u64);
 
 /// Watches events as they come.
 #[derive(Debug, Default)]
 pub struct Detector {
-    watched: HashMap<(Rule, String), VecDeque<Seen>>,
+    limits: Limits,
+    baselines: Baselines,
+    /// From this place in the log on, events are learned from; those before it were.
+    unlearned: u64,
+    watched: HashMap<Key, Past>,
+    forgotten: i64,
+}
+
+/// An event, with what rules ask of it.
+struct Case<'a> {
+    event: &'a AuditEvent,
+    at: i64,
+    institution: &'a str,
+    subject: &'a str,
+    role: &'a str,
+    patient: u64,
+}
+
+impl<'a> Case<'a> {
+    /// `None` for what no person did. Systems and gateways ask about everybody: they are bounded by
+    /// quotas.
+    fn of(event: &'a AuditEvent) -> Option<Self> {
+        let at = event.recorded.as_ref().and_then(from_timestamp)?;
+        let institution = event.institution.as_ref()?.institution_id.as_str();
+        let person = event.person.as_ref()?;
+        let named = !institution.is_empty() && !person.subject.is_empty();
+        // A search names nobody, and counts by itself.
+        let patient = match event.patient_tag.as_str() {
+            "" => hashed(event.sequence),
+            tag => hashed(tag),
+        };
+        named.then_some(Self {
+            event,
+            at: at.as_second(),
+            institution,
+            subject: &person.subject,
+            role: &person.role,
+            patient,
+        })
+    }
+
+    fn verb(&self) -> &'a str {
+        self.event.method.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether it asks about a patient.
+    fn asks(&self) -> bool {
+        const ASKING: [&str; 9] = [
+            "SearchPatients",
+            "MatchPatient",
+            "CheckDuplicates",
+            "IdentifyPatient",
+            "QueryIdentifiers",
+            "GetPatient",
+            "QueryRegistry",
+            "FindDocuments",
+            "GetSummary",
+        ];
+        ASKING.contains(&self.verb())
+    }
+
+    /// Whether it asks about a patient, or shows something of one.
+    fn looks(&self) -> bool {
+        let reads = matches!(self.event.action(), Action::Read | Action::Execute);
+        self.asks() || (reads && self.event.disclosed_count > 0)
+    }
+
+    fn who(&self, rule: Rule) -> (String, u64) {
+        match rule {
+            Rule::BreakGlassOfInstitution => {
+                (self.institution.to_owned(), hashed(self.institution))
+            }
+            // The patient is in the key and not in the name: an alarm names no patient.
+            Rule::Readers => (
+                self.institution.to_owned(),
+                hashed((self.institution, self.patient)),
+            ),
+            _ => (
+                format!("{}/{}", self.institution, self.subject),
+                hashed((self.institution, self.subject)),
+            ),
+        }
+    }
 }
 
 impl Detector {
+    /// A detector that goes on from what was learned of the events before `unlearned`.
+    pub fn new(limits: Limits, baselines: Baselines, unlearned: u64) -> Self {
+        Self {
+            limits,
+            baselines,
+            unlearned,
+            ..Self::default()
+        }
+    }
+
+    /// What has been learned.
+    pub fn baselines(&self) -> &Baselines {
+        &self.baselines
+    }
+
     /// Looks at the next event, whose place is `event.sequence`. Gives what has come to look like
     /// misuse by it.
     pub fn observe(&mut self, event: &AuditEvent) -> Vec<Finding> {
-        let Some(at) = event.recorded.as_ref().and_then(from_timestamp) else {
+        let Some(case) = Case::of(event) else {
             return Vec::new();
         };
-        let institution = event.institution.as_ref();
-        let institution = institution.map_or("", |one| one.institution_id.as_str());
-        let subject = event.person.as_ref().map_or("", |one| one.subject.as_str());
-        // Systems and gateways ask about everybody: they are bounded by quotas.
-        if institution.is_empty() || subject.is_empty() {
-            return Vec::new();
-        }
-        let person = format!("{institution}/{subject}");
         let mut found = Vec::new();
-        for (rule, weight) in rules(event) {
-            let who = match rule {
-                Rule::BreakGlassOfInstitution => institution.to_owned(),
-                _ => person.clone(),
-            };
+        for (rule, weight, what) in self.rules(&case) {
+            let (who, key) = case.who(rule);
             let seen = Seen {
-                at: at.as_second(),
+                at: case.at,
                 index: event.sequence,
                 weight,
-                patient: event.patient_tag.clone(),
+                what,
+                patient: case.patient,
             };
-            found.extend(self.note(rule, who, seen));
+            found.extend(self.note((rule, key), who, seen));
         }
-        self.forget(at);
+        self.forget(case.at);
         found
     }
 
-    fn note(&mut self, rule: Rule, who: String, seen: Seen) -> Option<Finding> {
-        let (limit, within) = rule.limit();
-        let past = self.watched.entry((rule, who.clone())).or_default();
-        past.push_back(seen);
-        let newest = past.back().map_or(0, |last| last.at);
-        while past.len() > MAX_REMEMBERED
-            || past
-                .front()
-                .is_some_and(|first| first.at <= newest - within)
-        {
-            past.pop_front();
-        }
-        let count = match rule {
-            Rule::Enumeration => distinct(past),
-            _ => past.iter().map(|one| one.weight).sum(),
-        };
-        let evidence = (past.front()?.index, past.back()?.index);
+    fn note(&mut self, key: Key, who: String, seen: Seen) -> Option<Finding> {
+        let (rule, limit) = (key.0, self.limits.of(key.0));
+        let past = self.watched.entry(key).or_default();
+        past.push(seen, rule.within());
+        let count = past.count(rule.counted(), seen);
+        let evidence = (past.seen.front()?.index, past.seen.back()?.index);
         (count > limit).then_some(Finding {
             rule,
             who,
@@ -150,166 +400,107 @@ impl Detector {
         })
     }
 
+    /// What an event counts for, how much, and what of it is counted.
+    fn rules(&mut self, case: &Case<'_>) -> Vec<(Rule, u64, u64)> {
+        let (event, patient) = (case.event, case.patient);
+        let mut rules = vec![(Rule::Speed, 1, 0)];
+        if case.asks() {
+            rules.push((Rule::Enumeration, 1, patient));
+            rules.push((Rule::EnumerationOfDay, 1, patient));
+            if event.disclosed_count == 0 && event.outcome() != Outcome::Denied {
+                rules.push((Rule::Guessing, 1, 0));
+            }
+        }
+        if event.outcome() == Outcome::Denied {
+            rules.push((Rule::Refusals, 1, 0));
+            rules.push((Rule::RefusalsOfDay, 1, 0));
+        }
+        if event.disclosed_count > 0 {
+            rules.push((Rule::Volume, u64::from(event.disclosed_count), 0));
+            rules.extend(shown(case));
+        }
+        if event.purpose != 0 && !event.patient_tag.is_empty() {
+            rules.push((Rule::Purposes, 1, hashed(event.purpose)));
+        }
+        if event.outcome() == Outcome::Success {
+            if case.verb() == "OpenBreakGlass" {
+                rules.push((Rule::BreakGlass, 1, 0));
+                rules.push((Rule::BreakGlassOfInstitution, 1, 0));
+            }
+            if event.action() == Action::Delete {
+                rules.push((Rule::Removals, 1, 0));
+            }
+        }
+        if case.looks() {
+            rules.extend(self.unusual(case));
+        }
+        rules
+    }
+
+    /// What is far from what is usual; and learns from it.
+    fn unusual(&mut self, case: &Case<'_>) -> Vec<(Rule, u64, u64)> {
+        let presence = Presence {
+            institution: case.institution,
+            role: case.role,
+            person: hashed((case.institution, case.subject)),
+            at: case.at,
+            purpose: case.event.purpose,
+        };
+        let mut rules = Vec::new();
+        if self.baselines.is_unusual_hour(&presence, &self.limits) {
+            rules.push((Rule::UnusualHour, 1, case.patient));
+        }
+        if self.baselines.is_unusual_purpose(&presence, &self.limits) {
+            rules.push((Rule::UnusualPurpose, 1, case.patient));
+        }
+        if case.event.sequence >= self.unlearned {
+            self.baselines.learn(&presence, &self.limits);
+        }
+        rules
+    }
+
     /// Forgets those who have been quiet for longer than their rule looks back, and if there are too
     /// many still, those quiet for longest.
-    fn forget(&mut self, now: Timestamp) {
+    fn forget(&mut self, now: i64) {
+        if now - self.forgotten >= FORGET_EVERY || now < self.forgotten {
+            self.forgotten = now;
+            self.watched
+                .retain(|(rule, _), past| past.last() > now - rule.within());
+        }
         if self.watched.len() <= MAX_WATCHED {
             return;
         }
-        let now = now.as_second();
-        let last = |past: &VecDeque<Seen>| past.back().map_or(i64::MIN, |last| last.at);
-        self.watched
-            .retain(|(rule, _), past| last(past) > now - rule.limit().1);
-        if self.watched.len() > MAX_WATCHED {
-            let mut ages: BTreeMap<i64, usize> = BTreeMap::new();
-            for past in self.watched.values() {
-                *ages.entry(last(past)).or_default() += 1;
-            }
-            let mut over = self.watched.len() - MAX_WATCHED / 2;
-            let mut until = i64::MIN;
-            for (age, count) in ages {
-                until = age;
-                over = over.saturating_sub(count);
-                if over == 0 {
-                    break;
-                }
-            }
-            self.watched.retain(|_, past| last(past) > until);
+        let mut ages: BTreeMap<i64, usize> = BTreeMap::new();
+        for past in self.watched.values() {
+            *ages.entry(past.last()).or_default() += 1;
         }
+        let mut over = self.watched.len() - MAX_WATCHED / 2;
+        let mut until = i64::MIN;
+        for (age, count) in ages {
+            until = age;
+            over = over.saturating_sub(count);
+            if over == 0 {
+                break;
+            }
+        }
+        self.watched.retain(|_, past| past.last() > until);
     }
 }
 
-/// Questions, each about another patient; a search names nobody, and counts by itself.
-fn distinct(past: &VecDeque<Seen>) -> u64 {
-    let named: HashSet<&str> = past
-        .iter()
-        .map(|one| one.patient.as_str())
-        .filter(|patient| !patient.is_empty())
-        .collect();
-    let unnamed = past.iter().filter(|one| one.patient.is_empty()).count();
-    (named.len() + unnamed) as u64
-}
-
-/// What an event counts for, and how much.
-fn rules(event: &AuditEvent) -> Vec<(Rule, u64)> {
-    let verb = event.method.rsplit('/').next().unwrap_or_default();
-    let asks = [
-        "SearchPatients",
-        "MatchPatient",
-        "CheckDuplicates",
-        "IdentifyPatient",
-        "QueryIdentifiers",
-        "GetPatient",
-        "QueryRegistry",
-        "FindDocuments",
-        "GetSummary",
-    ];
+/// What something of a patient that was shown counts for.
+fn shown(case: &Case<'_>) -> Vec<(Rule, u64, u64)> {
+    let event = case.event;
     let mut rules = Vec::new();
-    if asks.contains(&verb) {
-        rules.push((Rule::Enumeration, 1));
+    if !event.patient_tag.is_empty() && case.looks() {
+        rules.push((Rule::Readers, 1, hashed(case.subject)));
     }
-    if event.outcome() == Outcome::Denied {
-        rules.push((Rule::Refusals, 1));
+    if event.restricted_confirmed {
+        rules.push((Rule::Restricted, 1, case.patient));
     }
-    if event.disclosed_count > 0 {
-        rules.push((Rule::Volume, u64::from(event.disclosed_count)));
-    }
-    if verb == "OpenBreakGlass" && event.outcome() == Outcome::Success {
-        rules.push((Rule::BreakGlass, 1));
-        rules.push((Rule::BreakGlassOfInstitution, 1));
+    // An emergency patient is a stranger to the hospital by nature: break-glass has its own rules.
+    let emergency = event.relation == Relation::EmergencyPatient.code();
+    if event.relation_claimed && !emergency && !event.patient_tag.is_empty() {
+        rules.push((Rule::ClaimedRelation, 1, case.patient));
     }
     rules
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::wire::pb::common as cpb;
-
-    fn event(number: u64, second: i64, verb: &str, person: &str, patient: &str) -> AuditEvent {
-        AuditEvent {
-            sequence: number,
-            recorded: Some(prost_types::Timestamp {
-                seconds: second,
-                nanos: 0,
-            }),
-            method: format!("renkei.x.v1.X/{verb}"),
-            outcome: Outcome::Success.into(),
-            patient_tag: patient.to_owned(),
-            institution: Some(cpb::InstitutionRef {
-                institution_id: "1312345678".into(),
-                ..Default::default()
-            }),
-            person: Some(cpb::PersonRef {
-                subject: person.to_owned(),
-                ..Default::default()
-            }),
-            ..Default::default()
-        }
-    }
-
-    fn found(events: impl IntoIterator<Item = AuditEvent>) -> Vec<Finding> {
-        let mut detector = Detector::default();
-        let all = events
-            .into_iter()
-            .flat_map(|event| detector.observe(&event));
-        all.collect()
-    }
-
-    #[test]
-    fn many_patients_in_an_hour_are_noticed_and_many_questions_about_one_are_not() {
-        let ask = |number: u64, second, patient: &str| {
-            event(number, second, "QueryRegistry", "d", patient)
-        };
-        let one = (0..500).map(|n| ask(n, 10, "a"));
-        assert_eq!(found(one), []);
-        let others = (0..51).map(|n| ask(n, 10, &format!("p{n}")));
-        let found_now = found(others);
-        assert_eq!(found_now.len(), 1);
-        assert_eq!(found_now[0].rule, Rule::Enumeration);
-        assert_eq!(found_now[0].who, "1312345678/d");
-        assert_eq!((found_now[0].count, found_now[0].evidence), (51, (0, 50)));
-        // The same over a day, and by two people.
-        let slow = (0..200_u64).map(|n| ask(n, i64::try_from(n).unwrap() * 100, &format!("p{n}")));
-        assert_eq!(found(slow), []);
-        let two = (0..80_u64).map(|n| {
-            let person = ["d", "e"][usize::try_from(n % 2).unwrap()];
-            event(n, 10, "SearchPatients", person, "")
-        });
-        assert_eq!(found(two), []);
-    }
-
-    #[test]
-    fn refusals_volume_and_break_glass_have_their_limits() {
-        let denied = |n| AuditEvent {
-            outcome: Outcome::Denied.into(),
-            ..event(n, 5, "RetrieveDocuments", "d", "a")
-        };
-        assert_eq!(found((0..10).map(denied)), []);
-        assert_eq!(found((0..11).map(denied))[0].rule, Rule::Refusals);
-        let read = |n| AuditEvent {
-            disclosed_count: 100,
-            ..event(n, 5, "RetrieveDocuments", "d", "a")
-        };
-        assert_eq!(found((0..10).map(read)), []);
-        assert_eq!(found((0..11).map(read))[0].rule, Rule::Volume);
-        let opened = |n: u64| event(n, 5, "OpenBreakGlass", "d", "a");
-        assert_eq!(found((0..5).map(opened)), []);
-        assert_eq!(found((0..6).map(opened))[0].rule, Rule::BreakGlass);
-        let by_all = (0..21_u64).map(|n| event(n, 5, "OpenBreakGlass", &format!("d{n}"), "a"));
-        assert_eq!(found(by_all)[0].rule, Rule::BreakGlassOfInstitution);
-    }
-
-    /// Systems ask for everybody, and nobody is remembered without bound.
-    #[test]
-    fn systems_are_left_alone_and_memory_is_bounded() {
-        let system = (0..200).map(|n| event(n, 5, "QueryIdentifiers", "", &format!("p{n}")));
-        assert_eq!(found(system), []);
-        let mut detector = Detector::default();
-        for n in 0..50_000_u64 {
-            let second = i64::try_from(n).unwrap();
-            detector.observe(&event(n, second, "QueryRegistry", &format!("d{n}"), "a"));
-        }
-        assert!(detector.watched.len() <= MAX_WATCHED + 1);
-    }
 }

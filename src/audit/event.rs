@@ -61,6 +61,11 @@ pub(super) fn encode(record: &Record, outcome: Outcome, now: Timestamp) -> Bytes
         regions: regions(record.regions),
         policy_version: record.policy.clone().unwrap_or_default(),
         restricted_confirmed: record.confirmed,
+        relation: who
+            .relation
+            .map(|relation| relation.code().to_owned())
+            .unwrap_or_default(),
+        relation_claimed: record.relation_claimed,
         stated_reason: record
             .reason
             .as_ref()

@@ -2,7 +2,9 @@
 
 use jiff::Timestamp;
 
-use crate::types::{HomeCommunityId, InstitutionCode, PersonRole, PurposeOfUse, Redacted};
+use crate::types::{
+    HomeCommunityId, InstitutionCode, PersonRole, PurposeOfUse, Redacted, Relation,
+};
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,8 @@ pub struct Who {
     pub role: PersonRole,
     /// The purpose stated.
     pub purpose: PurposeOfUse,
+    /// How the person says to stand to the patient; nothing if there is no person.
+    pub relation: Option<Relation>,
     /// The gateway that passed the call on.
     pub relay: Option<HomeCommunityId>,
 }
@@ -65,6 +69,8 @@ pub struct Record {
     pub policy: Option<String>,
     /// The caller confirmed that restricted items be shown.
     pub confirmed: bool,
+    /// Nothing but the person's word is for the relation to the patient.
+    pub relation_claimed: bool,
 }
 
 impl Record {
@@ -84,6 +90,7 @@ impl Record {
             documents: Vec::new(),
             policy: None,
             confirmed: false,
+            relation_claimed: false,
         }
     }
 

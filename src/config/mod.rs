@@ -60,6 +60,12 @@ pub struct Config {
     /// Its audit log.
     #[serde(default)]
     pub audit: AuditSettings,
+    /// Who is told of accesses that somebody has to look at.
+    #[serde(default)]
+    pub notices: NoticeSettings,
+    /// What looks like misuse.
+    #[serde(default)]
+    pub misuse: MisuseSettings,
     /// What holds where no consent is recorded.
     #[serde(default)]
     pub consent: Consent,
@@ -486,7 +492,7 @@ pub struct AuditSettings {
     pub sinks: Vec<SinkSettings>,
 }
 
-/// A collector of audit events: one of `file` and `syslog`.
+/// A collector of audit events: one of `file`, `syslog` and `fhir`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SinkSettings {
@@ -497,6 +503,11 @@ pub struct SinkSettings {
     /// `host:port` of a syslog collector, which gets DICOM audit messages, RFC 5424 over TLS (RFC 5425).
     /// Its certificate is judged like that of a node.
     pub syslog: Option<String>,
+    /// `https://host[:port]/base` of a FHIR R4 repository, which gets the `AuditEvent`s in batch Bundles
+    /// of updates to their ids. Its certificate is judged like that of a node.
+    pub fhir: Option<String>,
+    /// The pin of the collector's certificate (hex SHA-256 of the public key), if it must be that one.
+    pub certificate_pin: Option<String>,
 }
 
 impl Default for AuditSettings {
@@ -507,6 +518,137 @@ impl Default for AuditSettings {
             quorum: 0,
             grace_minutes: 240,
             sinks: Vec::new(),
+        }
+    }
+}
+
+/// Notices that go out, by reference only (`docs/notices.md`).
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NoticeSettings {
+    /// Where they go.
+    pub channels: Vec<NoticeChannel>,
+    /// A review that is overdue is told of again after so many days, until it is made; 1 at least.
+    pub overdue_every_days: u32,
+}
+
+impl Default for NoticeSettings {
+    fn default() -> Self {
+        Self {
+            channels: Vec::new(),
+            overdue_every_days: 7,
+        }
+    }
+}
+
+/// A channel of notices: one of `https` and `folder`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoticeChannel {
+    /// The name of its cursors and its alarm: letters, digits, hyphens.
+    pub name: String,
+    /// Which notices it takes.
+    pub kinds: Vec<NoticeKind>,
+    /// Of which institutions, by their 10-digit codes; empty: of all.
+    #[serde(default)]
+    pub institutions: Vec<String>,
+    /// `https://host[:port]/path` to which each notice is posted as a JSON object. The server's
+    /// certificate is judged like that of a node.
+    pub https: Option<String>,
+    /// The pin of that certificate (hex SHA-256 of the public key), if it must be that one.
+    pub certificate_pin: Option<String>,
+    /// A folder in which each notice is a file `<id>.json`.
+    pub folder: Option<PathBuf>,
+}
+
+/// What a notice is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoticeKind {
+    /// A break-glass access, for the institution's privacy officer.
+    BreakGlass,
+    /// The review of one is overdue.
+    ReviewOverdue,
+    /// A break-glass access, for whoever tells the patient.
+    Patient,
+}
+
+impl NoticeKind {
+    /// Its name in a configuration and in the notice.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::BreakGlass => "break-glass",
+            Self::ReviewOverdue => "review-overdue",
+            Self::Patient => "patient",
+        }
+    }
+}
+
+/// More than so many look like misuse, and raise an alarm (`docs/misuse.md`). Nothing is refused for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MisuseSettings {
+    /// Patients that a person asks about in an hour.
+    pub enumeration_per_hour: u32,
+    /// The same in a day.
+    pub enumeration_per_day: u32,
+    /// Questions of a person in an hour that find nobody.
+    pub guesses_per_hour: u32,
+    /// Refusals of a person in an hour.
+    pub refusals_per_hour: u32,
+    /// The same in a day.
+    pub refusals_per_day: u32,
+    /// Records and documents shown to a person in an hour.
+    pub disclosed_per_hour: u32,
+    /// Calls of a person in a minute.
+    pub calls_per_minute: u32,
+    /// Break-glass grants of a person in a day.
+    pub break_glass_per_day: u32,
+    /// Those of all people of an institution.
+    pub institution_break_glass_per_day: u32,
+    /// Patients shown to a person in a day on a relation that only the person claims.
+    pub claimed_relations_per_day: u32,
+    /// Purposes that a person states for one patient in an hour.
+    pub purposes_per_patient: u32,
+    /// Patients that a person looks at in a day at an unusual hour, or for an unusual purpose.
+    pub unusual_patients_per_day: u32,
+    /// People of one institution who are shown something of one patient in a day.
+    pub readers_per_patient: u32,
+    /// Patients of whom a person has restricted items shown in a day.
+    pub restricted_per_day: u32,
+    /// Removals by a person in an hour.
+    pub removals_per_hour: u32,
+    /// Days that are looked at before anything is called unusual.
+    pub baseline_days: u32,
+    /// An hour or a purpose is unusual if fewer people of the role than this part of one are there, or
+    /// act so, on such a day on average, percent; and fewer than this part of their busiest hour.
+    pub unusual_percent: u32,
+    /// How far the institutions' clocks are before UTC, minutes.
+    pub utc_offset_minutes: i32,
+}
+
+impl Default for MisuseSettings {
+    fn default() -> Self {
+        Self {
+            // `spec` security-bars P-05: 50 unrelated patients a user and hour.
+            enumeration_per_hour: 50,
+            enumeration_per_day: 300,
+            guesses_per_hour: 30,
+            refusals_per_hour: 10,
+            refusals_per_day: 30,
+            disclosed_per_hour: 1_000,
+            calls_per_minute: 120,
+            break_glass_per_day: 5,
+            institution_break_glass_per_day: 20,
+            claimed_relations_per_day: 20,
+            purposes_per_patient: 2,
+            unusual_patients_per_day: 3,
+            readers_per_patient: 20,
+            restricted_per_day: 6,
+            removals_per_hour: 20,
+            baseline_days: 14,
+            unusual_percent: 20,
+            utc_offset_minutes: 9 * 60,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::access::{
 use crate::clock::Clock;
 use crate::config::ConsentDefault;
 use crate::error::Result;
-use crate::types::{HomeCommunityId, PatientIdentifier, PurposeOfUse};
+use crate::types::{HomeCommunityId, PatientIdentifier, PurposeOfUse, Relation};
 
 use super::Consents;
 
@@ -168,6 +168,7 @@ impl Guard {
             document: None,
             holder: None,
         };
+        inner.note_relation(call, &subject);
         // From before the wishes are read, so that no change slips between.
         let waiter = inner.consents.changes(&subject.patients);
         let view = inner.view(call.caller(), action, &subject)?;
@@ -211,6 +212,7 @@ impl Guard {
                 .holder
                 .map(|(home, patients)| (home.clone(), patients.to_vec())),
         };
+        inner.note_relation(call, &subject);
         // From before the wishes are read, so that no change slips between.
         let waiter = (action.is_clinical() && !subject.patients.is_empty())
             .then(|| inner.consents.changes(&subject.patients));
@@ -230,6 +232,22 @@ impl Guard {
 }
 
 impl Grounds {
+    /// Notes for the audit if nothing but the person's word is for the relation to the patient: the
+    /// institution has no record of the patient. Only the hub and the institution's own community
+    /// know all its records.
+    fn note_relation(&self, call: &Call, subject: &Subject) {
+        let caller = call.caller();
+        let knows = self.parent.is_none() || caller.participant.community == self.home;
+        let claims = !matches!(caller.relation(), Relation::None | Relation::Myself);
+        if knows
+            && claims
+            && !subject.patients.is_empty()
+            && !related(&self.home, caller, &subject.patients)
+        {
+            call.note(|record| record.relation_claimed = true);
+        }
+    }
+
     fn person(&self, patients: &[PatientIdentifier]) -> Vec<PatientIdentifier> {
         let all = patients.iter();
         let mut patients: Vec<PatientIdentifier> = all

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use jiff::{Timestamp, ToSpan as _};
+use data_encoding::HEXLOWER;
+use jiff::{SignedDuration, Timestamp, ToSpan as _};
 
 use crate::access::{Action, Call, Grant, Permit};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
-use crate::store::{Expect, Store, Versioned, Write};
+use crate::store::{Expect, Frame, Store, Versioned, Write};
 use crate::types::{LinkageId, Redacted};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::emergency as pb;
@@ -25,6 +26,8 @@ const MIN_REASON: usize = 10;
 const MAX_REASON: usize = 1_000;
 /// Notices on a page.
 const MAX_NOTICES: usize = 500;
+/// Notices looked at for one.
+const MAX_LOOKED_AT: usize = 5_000;
 
 /// The break-glass grants of this node.
 #[derive(Debug)]
@@ -197,20 +200,103 @@ impl Grants {
             .await
     }
 
-    /// The notices of an institution, newest first.
+    /// A page of an institution's notices with these judgements (none: with any), newest first, and the
+    /// token of the next one. A page may be empty and not the last: it looks at some thousand at most.
+    ///
+    /// # Errors
+    /// [`Reason::InvalidToken`]; the store.
+    pub fn notices(
+        &self,
+        permit: &Permit,
+        institution: &str,
+        request: &pb::ListAccessNoticesRequest,
+    ) -> Result<(Vec<pb::AccessNotice>, String)> {
+        permit.require(&[Action::ReadAudit])?;
+        let prefix = GrantRow::of_institution(institution);
+        let size = match request.page_size as usize {
+            0 => MAX_NOTICES,
+            asked => asked.min(MAX_NOTICES),
+        };
+        let mut after = page_after(&request.page_token, &prefix)?;
+        let (now, mut notices) = (self.clock.now(), Vec::new());
+        for _ in 0..MAX_LOOKED_AT / MAX_NOTICES {
+            let (index, from) = (GrantRow::BY_INSTITUTION, after.as_deref());
+            let rows = self
+                .store
+                .by_index::<GrantRow>(index, &prefix, from, MAX_NOTICES)?;
+            let is_last = rows.len() < MAX_NOTICES;
+            for (cursor, row) in rows {
+                let notice = row.row.notice.map(|notice| aged(notice, now));
+                let wanted = |notice: &pb::AccessNotice| {
+                    request.reviews.is_empty() || request.reviews.contains(&notice.review)
+                };
+                notices.extend(notice.filter(wanted));
+                after = Some(cursor);
+                if notices.len() == size {
+                    let next = after.as_deref().unwrap_or_default();
+                    return Ok((notices, HEXLOWER.encode(next)));
+                }
+            }
+            if is_last {
+                return Ok((notices, String::new()));
+            }
+        }
+        let next = after.as_deref().unwrap_or_default();
+        Ok((notices, HEXLOWER.encode(next)))
+    }
+
+    /// The notices of the grants that a frame opened.
+    ///
+    /// # Errors
+    /// A row that cannot be read.
+    pub fn opened_in(frame: &Frame) -> Result<Vec<pb::AccessNotice>> {
+        let mut opened = Vec::new();
+        for write in &frame.writes {
+            let row = write.row::<GrantRow>()?;
+            let notice = row.filter(|row| !row.closed).and_then(|row| row.notice);
+            // A review writes the row again.
+            let new = |notice: &pb::AccessNotice| notice.review() == pb::ReviewStatus::Pending;
+            opened.extend(notice.filter(new));
+        }
+        Ok(opened)
+    }
+
+    /// Whether an access has been judged. One that nothing is known of has not.
     ///
     /// # Errors
     /// The store.
-    pub fn notices(&self, permit: &Permit, institution: &str) -> Result<Vec<pb::AccessNotice>> {
-        permit.require(&[Action::ReadAudit])?;
-        let prefix = GrantRow::of_institution(institution);
-        let index = GrantRow::BY_INSTITUTION;
-        let rows = self
-            .store
-            .by_index::<GrantRow>(index, &prefix, None, MAX_NOTICES)?;
-        let now = self.clock.now();
-        let notices = rows.into_iter().filter_map(|(_, row)| row.row.notice);
-        Ok(notices.map(|notice| aged(notice, now)).collect())
+    pub fn is_judged(&self, id: &str) -> Result<bool> {
+        let notice = self.row(id)?.and_then(|row| row.row.notice);
+        Ok(notice.is_some_and(|notice| notice.review() != pb::ReviewStatus::Pending))
+    }
+
+    /// The accesses whose review came to be overdue after `from` and until `to`, or was so for one more
+    /// `again`; each with how often it has been so. Goes through all grants. Blocking.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn overdue(
+        &self,
+        from: Timestamp,
+        to: Timestamp,
+        again: SignedDuration,
+    ) -> Result<Vec<(i128, pb::AccessNotice)>> {
+        let mut overdue = Vec::new();
+        self.store.scan::<GrantRow>(&mut |found| {
+            let notice = found.row.notice;
+            let pending = |notice: &pb::AccessNotice| notice.review() == pb::ReviewStatus::Pending;
+            let Some(notice) = notice.filter(pending) else {
+                return Ok(());
+            };
+            let due = notice.review_due.as_ref();
+            if let Some(due) = due.and_then(crate::wire::from_timestamp)
+                && let Some(time) = times_due(due, from, to, again)
+            {
+                overdue.push((time, notice));
+            }
+            Ok(())
+        })?;
+        Ok(overdue)
     }
 
     /// Records a privacy officer's judgement of an access.
@@ -301,6 +387,36 @@ fn aged(mut notice: pb::AccessNotice, now: Timestamp) -> pb::AccessNotice {
     notice
 }
 
+/// Where a page begins: behind a place among the institution's own.
+fn page_after(token: &str, prefix: &[u8]) -> Result<Option<Vec<u8>>> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let place = HEXLOWER.decode(token.as_bytes()).ok();
+    let place = place.filter(|place| place.starts_with(prefix));
+    place.map(Some).ok_or_else(|| {
+        let message = "is not a token of this query";
+        Error::field(Reason::InvalidToken, "page_token", message)
+    })
+}
+
+/// For which time, from 1 on, something is due that was due at `due` and again after every `again`: the
+/// last one after `from` and until `to`.
+fn times_due(
+    due: Timestamp,
+    from: Timestamp,
+    to: Timestamp,
+    again: SignedDuration,
+) -> Option<i128> {
+    let late = to.duration_since(due);
+    if late.is_negative() {
+        return None;
+    }
+    let times = late.as_nanos() / again.as_nanos().max(1);
+    let last = due.as_nanosecond() + times * again.as_nanos();
+    (last > from.as_nanosecond()).then_some(times + 1)
+}
+
 fn check(request: &pb::OpenBreakGlassRequest) -> Result<()> {
     if request.reason() == pb::BreakGlassReason::Unspecified {
         return Err(Error::missing("reason"));
@@ -318,4 +434,37 @@ fn check(request: &pb::OpenBreakGlassRequest) -> Result<()> {
         ));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_review_is_due_again_and_again() {
+        let at = |hours: i64| Timestamp::from_second(hours * 3_600).unwrap();
+        let week = SignedDuration::from_hours(7 * 24);
+        let due = |from, to| times_due(at(100), at(from), at(to), week);
+        assert_eq!(due(0, 99), None);
+        assert_eq!(due(0, 100), Some(1));
+        assert_eq!(due(99, 100), Some(1), "the end is in it");
+        assert_eq!(due(100, 101), None, "the beginning is not");
+        assert_eq!(due(101, 267), None);
+        assert_eq!(due(101, 268), Some(2));
+        assert_eq!(due(0, 1_000), Some(6), "told once, as often as it is late");
+        assert_eq!(due(1_000, 0), None, "a clock that went back");
+    }
+
+    #[test]
+    fn a_page_is_of_the_own_institution() {
+        let own = GrantRow::of_institution("1312345678");
+        let other = GrantRow::of_institution("1312345679");
+        assert_eq!(page_after("", &own).unwrap(), None);
+        let token = HEXLOWER.encode(&own);
+        assert_eq!(page_after(&token, &own).unwrap(), Some(own.clone()));
+        for wrong in [HEXLOWER.encode(&other), "xy".to_owned()] {
+            let error = page_after(&wrong, &own).unwrap_err();
+            assert_eq!(error.reason(), Reason::InvalidToken);
+        }
+    }
 }

@@ -14,7 +14,7 @@ use crate::federation::path::Kind;
 use crate::federation::peers::{Peers, relayed};
 use crate::federation::{Contributions, Mark};
 use crate::identity::identifier_message;
-use crate::types::{LinkageId, PartialDate, PatientIdentifier};
+use crate::types::{HomeCommunityId, LinkageId, PartialDate, PatientIdentifier};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::federation as fpb;
@@ -387,15 +387,7 @@ async fn region(
         .get_summary_items(relayed(&call, request, budget))
         .await?
         .into_inner();
-    let home = target.peer.home.to_string();
-    let foreign = response
-        .items
-        .iter()
-        .flat_map(|item| &item.sources)
-        .any(|source| source.home_community_id != home);
-    if foreign {
-        return Err(Failure::Malformed("an item of another community"));
-    }
+    own(&response, &target.peer.home, target.patients.len())?;
     let count = response.items.len() + response.documents.len();
     Ok(Said {
         count: u32::try_from(count).unwrap_or(u32::MAX),
@@ -403,4 +395,132 @@ async fn region(
         as_of: response.as_of,
         value: response,
     })
+}
+
+/// A region may only speak of its own documents, and of the patients it was asked about (INV-4, bar
+/// Z-18): one that says more is believed nothing, and named as such in the answer.
+fn own(
+    response: &fpb::GetSummaryItemsResponse,
+    home: &HomeCommunityId,
+    patients: usize,
+) -> Result<(), Failure> {
+    let home = home.to_string();
+    let past = response.items.iter().flat_map(|item| &item.past_values);
+    let past = past.filter_map(|value| value.source.as_ref());
+    let stated = response
+        .absences
+        .iter()
+        .flat_map(|absence| &absence.sources);
+    let items = response.items.iter().flat_map(|item| &item.sources);
+    let foreign = |source: &pb::ItemSource| {
+        let document = source.document.as_ref();
+        source.home_community_id != home
+            || document.is_some_and(|document| document.home_community_id != home)
+    };
+    if items.chain(stated).chain(past).any(foreign) {
+        return Err(Failure::Malformed("an item of another community"));
+    }
+    if response.items.iter().any(|item| item.sources.is_empty()) {
+        return Err(Failure::Malformed("an item of no document"));
+    }
+    let named = |listed: &pb::ListedDocument| {
+        let document = listed.document.as_ref();
+        document.is_some_and(|document| document.home_community_id == home)
+    };
+    if !response.documents.iter().all(named) {
+        return Err(Failure::Malformed("a document of another community"));
+    }
+    let mut absences = response.absences.iter();
+    if absences.any(|absence| absence.home_community_ids.iter().any(|of| *of != home)) {
+        return Err(Failure::Malformed("it speaks for another community"));
+    }
+    let known = |judged: &fpb::JudgedDocument| {
+        usize::try_from(judged.patient).is_ok_and(|place| place < patients)
+    };
+    if !response.judged.iter().all(known) {
+        return Err(Failure::Malformed("a document of another patient"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HOME: &str = "urn:oid:2.999.1.1";
+    const OTHER: &str = "urn:oid:2.999.1.2";
+
+    fn document(home: &str) -> cpb::DocumentRef {
+        cpb::DocumentRef {
+            home_community_id: home.to_owned(),
+            ..cpb::DocumentRef::default()
+        }
+    }
+
+    fn source(home: &str) -> pb::ItemSource {
+        pb::ItemSource {
+            home_community_id: home.to_owned(),
+            document: Some(document(home)),
+            ..pb::ItemSource::default()
+        }
+    }
+
+    fn past(home: &str) -> pb::PastValue {
+        pb::PastValue {
+            source: Some(source(home)),
+            ..pb::PastValue::default()
+        }
+    }
+
+    fn listed(home: &str) -> pb::ListedDocument {
+        pb::ListedDocument {
+            document: Some(document(home)),
+            ..pb::ListedDocument::default()
+        }
+    }
+
+    /// What a region says of two patients: an item, a document, an absence.
+    fn said() -> fpb::GetSummaryItemsResponse {
+        let mut item = pb::SummaryItem::default();
+        item.sources.push(source(HOME));
+        item.past_values.push(past(HOME));
+        fpb::GetSummaryItemsResponse {
+            items: vec![item],
+            absences: vec![pb::AbsenceStatement::default()],
+            documents: vec![listed(HOME)],
+            judged: vec![fpb::JudgedDocument {
+                patient: 1,
+                entry: None,
+            }],
+            ..fpb::GetSummaryItemsResponse::default()
+        }
+    }
+
+    /// Bars: Z-18. Whatever a region adds that it may not say, all it says is dropped and said to be
+    /// malformed.
+    #[test]
+    fn a_region_that_says_too_much_is_believed_nothing() {
+        let home: HomeCommunityId = HOME.parse().unwrap();
+        assert!(own(&said(), &home, 2).is_ok());
+        type Spoil = fn(&mut fpb::GetSummaryItemsResponse);
+        let spoils: [Spoil; 11] = [
+            |said| said.items[0].sources[0].document = Some(document(OTHER)),
+            |said| said.items[0].past_values.push(past(OTHER)),
+            |said| said.absences[0].sources.push(source(OTHER)),
+            |said| said.items[0].sources.push(source(OTHER)),
+            |said| said.items[0].sources = vec![source("")],
+            |said| said.items[0].sources.clear(),
+            |said| said.documents.push(listed(OTHER)),
+            |said| said.documents[0].document = None,
+            |said| said.absences[0].home_community_ids.push(OTHER.to_owned()),
+            |said| said.judged[0].patient = 2,
+            |said| said.judged[0].patient = u32::MAX,
+        ];
+        for (number, spoil) in spoils.iter().enumerate() {
+            let mut spoilt = said();
+            spoil(&mut spoilt);
+            let failed = own(&spoilt, &home, 2);
+            assert!(matches!(failed, Err(Failure::Malformed(_))), "{number}");
+        }
+    }
 }

@@ -380,6 +380,50 @@ fn ours(
 mod tests {
     use super::*;
 
+    /// Bars: Z-18. One entry that is another patient's or another community's, or that does not say, and
+    /// nothing the region says is passed on.
+    #[test]
+    fn an_entry_of_somebody_else_is_not_passed_on() {
+        let asked: PatientIdentifier = "A-1^^^&2.999.2.1&ISO".parse().unwrap();
+        let target = Target {
+            peer: absent(&"urn:oid:2.999.1.1".parse().unwrap()),
+            patients: vec![asked.clone()],
+        };
+        let entry = dpb::DocumentEntry {
+            home_community_id: "urn:oid:2.999.1.1".to_owned(),
+            patient_id: Some(crate::identity::identifier_message(&asked)),
+            ..dpb::DocumentEntry::default()
+        };
+        assert!(ours(&entry, &target, &asked).is_ok());
+        let other: PatientIdentifier = "A-2^^^&2.999.2.1&ISO".parse().unwrap();
+        let foreign: PatientIdentifier = "A-1^^^&2.999.2.2&ISO".parse().unwrap();
+        for spoilt in [
+            dpb::DocumentEntry {
+                home_community_id: "urn:oid:2.999.1.2".to_owned(),
+                ..entry.clone()
+            },
+            dpb::DocumentEntry {
+                home_community_id: String::new(),
+                ..entry.clone()
+            },
+            dpb::DocumentEntry {
+                patient_id: Some(crate::identity::identifier_message(&other)),
+                ..entry.clone()
+            },
+            dpb::DocumentEntry {
+                patient_id: Some(crate::identity::identifier_message(&foreign)),
+                ..entry.clone()
+            },
+            dpb::DocumentEntry {
+                patient_id: None,
+                ..entry
+            },
+        ] {
+            let failed = ours(&spoilt, &target, &asked);
+            assert!(matches!(failed, Err(Failure::Malformed(_))), "{spoilt:?}");
+        }
+    }
+
     fn entry(octets: usize) -> dpb::DocumentEntry {
         dpb::DocumentEntry {
             hash: "0".repeat(octets),

@@ -159,16 +159,20 @@ impl Peers {
     }
 
     /// A TLS connection to what is no node, such as a log collector: within the outgoing policy, with
-    /// this node's certificate, to a server whose certificate is accepted and has the host's name.
-    /// It is judged when it is made, not again.
+    /// this node's certificate, to a server whose certificate is accepted, has the host's name and, if
+    /// there are `pins`, is one of these. It is judged when it is made, not again.
     ///
     /// # Errors
     /// The network's; a refusal of the policy or of the certificate.
-    pub async fn bare(&self, endpoint: &Endpoint) -> io::Result<Box<dyn Wire>> {
+    pub async fn bare(
+        &self,
+        endpoint: &Endpoint,
+        pins: &[CertificatePin],
+    ) -> io::Result<Box<dyn Wire>> {
         let name = ServerName::try_from(endpoint.host().to_owned()).map_err(io::Error::other)?;
         let expect = ServerExpectation {
             name: name.clone(),
-            pins: Vec::new(),
+            pins: pins.to_vec(),
         };
         let (trust, clock) = (Arc::clone(&self.trust), Arc::clone(&self.clock));
         let config = bare_client_config(&self.identity, trust, clock, expect);

@@ -116,7 +116,7 @@ impl Gateway {
             let wanted = log.worth_witnessing().min(latest.checkpoint.size);
             match log.witnessed_last() {
                 Some(size) if size >= wanted && self.is_cosigned(size) => {
-                    self.count_witnesses(size);
+                    self.count_witnesses(size).await;
                 }
                 _ => self.have_witnessed(&latest).await,
             }

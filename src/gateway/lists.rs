@@ -6,8 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use hyper::body::{Body as _, Incoming};
+use bytes::Bytes;
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
 
@@ -18,30 +17,12 @@ use crate::pki::{ImportedList, Profiles, describe};
 use crate::types::{HostPattern, ListUrl};
 
 use super::Gateway;
+use super::http::{Body, Broken, collect};
 
 /// Alarm: a list could not be fetched or taken.
 const FETCH: &str = "CRL_FETCH_FAILED";
 /// The whole of one fetch.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// No body: a GET has none.
-struct Nothing;
-
-impl hyper::body::Body for Nothing {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<std::result::Result<hyper::body::Frame<Bytes>, Self::Error>>> {
-        std::task::Poll::Ready(None)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        true
-    }
-}
 
 fn failed(message: &'static str) -> Error {
     Error::new(Reason::CommunityUnavailable, message)
@@ -87,7 +68,7 @@ async fn fetch_all(
     let request = Request::get(target)
         .header(http::header::HOST, url.authority())
         .header(http::header::ACCEPT, "application/pkix-crl, */*")
-        .body(Nothing)
+        .body(Body::NONE)
         .map_err(|error| failed("the list's address cannot be asked for").caused_by(error))?;
     let answer = sender.send_request(request).await.map_err(broken)?;
     if answer.status() != StatusCode::OK {
@@ -96,25 +77,10 @@ async fn fetch_all(
     }
     let bytes = collect(answer.into_body(), limit).await;
     connection.abort();
-    bytes
-}
-
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes> {
-    let mut all = BytesMut::new();
-    loop {
-        let frame =
-            std::future::poll_fn(|context| std::pin::Pin::new(&mut body).poll_frame(context));
-        let Some(frame) = frame.await else {
-            return Ok(all.freeze());
-        };
-        let frame = frame.map_err(|error| failed("the list's host broke off").caused_by(error))?;
-        if let Some(data) = frame.data_ref() {
-            if all.len() + data.len() > limit {
-                return Err(failed("the list is larger than is taken"));
-            }
-            all.extend_from_slice(data);
-        }
-    }
+    bytes.map_err(|broken| match broken {
+        Broken::TooLarge => failed("the list is larger than is taken"),
+        Broken::Off(error) => failed("the list's host broke off").caused_by(error),
+    })
 }
 
 impl Gateway {

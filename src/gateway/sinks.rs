@@ -2,7 +2,7 @@
 //! the log in order from it, at least once: a receiver drops repeats by the record's id
 //! (`docs/audit-log.md`). A sink that is slow, full or away holds up nobody; it is alarmed, and goes on
 //! where it was. Syslog has no acknowledgement, so what was sent last is sent again on every
-//! connection.
+//! connection. A FHIR repository says of each event whether it took it; only then the cursor moves.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper::StatusCode;
+use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, ReadHalf, WriteHalf};
 
 use crate::audit::leaf::index_of;
@@ -17,13 +19,15 @@ use crate::audit::{event_of, fhir, syslog};
 use crate::config::{Config, SinkSettings};
 use crate::edge::Severity;
 use crate::error::{Error, Reason, Result};
-use crate::federation::Wire;
-use crate::store::disk::{Disk, read_small, write_small};
+use crate::federation::{Peers, Wire};
+use crate::store::disk::Disk;
 use crate::store::{Frames, Sequence, Store};
-use crate::types::{Endpoint, HomeCommunityId};
+use crate::types::{CertificatePin, Endpoint, HomeCommunityId, HttpsUrl};
 use crate::wire::pb::audit::AuditEvent;
 
 use super::Gateway;
+use super::cursor::Cursor;
+use super::http::{Destination, Post};
 
 /// Alarm: a sink does not take what it should.
 const BEHIND: &str = "AUDIT_SINK_BEHIND";
@@ -37,8 +41,12 @@ const RETRY: Duration = Duration::from_secs(5);
 const TAKES: Duration = Duration::from_secs(30);
 /// Frames sent again on every connection (`spec` security-bars §3).
 const REPLAYED: u64 = 10_000;
-/// Octets of a cursor.
-const MAX_CURSOR: usize = 64;
+/// Events in one Bundle.
+const BUNDLE_EVENTS: usize = 100;
+/// Octets of a repository's answer to one: some lines for each event.
+const MAX_ANSWER: usize = 1024 * 1024;
+/// The media type of FHIR in JSON.
+const FHIR_JSON: &str = "application/fhir+json";
 
 /// Where the log goes.
 #[derive(Clone, Debug)]
@@ -47,6 +55,8 @@ enum Kind {
     File(PathBuf),
     /// DICOM audit messages, RFC 5424 over TLS (RFC 5425).
     Syslog(Endpoint),
+    /// FHIR `AuditEvent`s over HTTPS, in Bundles (ITI-20, FHIR feed).
+    Fhir(HttpsUrl),
 }
 
 /// One sink.
@@ -54,14 +64,16 @@ enum Kind {
 pub(super) struct Sink {
     name: String,
     kind: Kind,
+    /// If not empty, the keys one of which the collector's certificate must have.
+    pins: Vec<CertificatePin>,
 }
 
 /// A node's sinks.
 #[derive(Debug)]
 pub struct Sinks {
     all: Vec<Sink>,
-    folder: PathBuf,
-    disk: Arc<dyn Disk>,
+    pub(super) folder: PathBuf,
+    pub(super) disk: Arc<dyn Disk>,
     behind: Mutex<BTreeSet<String>>,
 }
 
@@ -80,17 +92,29 @@ impl Sink {
         if settings.name.is_empty() || settings.name.len() > 32 || !settings.name.chars().all(fit) {
             return Err(wrong("a name is 1 to 32 letters, digits and hyphens"));
         }
-        let kind = match (&settings.file, &settings.syslog) {
-            (Some(file), None) => Kind::File(file.clone()),
-            (None, Some(collector)) => {
+        let kind = match (&settings.file, &settings.syslog, &settings.fhir) {
+            (Some(file), None, None) => Kind::File(file.clone()),
+            (None, Some(collector), None) => {
                 let endpoint = format!("https://{collector}").parse();
                 Kind::Syslog(endpoint.map_err(|_| wrong("syslog is host:port"))?)
             }
-            _ => return Err(wrong("exactly one of file and syslog")),
+            (None, None, Some(base)) => Kind::Fhir(
+                base.parse()
+                    .map_err(|_| wrong("fhir is https://host/path"))?,
+            ),
+            _ => return Err(wrong("exactly one of file, syslog and fhir")),
         };
+        let pins = settings.certificate_pin.iter().map(|pin| pin.parse());
+        let pins: Vec<CertificatePin> = pins
+            .collect::<Result<_, _>>()
+            .map_err(|_| wrong("certificate_pin is 64 hex digits"))?;
+        if !pins.is_empty() && matches!(kind, Kind::File(_)) {
+            return Err(wrong("a file has no certificate"));
+        }
         Ok(Self {
             name: settings.name.clone(),
             kind,
+            pins,
         })
     }
 }
@@ -121,46 +145,6 @@ impl Sinks {
 
     pub(super) fn all(&self) -> impl Iterator<Item = Sink> {
         self.all.iter().cloned()
-    }
-}
-
-/// How far a sink has got, durable.
-#[derive(Clone, Debug)]
-struct Cursor {
-    disk: Arc<dyn Disk>,
-    file: PathBuf,
-    /// Of which store.
-    store: String,
-}
-
-impl Cursor {
-    /// The frame that comes next. A cursor of another store is none: that store's log begins.
-    fn read(&self) -> Result<Sequence> {
-        let text = match read_small(self.disk.as_ref(), &self.file, MAX_CURSOR) {
-            Ok(text) => text,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Sequence(1)),
-            Err(error) => return Err(unusable(error)),
-        };
-        let damaged = || {
-            Error::new(
-                Reason::IntegrityFailure,
-                "an audit sink's cursor is damaged",
-            )
-        };
-        let text = String::from_utf8(text).map_err(|_| damaged())?;
-        let (store, next) = text.trim_end().split_once(' ').ok_or_else(damaged)?;
-        let next = next.parse().map_err(|_| damaged())?;
-        Ok(match store == self.store {
-            true => Sequence(next),
-            false => Sequence(1),
-        })
-    }
-
-    fn keep(&self, next: Sequence) -> Result<()> {
-        let folder = self.file.parent().unwrap_or(Path::new("."));
-        self.disk.create_dir_all(folder).map_err(unusable)?;
-        let text = format!("{} {}\n", self.store, next.0);
-        write_small(self.disk.as_ref(), &self.file, text.as_bytes()).map_err(unusable)
     }
 }
 
@@ -262,13 +246,76 @@ impl Collector {
     }
 }
 
+/// An AuditEvent repository. What it takes it keeps under the record's id, so that a repeat changes
+/// nothing (`spec` security-bars §3: idempotent PUT, confirmed by status).
+struct Repository(Destination);
+
+impl Repository {
+    async fn send(&mut self, peers: &Peers, events: &[(AuditEvent, String)]) -> Result<()> {
+        for events in events.chunks(BUNDLE_EVENTS) {
+            let content = serde_json::to_vec(&bundle(events)).map_err(Error::internal)?;
+            let post = Post {
+                media_type: FHIR_JSON,
+                accept: FHIR_JSON,
+                content: content.into(),
+                answer_limit: MAX_ANSWER,
+            };
+            let (status, answer) = self.0.post(peers, &post).await?;
+            confirmed(status, &answer, events)?;
+        }
+        Ok(())
+    }
+}
+
+/// The events as a Bundle of updates, each to the id it has for ever (FHIR R4 http §3.1.0.11.1, batch;
+/// §3.1.0.4.1, update as create).
+fn bundle(events: &[(AuditEvent, String)]) -> Value {
+    let entry = |(event, id): &(AuditEvent, String)| {
+        json!({
+            "resource": fhir::resource(event, id),
+            "request": {"method": "PUT", "url": format!("AuditEvent/{id}")},
+        })
+    };
+    let entries: Vec<Value> = events.iter().map(entry).collect();
+    json!({"resourceType": "Bundle", "type": "batch", "entry": entries})
+}
+
+/// Whether the repository says of each event that it took it. Of what it says else nothing goes into
+/// an alarm: it is somebody else's text.
+fn confirmed(status: StatusCode, answer: &[u8], events: &[(AuditEvent, String)]) -> Result<()> {
+    let refused = |message: String| Error::new(Reason::CommunityUnavailable, message);
+    if status != StatusCode::OK {
+        let message = format!("the repository answered {}", status.as_u16());
+        return Err(refused(message));
+    }
+    let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
+    let entries = answer["entry"].as_array().map_or(&[][..], Vec::as_slice);
+    if answer["resourceType"] != "Bundle" || entries.len() != events.len() {
+        let message = "the repository does not say what it did with each event";
+        return Err(refused(message.to_owned()));
+    }
+    for (entry, (_, id)) in entries.iter().zip(events) {
+        let status = entry["response"]["status"].as_str().unwrap_or_default();
+        if !status.starts_with('2') {
+            let status: String = status.chars().take_while(char::is_ascii_digit).collect();
+            let message = format!("the repository did not take AuditEvent/{id}: {status}");
+            return Err(refused(message));
+        }
+    }
+    Ok(())
+}
+
+/// The way to a sink.
+enum Way {
+    File(PathBuf),
+    Syslog(Collector),
+    Fhir(Box<Repository>),
+}
+
 impl Gateway {
     fn cursor(&self, sink: &Sink) -> Cursor {
-        Cursor {
-            disk: Arc::clone(&self.sinks.disk),
-            file: self.sinks.folder.join(&sink.name),
-            store: data_encoding::HEXLOWER.encode(&self.store.keys().store_id()),
-        }
+        let file = self.sinks.folder.join(&sink.name);
+        Cursor::new(Arc::clone(&self.sinks.disk), file, self.store.keys())
     }
 
     /// Carries the log to one sink until the node stops.
@@ -318,12 +365,17 @@ impl Gateway {
         })
         .await?;
         // A ledger that was restored to an earlier state goes on from there.
-        let kept = kept.min(self.store.last_sequence().next());
-        let (mut collector, from) = match &sink.kind {
-            Kind::File(_) => (None, kept),
+        let kept = Sequence(kept.unwrap_or(1)).min(self.store.last_sequence().next());
+        let (mut way, from) = match &sink.kind {
+            Kind::File(path) => (Way::File(path.clone()), kept),
             Kind::Syslog(endpoint) => {
                 let again = kept.0.saturating_sub(REPLAYED).max(1);
-                (Some(self.reach(endpoint).await?), Sequence(again))
+                let collector = self.reach(endpoint, &sink.pins).await?;
+                (Way::Syslog(collector), Sequence(again))
+            }
+            Kind::Fhir(base) => {
+                let repository = Repository(Destination::new(base.clone(), sink.pins.clone()));
+                (Way::Fhir(Box::new(repository)), kept)
             }
         };
         let mut durable = self.store.watch();
@@ -332,40 +384,35 @@ impl Gateway {
         loop {
             let (home, store_id) = (self.home.clone(), self.store.keys().store_id());
             let read = blocking(move || load(frames, &home, &store_id)).await?;
-            self.deliver(sink, collector.as_mut(), read.events).await?;
+            self.deliver(&mut way, read.events).await?;
             let (next, more) = (read.frames.position(), read.more);
             if next > kept {
                 let cursor = cursor.clone();
-                blocking(move || cursor.keep(next)).await?;
+                blocking(move || cursor.keep(next.0)).await?;
                 kept = next;
             }
             self.sink_works(sink);
             frames = read.frames;
             if !more {
-                await_more(&self.store, &mut durable, collector.as_mut(), next).await?;
+                await_more(&self.store, &mut durable, &mut way, next).await?;
             }
         }
     }
 
-    async fn deliver(
-        &self,
-        sink: &Sink,
-        collector: Option<&mut Collector>,
-        events: Vec<(AuditEvent, String)>,
-    ) -> Result<()> {
-        match (&sink.kind, collector) {
-            (Kind::File(path), _) => {
+    async fn deliver(&self, way: &mut Way, events: Vec<(AuditEvent, String)>) -> Result<()> {
+        match way {
+            Way::File(path) => {
                 let (disk, path) = (Arc::clone(&self.sinks.disk), path.clone());
                 let append = move || append(disk.as_ref(), &path, &events).map_err(unusable);
                 blocking(append).await
             }
-            (Kind::Syslog(_), Some(collector)) => collector.send(&events).await,
-            (Kind::Syslog(_), None) => Err(Error::internal("a collector without connection")),
+            Way::Syslog(collector) => collector.send(&events).await,
+            Way::Fhir(repository) => repository.send(&self.federation.peers, &events).await,
         }
     }
 
-    async fn reach(&self, endpoint: &Endpoint) -> Result<Collector> {
-        let connecting = self.federation.peers.bare(endpoint);
+    async fn reach(&self, endpoint: &Endpoint, pins: &[CertificatePin]) -> Result<Collector> {
+        let connecting = self.federation.peers.bare(endpoint, pins);
         let connected = tokio::time::timeout(TAKES, connecting).await;
         let connected = connected.unwrap_or_else(|late| Err(late.into()));
         let (reading, writing) = tokio::io::split(connected.map_err(away)?);
@@ -373,11 +420,11 @@ impl Gateway {
     }
 }
 
-/// Waits until there is a frame `next`, or the collector is gone.
+/// Waits until there is a frame `next`, or a syslog collector is gone.
 async fn await_more(
     store: &Store,
     durable: &mut tokio::sync::watch::Receiver<Sequence>,
-    collector: Option<&mut Collector>,
+    way: &mut Way,
     next: Sequence,
 ) -> Result<()> {
     let coming = async {
@@ -388,16 +435,17 @@ async fn await_more(
         }
         Ok(())
     };
-    match collector {
-        None => coming.await,
-        Some(collector) => tokio::select! {
+    match way {
+        Way::File(_) | Way::Fhir(_) => coming.await,
+        Way::Syslog(collector) => tokio::select! {
             there = coming => there,
             gone = collector.gone() => Err(gone),
         },
     }
 }
 
-async fn blocking<T: Send + 'static>(
+/// Runs blocking work where it holds nobody up.
+pub(super) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T> + Send + 'static,
 ) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
@@ -414,6 +462,8 @@ mod tests {
             name: name.to_owned(),
             file: file.map(PathBuf::from),
             syslog: syslog.map(str::to_owned),
+            fhir: None,
+            certificate_pin: None,
         }
     }
 
@@ -421,7 +471,31 @@ mod tests {
     fn a_sink_has_a_name_and_one_place() {
         Sink::new(&settings("siem-1", Some("/x"), None)).unwrap();
         Sink::new(&settings("siem-1", None, Some("collector:6514"))).unwrap();
+        let fhir = SinkSettings {
+            fhir: Some("https://audit.example.jp/fhir".to_owned()),
+            certificate_pin: Some("00".repeat(32)),
+            ..settings("arr", None, None)
+        };
+        Sink::new(&fhir).unwrap();
+        let plain = Some("http://audit.example.jp/fhir".to_owned());
         for wrong in [
+            SinkSettings {
+                fhir: plain,
+                ..fhir.clone()
+            },
+            SinkSettings {
+                file: Some("/x".into()),
+                ..fhir.clone()
+            },
+            SinkSettings {
+                certificate_pin: Some("00".to_owned()),
+                ..fhir.clone()
+            },
+            SinkSettings {
+                fhir: None,
+                file: Some("/x".into()),
+                ..fhir.clone()
+            },
             settings("", Some("/x"), None),
             settings("../x", Some("/x"), None),
             settings("a", None, None),
@@ -433,24 +507,35 @@ mod tests {
         }
     }
 
+    /// Only an answer that says of every event that it was taken moves the cursor.
     #[test]
-    fn a_cursor_is_kept_and_is_of_one_store() {
-        let folder = tempfile::tempdir().unwrap();
-        let cursor = |store: &str| Cursor {
-            disk: Arc::new(RealDisk),
-            file: folder.path().join("sinks/a"),
-            store: store.to_owned(),
+    fn a_repository_has_to_say_what_it_took() {
+        let events = ["a-1-0", "a-2-0"].map(|id| (AuditEvent::default(), id.to_owned()));
+        let sent = bundle(&events);
+        assert_eq!(sent["type"], "batch");
+        assert_eq!(sent["entry"][1]["request"]["url"], "AuditEvent/a-2-0");
+        assert_eq!(sent["entry"][1]["resource"]["id"], "a-2-0");
+        let judge = |status: StatusCode, statuses: &[&str]| {
+            let entry = |status: &&str| json!({"response": {"status": status}});
+            let entries: Vec<Value> = statuses.iter().map(entry).collect();
+            let answer = json!({
+                "resourceType": "Bundle", "type": "batch-response", "entry": entries,
+            });
+            confirmed(status, answer.to_string().as_bytes(), &events)
         };
-        assert_eq!(cursor("aa").read().unwrap(), Sequence(1));
-        cursor("aa").keep(Sequence(77)).unwrap();
-        cursor("aa").keep(Sequence(78)).unwrap();
-        assert_eq!(cursor("aa").read().unwrap(), Sequence(78));
-        assert_eq!(cursor("bb").read().unwrap(), Sequence(1));
-        std::fs::write(folder.path().join("sinks/a"), "aa x").unwrap();
-        assert_eq!(
-            cursor("aa").read().unwrap_err().reason(),
-            Reason::IntegrityFailure
-        );
+        judge(StatusCode::OK, &["201 Created", "200"]).unwrap();
+        for wrong in [
+            judge(StatusCode::ACCEPTED, &["201", "200"]),
+            judge(StatusCode::OK, &["201"]),
+            judge(StatusCode::OK, &["201", ""]),
+            confirmed(StatusCode::OK, b"thank you", &events),
+        ] {
+            wrong.unwrap_err();
+        }
+        let error = judge(StatusCode::OK, &["201", "422 <name>"]).unwrap_err();
+        let message = "the repository did not take AuditEvent/a-2-0: 422";
+        assert!(error.to_string().contains(message), "{error}");
+        assert!(!error.to_string().contains("name"), "{error}");
     }
 
     #[test]

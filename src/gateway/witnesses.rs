@@ -9,6 +9,7 @@ use crate::audit::merkle::Hash;
 use crate::audit::note::{Note, SignatureLine, VerifierKey};
 use crate::audit::witness::{Witness, Witnessed};
 use crate::audit::{Signed, declared_event};
+use crate::clock::Clock;
 use crate::config::{AuditSettings, Config};
 use crate::edge::Severity;
 use crate::error::{Error, Reason, Result};
@@ -19,6 +20,7 @@ use crate::wire::pb::audit::audit_service_client::AuditServiceClient;
 
 use super::Gateway;
 use super::audit_log::blocking;
+use super::cursor::Cursor;
 
 /// How long a witness may take.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -37,16 +39,38 @@ pub struct Witnesses {
     pub(super) memory: std::sync::Arc<Witness>,
     /// What each witness has cosigned of this log.
     known: Mutex<BTreeMap<String, u64>>,
-    /// Since when too few have cosigned, by [`crate::clock::Clock::elapsed`].
-    lacking: Mutex<Option<Duration>>,
+    /// How long too few have cosigned.
+    lacking: Mutex<Option<Lacking>>,
+    /// Since when, Unix milliseconds; 0 if enough have. A restart grants no time anew.
+    since: Cursor,
+}
+
+/// How long something has lasted.
+#[derive(Clone, Copy, Debug)]
+struct Lacking {
+    /// Before this start of the node, by the clock on the wall.
+    before: Duration,
+    /// Since then, by [`crate::clock::Clock::elapsed`].
+    from: Duration,
+}
+
+impl Lacking {
+    fn lasted(&self, elapsed: Duration) -> Duration {
+        self.before + elapsed.saturating_sub(self.from)
+    }
 }
 
 impl Witnesses {
     /// The witnesses of a configuration.
     ///
     /// # Errors
-    /// If a key is none of a witness, or there are fewer than the quorum.
-    pub(super) fn new(config: &Config, memory: Witness) -> Result<Self> {
+    /// If a key is none of a witness, or there are fewer than the quorum; the disk.
+    pub(super) fn new(
+        config: &Config,
+        memory: Witness,
+        since: Cursor,
+        clock: &dyn Clock,
+    ) -> Result<Self> {
         let settings: &AuditSettings = &config.audit;
         let keys: Vec<VerifierKey> = settings
             .witnesses
@@ -61,13 +85,22 @@ impl Witnesses {
         for key in &keys {
             community(key)?;
         }
+        let began = since.read()?.filter(|began| *began > 0 && !keys.is_empty());
+        let lacking = began.map(|began| {
+            let now = u64::try_from(clock.now().as_millisecond()).unwrap_or(0);
+            Lacking {
+                before: Duration::from_millis(now.saturating_sub(began)),
+                from: clock.elapsed(),
+            }
+        });
         Ok(Self {
             keys,
             quorum: settings.quorum,
             grace: Duration::from_mins(settings.grace_minutes),
             memory: std::sync::Arc::new(memory),
             known: Mutex::default(),
-            lacking: Mutex::default(),
+            lacking: Mutex::new(lacking),
+            since,
         })
     }
 
@@ -129,7 +162,7 @@ impl Gateway {
                 }
             }
         }
-        self.count_witnesses(size);
+        self.count_witnesses(size).await;
     }
 
     fn alarm(&self, code: &'static str, subject: &str, message: String) {
@@ -179,25 +212,40 @@ impl Gateway {
     }
 
     /// Notes whether enough witnesses have cosigned what was signed last.
-    pub(super) fn count_witnesses(&self, size: u64) {
+    pub(super) async fn count_witnesses(&self, size: u64) {
         let witnesses = &self.witnesses;
-        let mut lacking = witnesses
-            .lacking
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         let count = self.audit.log().cosigned(size, &witnesses.keys);
-        if count >= witnesses.quorum {
-            *lacking = None;
+        let enough = count >= witnesses.quorum;
+        let changed = {
+            let mut lacking = witnesses
+                .lacking
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            let changed = lacking.is_some() == enough;
+            if enough {
+                *lacking = None;
+            } else {
+                lacking.get_or_insert_with(|| Lacking {
+                    before: Duration::ZERO,
+                    from: self.clock.elapsed(),
+                });
+            }
+            changed
+        };
+        if enough {
             self.edge.alarms.keep_only(NOT_WITNESSED, &[]);
-            return;
+        } else {
+            let quorum = witnesses.quorum;
+            let message = format!("{count} of {quorum} witnesses have cosigned the audit log");
+            self.alarm(NOT_WITNESSED, "audit", message);
         }
-        lacking.get_or_insert_with(|| self.clock.elapsed());
-        drop(lacking);
-        let message = format!(
-            "{count} of {} witnesses have cosigned the audit log",
-            witnesses.quorum
-        );
-        self.alarm(NOT_WITNESSED, "audit", message);
+        if changed {
+            let now = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
+            let (since, began) = (witnesses.since.clone(), if enough { 0 } else { now });
+            if let Err(error) = super::sinks::blocking(move || since.keep(began)).await {
+                tracing::error!(%error, "since when witnesses are lacking could not be kept");
+            }
+        }
     }
 
     /// Refuses what discloses anything while too few have witnessed the log for too long. An
@@ -207,10 +255,9 @@ impl Gateway {
     /// [`Reason::AuditNotWitnessed`].
     pub fn is_witnessed(&self, method: &str) -> Result<()> {
         let lacking = &self.witnesses.lacking;
-        let since = *lacking.lock().unwrap_or_else(PoisonError::into_inner);
-        let too_long = since.is_some_and(|since| {
-            self.clock.elapsed().saturating_sub(since) >= self.witnesses.grace
-        });
+        let lacking = *lacking.lock().unwrap_or_else(PoisonError::into_inner);
+        let elapsed = self.clock.elapsed();
+        let too_long = lacking.is_some_and(|one| one.lasted(elapsed) >= self.witnesses.grace);
         if !too_long || !discloses(method) {
             return Ok(());
         }

@@ -97,6 +97,7 @@ fn event(gateway: &Gateway, rule: &'static str) -> bytes::Bytes {
         subject: None,
         role: PersonRole::System,
         purpose: PurposeOfUse::Operations,
+        relation: None,
         relay: None,
     };
     let mut record = Record::new(who, METHOD, uuid::Uuid::now_v7().to_string());

@@ -29,7 +29,8 @@ pub use issuer::{CertificateNumber, InvalidNumber, IssuerName};
 pub use linkage::{InvalidLinkageId, LinkageId};
 pub use metadata::{InvalidMetadata, LanguageTag, MimeType, Sha1Hash};
 pub use network::{
-    HostPattern, InvalidHostPattern, InvalidListUrl, InvalidNetwork, ListUrl, Network, is_public,
+    HostPattern, HttpsUrl, InvalidHostPattern, InvalidHttpsUrl, InvalidListUrl, InvalidNetwork,
+    ListUrl, Network, is_public,
 };
 pub use pin::{CertificatePin, CertificateThumbprint, InvalidPin};
 pub use purpose::{PersonRole, PurposeOfUse, Relation, UnknownCode};

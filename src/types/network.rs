@@ -188,26 +188,75 @@ impl FromStr for ListUrl {
 
     fn from_str(text: &str) -> Result<Self, InvalidListUrl> {
         let rest = text.strip_prefix("http://").ok_or(InvalidListUrl)?;
-        let (authority, path) = match rest.find('/') {
-            Some(at) => rest.split_at(at),
-            None => (rest, "/"),
-        };
-        let printable = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '\\');
-        if !path.chars().all(printable) {
-            return Err(InvalidListUrl);
-        }
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                (host, port.parse().map_err(|_| InvalidListUrl)?)
-            }
-            _ => (authority, 80),
-        };
-        let endpoint: super::Endpoint = format!("https://{host}:{port}")
-            .parse()
-            .map_err(|_| InvalidListUrl)?;
+        let (endpoint, path) = host_and_path(rest, 80).ok_or(InvalidListUrl)?;
         Ok(Self {
             host: endpoint.host().into(),
-            port,
+            port: endpoint.port(),
+            path: path.into(),
+        })
+    }
+}
+
+/// What comes after the scheme: `host[:port][/path]`, without user, query or fragment.
+fn host_and_path(rest: &str, default_port: u16) -> Option<(super::Endpoint, &str)> {
+    let (authority, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, "/"),
+    };
+    let printable = |c: char| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '\\');
+    if !path.chars().all(printable) {
+        return None;
+    }
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+        _ => (authority, default_port),
+    };
+    let endpoint = format!("https://{host}:{port}").parse().ok()?;
+    Some((endpoint, path))
+}
+
+/// Why a text is not an address over TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not `https://host[:port][/path]`, without user, query or fragment")]
+pub struct InvalidHttpsUrl;
+
+/// Where something is posted: `https://host[:port][/path]` (RFC 9110 §4.2.2). The port is 443 if none
+/// is given.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HttpsUrl {
+    endpoint: super::Endpoint,
+    path: Box<str>,
+}
+
+impl HttpsUrl {
+    /// Host and port.
+    pub fn endpoint(&self) -> &super::Endpoint {
+        &self.endpoint
+    }
+
+    /// The path; `/` if none is given.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// `host:port`, an IPv6 address in brackets; without the port if it is 443.
+    pub fn authority(&self) -> String {
+        let authority = self.endpoint.authority();
+        match authority.strip_suffix(":443") {
+            Some(host) => host.to_owned(),
+            None => authority,
+        }
+    }
+}
+
+impl FromStr for HttpsUrl {
+    type Err = InvalidHttpsUrl;
+
+    fn from_str(text: &str) -> Result<Self, InvalidHttpsUrl> {
+        let rest = text.strip_prefix("https://").ok_or(InvalidHttpsUrl)?;
+        let (endpoint, path) = host_and_path(rest, 443).ok_or(InvalidHttpsUrl)?;
+        Ok(Self {
+            endpoint,
             path: path.into(),
         })
     }
@@ -315,6 +364,32 @@ mod tests {
         assert!(one.matches("Gateway.example.jp") && !one.matches("a.gateway.example.jp"));
         for bad in ["", "*.", "*", "a b", "http://a"] {
             assert_eq!(bad.parse::<HostPattern>(), Err(InvalidHostPattern), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_over_tls_have_no_user_query_or_fragment() {
+        let url: HttpsUrl = "https://audit.example.jp/fhir".parse().unwrap();
+        assert_eq!(url.endpoint().port(), 443);
+        assert_eq!(
+            (url.authority().as_str(), url.path()),
+            ("audit.example.jp", "/fhir")
+        );
+        let url: HttpsUrl = "https://[fd00::1]:8443".parse().unwrap();
+        assert_eq!(
+            (url.authority().as_str(), url.path()),
+            ("[fd00::1]:8443", "/")
+        );
+        for bad in [
+            "http://a/b",
+            "https://",
+            "https://u@a/b",
+            "https://a/b?c",
+            "https://a/b#c",
+            "https://a:0/",
+            "https://a/b c",
+        ] {
+            assert_eq!(bad.parse::<HttpsUrl>(), Err(InvalidHttpsUrl), "{bad}");
         }
     }
 

@@ -5,8 +5,9 @@ use std::any::Any;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use hyper::body::Body as _;
 use prost::Message as _;
@@ -39,11 +40,13 @@ struct Reach {
 
 /// A disk that notes, of each file of the ledger, how far it is durable.
 #[derive(Debug, Default)]
-struct Traced {
+pub(crate) struct Traced {
     real: RealDisk,
     files: Mutex<BTreeMap<String, Arc<Mutex<Reach>>>>,
     /// Syncs of the ledger fail.
     broken: Arc<AtomicBool>,
+    /// Syncs of the ledger take so many milliseconds more.
+    pub(crate) slow: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -51,6 +54,7 @@ struct Segment {
     file: Arc<dyn DiskFile>,
     reach: Arc<Mutex<Reach>>,
     broken: Arc<AtomicBool>,
+    slow: Arc<AtomicU64>,
 }
 
 impl Segment {
@@ -74,6 +78,10 @@ impl DiskFile for Segment {
     fn fdatasync(&self) -> io::Result<()> {
         if self.broken.load(Ordering::SeqCst) {
             return Err(io::Error::other("the disk is broken"));
+        }
+        let slow = Duration::from_millis(self.slow.load(Ordering::SeqCst));
+        if !slow.is_zero() {
+            std::thread::sleep(slow);
         }
         let written = self.note(|reach| reach.written);
         self.file.fdatasync()?;
@@ -103,11 +111,12 @@ impl Traced {
             return file;
         };
         let reach = Arc::clone(self.files.lock().unwrap().entry(name).or_default());
-        let broken = Arc::clone(&self.broken);
+        let (broken, slow) = (Arc::clone(&self.broken), Arc::clone(&self.slow));
         Arc::new(Segment {
             file,
             reach,
             broken,
+            slow,
         })
     }
 

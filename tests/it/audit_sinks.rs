@@ -1,7 +1,7 @@
 //! The audit log is carried to collectors, whole and in order, whatever happens to them (A-19, A-20,
 //!
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
@@ -10,13 +10,14 @@ use renkei::pki::IdentityHandle;
 use renkei::pki::tls::server_config;
 use renkei::wire::pb::audit as pb;
 use renkei::wire::pb::audit::audit_service_client::AuditServiceClient;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_rustls::TlsAcceptor;
 
 use crate::support::calls::identifiers;
+use crate::support::receiver::{Posted, Receiver};
 use crate::support::{At, Network, Setup, eventually, officer};
 
 const HERE: At = At::Region(0);
@@ -214,6 +215,151 @@ async fn a_syslog_collector_gets_everything_though_it_dies() {
         assert!(body.ends_with("</AuditMessage>"), "{body}");
     }
     collector.task.abort();
+    network.stop().await;
+}
+
+/// What a FHIR repository has: the resources by id, as last put.
+type Repository = Arc<Mutex<BTreeMap<String, Value>>>;
+
+/// Takes a batch into the repository and says of each event that it did.
+fn take(repository: &Repository, posted: &Posted) -> Vec<Value> {
+    assert_eq!(posted.path(), "/fhir");
+    assert!(posted.head.contains("content-type: application/fhir+json"));
+    let bundle: Value = serde_json::from_str(&posted.content).unwrap();
+    assert_eq!(
+        (&bundle["resourceType"], &bundle["type"]),
+        (&json!("Bundle"), &json!("batch"))
+    );
+    let entries = bundle["entry"].as_array().unwrap();
+    assert!(
+        !entries.is_empty() && entries.len() <= 100,
+        "{}",
+        entries.len()
+    );
+    let mut kept = repository.lock().unwrap();
+    let put = |entry: &Value| {
+        let resource = &entry["resource"];
+        let id = resource["id"].as_str().unwrap();
+        assert_eq!(resource["resourceType"], "AuditEvent");
+        assert_eq!(entry["request"]["method"], "PUT");
+        assert_eq!(entry["request"]["url"], format!("AuditEvent/{id}"));
+        let before = kept.insert(id.to_owned(), resource.clone());
+        // The receiver knows a repeat: it is the same to the letter.
+        assert!(before.is_none_or(|before| before == *resource), "{id}");
+        json!({"response": {"status": "201 Created"}})
+    };
+    entries.iter().map(put).collect()
+}
+
+fn answer(entries: &[Value]) -> Option<(u16, String)> {
+    let bundle = json!({"resourceType": "Bundle", "type": "batch-response", "entry": entries});
+    Some((200, bundle.to_string()))
+}
+
+async fn repository_has_all(network: &Network, repository: &Repository) {
+    eventually("the repository has every event", || async {
+        let wanted: BTreeSet<u64> = recorded(network).into_iter().map(|(at, _)| at).collect();
+        let kept = repository.lock().unwrap();
+        let places: BTreeSet<u64> = kept.keys().map(|id| place(id)).collect();
+        (places == wanted).then_some(())
+    })
+    .await;
+}
+
+/// of FHIR over HTTPS: a repository that is away, one that takes events and dies before it
+/// says so, and one that refuses one event for a while, over a restart of the node.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fhir_repository_gets_every_event_though_it_dies() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let sinks = format!("[{{ name = \"arr\", fhir = \"https://{address}/fhir\" }}]");
+    let mut network = Setup::standalone().set("audit.sinks", &sinks).start().await;
+    let repository = Repository::default();
+    let kept = Arc::clone(&repository);
+    let working = move |posted: Posted| answer(&take(&kept, &posted));
+    let receiver = Receiver::start(&network, HERE, listener, working.clone());
+    ask(&network).await;
+    repository_has_all(&network, &repository).await;
+
+    // Away: calls are served, and there is an alarm.
+    receiver.stop().await;
+    ask(&network).await;
+    eventually("there is an alarm", || async {
+        has_alarm(&network).then_some(())
+    })
+    .await;
+    network.stop_node(HERE).await;
+    network.start_node(HERE).await;
+
+    // Takes them and dies before it says so, as often as it is asked until told otherwise.
+    let kept = Arc::clone(&repository);
+    let dying = move |posted: Posted| {
+        take(&kept, &posted);
+        None
+    };
+    let listener = TcpListener::bind(address).await.unwrap();
+    let receiver = Receiver::start(&network, HERE, listener, dying);
+    repository_has_all(&network, &repository).await;
+    eventually("there is an alarm", || async {
+        has_alarm(&network).then_some(())
+    })
+    .await;
+    receiver.stop().await;
+
+    // Refuses the last event of each batch, and forgets it.
+    let kept = Arc::clone(&repository);
+    let refusing = move |posted: Posted| {
+        let mut entries = take(&kept, &posted);
+        let bundle: Value = serde_json::from_str(&posted.content).unwrap();
+        let last = bundle["entry"].as_array().unwrap().last().unwrap();
+        let id = last["resource"]["id"].as_str().unwrap();
+        kept.lock().unwrap().remove(id).unwrap();
+        *entries.last_mut().unwrap() = json!({"response": {"status": "422 Unprocessable"}});
+        answer(&entries)
+    };
+    let listener = TcpListener::bind(address).await.unwrap();
+    let receiver = Receiver::start(&network, HERE, listener, refusing);
+    eventually("the alarm says what is refused", || async {
+        let alarms = network.gateway(HERE).edge.alarms.list();
+        let said = |alarm: &renkei::edge::Alarm| alarm.message.contains("did not take AuditEvent/");
+        alarms.iter().any(said).then_some(())
+    })
+    .await;
+    receiver.stop().await;
+
+    let listener = TcpListener::bind(address).await.unwrap();
+    let receiver = Receiver::start(&network, HERE, listener, working);
+    repository_has_all(&network, &repository).await;
+    eventually("the alarm is over", || async {
+        (!has_alarm(&network)).then_some(())
+    })
+    .await;
+    receiver.stop().await;
+    network.stop().await;
+}
+
+/// A repository whose key is not the one that is named gets nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fhir_repository_with_another_key_gets_nothing() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let pin = "ab".repeat(32);
+    let sinks = format!(
+        "[{{ name = \"arr\", fhir = \"https://{address}/fhir\", certificate_pin = \"{pin}\" }}]"
+    );
+    let network = Setup::standalone().set("audit.sinks", &sinks).start().await;
+    let repository = Repository::default();
+    let kept = Arc::clone(&repository);
+    let receiver = Receiver::start(&network, HERE, listener, move |posted| {
+        answer(&take(&kept, &posted))
+    });
+    ask(&network).await;
+    eventually("there is an alarm", || async {
+        has_alarm(&network).then_some(())
+    })
+    .await;
+    assert!(repository.lock().unwrap().is_empty());
+    receiver.stop().await;
     network.stop().await;
 }
 

@@ -1,5 +1,9 @@
 //! Nodes witness each other's audit logs.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use renkei::clock::{Clock, ManualClock, SystemClock};
 use renkei::demo::actor::Caller;
 use renkei::error::Reason;
 use renkei::wire::pb::audit as pb;
@@ -83,6 +87,45 @@ async fn without_witnesses_disclosure_stops() {
     network.start_node(REGION).await;
     witnessed(&network).await;
     assert!(served(&system).await);
+    network.stop().await;
+}
+
+/// Since when witnesses are lacking outlives the node: a restart grants no time anew.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_grants_no_time_without_witnesses() {
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let setup = Setup::federation(1).clock(Arc::clone(&clock) as Arc<dyn Clock>);
+    let mut network = setup.start().await;
+    let key = network.gateway(REGION).audit.log().witness_key();
+    network.stop_node(REGION).await;
+    network.stop_node(At::Hub).await;
+    network.set("audit.witnesses", &format!("[\"{key}\"]"));
+    network.set("audit.quorum", "1");
+    network.set("audit.grace_minutes", "60");
+    network.start_node(At::Hub).await;
+    let institution = network.sample.regions[0].institutions[0].clone();
+    let system = network.system(At::Hub, &institution);
+    let _maybe = served(&system).await;
+    let alarmed = || async { has_alarm(&network, At::Hub, "AUDIT_NOT_WITNESSED").then_some(()) };
+    eventually("there is an alarm", alarmed).await;
+    assert!(served(&system).await, "there is an hour");
+    // Twice forty minutes, with a restart between.
+    clock.advance(Duration::from_mins(40));
+    let system = network.system(At::Hub, &institution);
+    assert!(served(&system).await);
+    network.stop_node(At::Hub).await;
+    network.start_node(At::Hub).await;
+    clock.advance(Duration::from_mins(40));
+    let system = network.system(At::Hub, &institution);
+    assert!(!served(&system).await);
+    // Enough witnesses again, and the time is forgotten.
+    network.start_node(REGION).await;
+    witnessed(&network).await;
+    let system = network.system(At::Hub, &institution);
+    eventually("it is served again", || async {
+        served(&system).await.then_some(())
+    })
+    .await;
     network.stop().await;
 }
 

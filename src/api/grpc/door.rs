@@ -332,6 +332,7 @@ impl Door {
             subject: None,
             role: PersonRole::System,
             purpose: PurposeOfUse::Operations,
+            relation: None,
             relay: None,
         };
         let mut record = Record::new(who, method, request_id);

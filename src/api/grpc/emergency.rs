@@ -280,14 +280,12 @@ fn notices(
             return Err(Error::field(Reason::NotImplemented, "patient", message));
         }
         let institution = own_institution(&call)?;
-        let mut notices = gateway.emergency.grants.notices(&permit, &institution)?;
-        notices.retain(|notice| {
-            request.reviews.is_empty() || request.reviews.contains(&notice.review)
-        });
+        let grants = &gateway.emergency.grants;
+        let (notices, next_page_token) = grants.notices(&permit, &institution, &request)?;
         call.note(|record| record.items = u32::try_from(notices.len()).unwrap_or(u32::MAX));
         Ok(pb::ListAccessNoticesResponse {
             notices,
-            next_page_token: String::new(),
+            next_page_token,
         })
     })
 }

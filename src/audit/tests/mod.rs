@@ -33,7 +33,7 @@ use crate::wire::pb::audit as pb;
 use crate::wire::pb::common as cpb;
 
 /// The count for the tier that was chosen.
-fn count(quick: u64, full: u64) -> u64 {
+pub(super) fn count(quick: u64, full: u64) -> u64 {
     let tier = std::env::vars().find(|(name, _)| name == "RENKEI_TIER");
     match tier.as_ref().map(|(_, tier)| tier.as_str()) {
         None | Some("quick") => quick,

@@ -7,6 +7,7 @@ mod network;
 mod people;
 pub(crate) mod process;
 pub(crate) mod raw;
+pub(crate) mod receiver;
 pub(crate) mod shake;
 pub(crate) mod tier;
 

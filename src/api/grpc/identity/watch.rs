@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use tokio::sync::mpsc::Sender;
 
 use super::super::door::Answer;
@@ -14,7 +16,7 @@ use crate::error::{Error, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
 use crate::identity::Interest;
-use crate::store::Sequence;
+use crate::store::{Sequence, Tag};
 use crate::types::AssigningAuthority;
 use crate::wire::pb::identity as pb;
 
@@ -35,27 +37,44 @@ struct Place {
     told: usize,
 }
 
+/// Octets of a seal.
+const SEAL: usize = 16;
+
 impl Place {
-    fn token(self) -> String {
-        format!("{:x}.{:x}", self.sequence.0, self.told)
+    /// The token of this place, sealed: nobody else makes one, so nobody goes where it was not sent.
+    fn token(self, seal: &dyn Fn(&[u8]) -> Tag) -> String {
+        let told = self.told as u64;
+        let place = [self.sequence.0.to_be_bytes(), told.to_be_bytes()].concat();
+        let sealed = [seal(&place).as_bytes().as_slice(), &place].concat();
+        URL_SAFE_NO_PAD.encode(sealed)
     }
 
-    fn parse(token: &str, last: Sequence) -> Result<Self> {
+    fn parse(token: &str, last: Sequence, seal: &dyn Fn(&[u8]) -> Tag) -> Result<Self> {
         let unknown = || {
             let message = "is not a token of this stream";
             Error::field(Reason::InvalidToken, "resume_token", message)
         };
-        let (sequence, told) = token.split_once('.').ok_or_else(unknown)?;
+        let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| unknown())?;
+        let number = |at: usize| {
+            let octets = bytes.get(at..at + 8)?.try_into().ok()?;
+            Some(u64::from_be_bytes(octets))
+        };
+        let (sequence, told) = (number(SEAL), number(SEAL + 8));
         let place = Self {
-            sequence: Sequence(u64::from_str_radix(sequence, 16).map_err(|_| unknown())?),
-            told: usize::from_str_radix(told, 16).map_err(|_| unknown())?,
+            sequence: Sequence(sequence.ok_or_else(unknown)?),
+            told: usize::try_from(told.ok_or_else(unknown)?).map_err(|_| unknown())?,
         };
         // A frame that is not there yet was not told by this node.
-        if place.sequence > last.next() || place.token() != token {
+        if place.sequence > last.next() || place.token(seal) != token {
             return Err(unknown());
         }
         Ok(place)
     }
+}
+
+/// What a node seals its tokens with.
+fn seal(gateway: &Gateway) -> impl Fn(&[u8]) -> Tag + '_ {
+    move |place: &[u8]| gateway.store.keys().tag("identifier-watch-token", place)
 }
 
 pub(super) fn watch(
@@ -74,7 +93,7 @@ pub(super) fn watch(
                 sequence: last.next(),
                 told: 0,
             },
-            token => Place::parse(token, last)?,
+            token => Place::parse(token, last, &seal(&gateway))?,
         };
         let slot = Arc::clone(&gateway.watches).try_acquire_owned();
         let slot =
@@ -147,9 +166,10 @@ async fn tell(
     mut place: Place,
     sender: &Sender<Reply>,
 ) -> Result<()> {
+    let seal = seal(gateway);
     let sign = |place: Place| {
         Ok(pb::WatchIdentifierChangesResponse {
-            resume_token: place.token(),
+            resume_token: place.token(&seal),
             identifier_set: None,
         })
     };
@@ -185,7 +205,7 @@ async fn tell(
             });
             super::super::door::audit(gateway, &part, Outcome::Success).await?;
             let message = pb::WatchIdentifierChangesResponse {
-                resume_token: place.token(),
+                resume_token: place.token(&seal),
                 identifier_set: Some(change.set),
             };
             if sender.send(Ok(message)).await.is_err() {
@@ -216,19 +236,30 @@ mod tests {
             told: 1,
         };
         let last = Sequence(31);
-        assert_eq!(Place::parse(&place.token(), last).unwrap(), place);
+        let seal = |octet: u8| {
+            move |place: &[u8]| {
+                let sum = place.iter().fold(octet, |sum, one| sum.wrapping_add(*one));
+                Tag::from_slice(&[sum; SEAL]).unwrap()
+            }
+        };
+        let (own, other) = (seal(1), seal(2));
+        let token = place.token(&own);
+        assert_eq!(Place::parse(&token, last, &own).unwrap(), place);
+        let forged = place.token(&other);
+        let future = Place {
+            sequence: Sequence(33),
+            ..place
+        };
+        let longer = format!("{token}AA");
         for bad in [
             "",
-            "1f",
-            "21.0",
-            "1f.",
-            ".1",
-            "+1f.1",
-            "1F.1",
-            "1f.1.1",
-            "ffffffffffffffffff.0",
+            "1f.1",
+            &token[1..],
+            &longer,
+            &forged,
+            &future.token(&own),
         ] {
-            let error = Place::parse(bad, last).unwrap_err();
+            let error = Place::parse(bad, last, &own).unwrap_err();
             assert_eq!(error.reason(), Reason::InvalidToken, "{bad}");
         }
     }
