@@ -131,7 +131,9 @@ impl Filler {
         use pb::provide_documents_request::Part;
         let region = bench.sample.regions.first().context("no region")?;
         let mut templates = Vec::new();
-        for document in &bench.sample.documents {
+        // What is restricted is not listed without a consent that names it.
+        let shown = |document: &&SampleDocument| document.confidentiality.code == "N";
+        for document in bench.sample.documents.iter().filter(shown) {
             let institution = region.institutions.get(document.institution);
             let institution = institution.context("no institution")?;
             let parts = messages::provide(institution, &bench.repository, document);
