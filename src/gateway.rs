@@ -384,7 +384,7 @@ impl Gateway {
 
     /// Starts what runs beside the calls: key rotation, keeping the search index, looking at the files of
     /// trust, fetching revocation lists, the outbox, following the parent's directory, reading documents
-    /// ahead, and deleting what regions said too long ago.
+    /// ahead, and deleting what regions said too long ago, and correlations that have ended.
     pub fn start(self: &Arc<Self>) {
         let settings = &self.config.store;
         let upkeep = Upkeep {
@@ -423,6 +423,9 @@ impl Gateway {
             self.tasks
                 .spawn(contributions.keep_swept(self.stop.clone()));
         }
+        let (federation, stop) = (Arc::clone(&self.federation), self.stop.clone());
+        self.tasks
+            .spawn(async move { federation.correlations.keep_swept(stop).await });
         let Some(parent) = self.federation.parent.clone() else {
             return;
         };

@@ -8,6 +8,7 @@ mod hours;
 mod service;
 mod signed;
 mod snapshot;
+mod suspended;
 mod suspicion;
 
 #[cfg(test)]
@@ -29,4 +30,5 @@ pub fn tables(schema: Schema) -> Schema {
     schema
         .table::<service::MemberRow>()
         .table::<service::VersionRow>()
+        .table::<suspended::SuspendedRow>()
 }

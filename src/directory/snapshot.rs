@@ -67,6 +67,8 @@ pub struct Snapshot {
     /// Whose node this is, and until when it may believe the directory about others.
     home: Option<HomeCommunityId>,
     expires: Option<Timestamp>,
+    /// The peer that the configuration names, whatever the directory says.
+    configured: Option<HomeCommunityId>,
 }
 
 impl Snapshot {
@@ -265,6 +267,7 @@ impl Snapshot {
 
     /// Adds the peer that the configuration names (the parent), unless the directory already does.
     pub(super) fn preset_peer(&mut self, peer: Peer) {
+        self.configured = Some(peer.home.clone());
         self.peers
             .entry(peer.home.clone())
             .or_insert_with(|| Arc::new(peer));
@@ -326,6 +329,14 @@ impl Snapshot {
     /// A community to call.
     pub fn peer(&self, home: &HomeCommunityId) -> Option<&Arc<Peer>> {
         self.peers.get(home)
+    }
+
+    /// Whether the directory may be believed about where a community is and by which key it is known: one
+    /// that has expired binds whom this node calls as it binds who calls it.
+    pub fn may_call(&self, home: &HomeCommunityId, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+            || self.configured.as_ref() == Some(home)
+            || self.home.as_ref() == Some(home)
     }
 
     /// Every community, in the order of their ids.

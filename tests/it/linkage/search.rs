@@ -3,7 +3,7 @@
 use renkei::error::Reason;
 use renkei::wire::pb::identity as pb;
 
-use super::people::{Desk, HANAKO, HERE, ICHIRO, NAMESAKE, call};
+use super::people::{Desk, HANAKO, HERE, ICHIRO, NAMESAKE, Somebody, call};
 use crate::support::expect::refused;
 use crate::support::{Setup, physician};
 
@@ -83,5 +83,17 @@ async fn what_is_given_must_hold_and_pages_are_of_one_list() {
             "{nobody:?}"
         );
     }
+
+    // Somebody of exactly that name does not hide those whose names only begin so.
+    let exact = Somebody {
+        family: "佐",
+        given: "和子",
+        phone: "011-000-0004",
+        ..HANAKO
+    };
+    desk.feed("s-4", &exact).await;
+    let mut all = locals(&search(0, "", &begins).await.unwrap());
+    all.sort();
+    assert_eq!(all, ["s-1", "s-2", "s-4"]);
     network.stop().await;
 }
