@@ -20,7 +20,7 @@ use crate::access::{Exposure, Policies, PolicyHandle};
 use crate::audit::Audit;
 use crate::audit::witness::Witness;
 use crate::clock::Clock;
-use crate::config::{Capability, Config, IndexEngine, Tls};
+use crate::config::{AskOthers, Capability, Config, IndexEngine, Tls};
 use crate::consent::{Consents, Grounds, Guard};
 use crate::directory::{Authenticator, Directory};
 use crate::documents::{Documents, Maker};
@@ -28,8 +28,8 @@ use crate::edge::{Severity, State};
 use crate::emergency::{self, Disasters, Emergency};
 use crate::error::{Error, Reason, Result};
 use crate::federation::{
-    Broadcasts, Contributions, Correlations, Dialler, Federation, Links, Locator, Outbox, Paths,
-    Peers, Policy, SystemResolver, follow_parent,
+    Broadcasts, Contributions, Correlations, Dialler, Direct, Federation, Links, Locator, Outbox,
+    Paths, Peers, Policy, SystemResolver, follow_parent,
 };
 use crate::identity::Identity;
 use crate::pki::{
@@ -228,6 +228,16 @@ fn dialler(config: &Config, edge: &State) -> Result<Dialler> {
     Ok(Dialler::new(policy, resolver, Arc::clone(&edge.counters)))
 }
 
+/// Whether a configuration lets a region ask the others itself.
+fn direct(config: &Config, clock: &Arc<dyn Clock>) -> Option<Direct> {
+    let else_through_parent = match config.parent.as_ref()?.ask {
+        AskOthers::ThroughParent => return None,
+        AskOthers::Directly => false,
+        AskOthers::DirectlyElseThroughParent => true,
+    };
+    Some(Direct::new(Arc::clone(clock), else_through_parent))
+}
+
 impl Gateway {
     /// Opens a node: its certificate, trust, store and services.
     ///
@@ -329,6 +339,7 @@ impl Gateway {
                 Arc::clone(&identity),
             ),
             broadcasts: Broadcasts::default(),
+            direct: direct(&config, &clock),
             parent,
             directory: Arc::clone(&directory),
             identity: Arc::clone(&identity),

@@ -20,7 +20,7 @@ pub use authn::{Arrival, Authenticator, Peer as CertifiedPeer, Unauthenticated};
 pub use hours::planned_absence;
 pub use service::Directory;
 pub use signed::{KEPT, RENEWED};
-pub use snapshot::{Peer, Snapshot};
+pub use snapshot::{Answers, Peer, Snapshot};
 pub use suspicion::Suspicion;
 
 use crate::store::Schema;

@@ -131,6 +131,7 @@ impl Directory {
                     endpoint: parent.endpoint.parse().ok(),
                     pins: vec![parent.certificate_pin.parse().ok()?],
                     discovers: false,
+                    answers: super::Answers::default(),
                 })
             }),
             authorities: config.authorities().map_err(wrong)?,

@@ -27,6 +27,18 @@ pub struct Peer {
     pub pins: Vec<CertificatePin>,
     /// It does not feed the hub, and answers who asks whether it knows a patient (ITI-55).
     pub discovers: bool,
+    /// It answers other regions that ask for lists of documents (ITI-38), and for documents (ITI-39). What
+    /// a community does not say of itself at all is not held against it.
+    pub answers: Answers,
+}
+
+/// What a community answers of its documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Lists of them.
+    pub lists: bool,
+    /// Documents.
+    pub documents: bool,
 }
 
 /// A registered certificate and the time it may be used.
@@ -144,6 +156,7 @@ impl Snapshot {
             return Err(Error::field(Reason::MissingField, field, "is required"));
         }
         let pins = self.register(&community.gateway_certificates, &participant)?;
+        let unsaid = community.capabilities.is_empty();
         let has = |one| community.capabilities().any(|capability| capability == one);
         let name = community
             .name
@@ -156,6 +169,10 @@ impl Snapshot {
             endpoint,
             pins,
             discovers: has(pb::Capability::DiscoverPatient) && !has(pb::Capability::FeedsPatients),
+            answers: Answers {
+                lists: unsaid || has(pb::Capability::FindDocuments),
+                documents: unsaid || has(pb::Capability::RetrieveDocuments),
+            },
         });
         self.peers.insert(home, peer);
         Ok(())

@@ -34,6 +34,7 @@ mod emergency_identify;
 mod emergency_kept;
 mod errors;
 mod federation;
+mod federation_direct;
 mod federation_directory;
 mod federation_discovery;
 mod federation_forward;
