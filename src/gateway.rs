@@ -24,7 +24,7 @@ use crate::access::{Exposure, Policies, PolicyHandle};
 use crate::audit::Audit;
 use crate::audit::witness::Witness;
 use crate::clock::Clock;
-use crate::config::{Capability, Config, IndexEngine, Tls};
+use crate::config::{AskOthers, Capability, Config, IndexEngine, Tls};
 use crate::consent::{Consents, Grounds, Guard};
 use crate::directory::{Authenticator, Directory};
 use crate::documents::{Documents, Maker};
@@ -32,8 +32,8 @@ use crate::edge::{Severity, State};
 use crate::emergency::{self, Disasters, Emergency};
 use crate::error::{Error, Reason, Result};
 use crate::federation::{
-    Broadcasts, Contributions, Correlations, Dialler, Federation, Links, Locator, Outbox, Paths,
-    Peers, Policy, SystemResolver, follow_parent,
+    Broadcasts, Contributions, Correlations, Dialler, Direct, Federation, Links, Locator, Outbox,
+    Paths, Peers, Policy, SystemResolver, follow_parent,
 };
 use crate::identity::Identity;
 use crate::pki::{
@@ -237,6 +237,16 @@ fn dialler(config: &Config, edge: &State) -> Result<Dialler> {
     Ok(Dialler::new(policy, resolver, Arc::clone(&edge.counters)))
 }
 
+/// Whether a configuration lets a region ask the others itself.
+fn direct(config: &Config, clock: &Arc<dyn Clock>) -> Option<Direct> {
+    let else_through_parent = match config.parent.as_ref()?.ask {
+        AskOthers::ThroughParent => return None,
+        AskOthers::Directly => false,
+        AskOthers::DirectlyElseThroughParent => true,
+    };
+    Some(Direct::new(Arc::clone(clock), else_through_parent))
+}
+
 impl Gateway {
     /// Opens a node: its certificate, trust, store and services.
     ///
@@ -342,6 +352,7 @@ impl Gateway {
                 Arc::clone(&identity),
             ),
             broadcasts: Broadcasts::default(),
+            direct: direct(&config, &clock),
             parent,
             directory: Arc::clone(&directory),
             identity: Arc::clone(&identity),
@@ -399,7 +410,7 @@ impl Gateway {
 
     /// Starts what runs beside the calls: key rotation, keeping the search index, looking at the files of
     /// trust, fetching revocation lists, the outbox, following the parent's directory, reading documents
-    /// ahead, and deleting what regions said too long ago.
+    /// ahead, and deleting what regions said too long ago, and correlations that have ended.
     pub fn start(self: &Arc<Self>) {
         let settings = &self.config.store;
         let upkeep = Upkeep {
@@ -441,6 +452,9 @@ impl Gateway {
             self.tasks
                 .spawn(contributions.keep_swept(self.stop.clone()));
         }
+        let (federation, stop) = (Arc::clone(&self.federation), self.stop.clone());
+        self.tasks
+            .spawn(async move { federation.correlations.keep_swept(stop).await });
         let Some(parent) = self.federation.parent.clone() else {
             return;
         };

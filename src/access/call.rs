@@ -1,7 +1,7 @@
 //! One call under way: who, until when, and what the audit will say of it.
 
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::audit::{Outcome, Receipt, Record, Who};
 
 use super::lease::Lease;
-use super::{Caller, Denial};
+use super::{Caller, Denial, Pass};
 
 /// A call, as every service sees it.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Call {
     deadline: Instant,
     record: Mutex<Pending>,
     leases: Mutex<Vec<Lease>>,
+    /// The hub's leave that came with it, verified.
+    pass: OnceLock<Pass>,
     /// Whether a commit under way wrote the event; nothing while it is not known.
     committing: Mutex<Option<watch::Receiver<Option<bool>>>>,
 }
@@ -62,6 +64,7 @@ impl Call {
                 receipt: None,
             }),
             leases: Mutex::default(),
+            pass: OnceLock::new(),
             committing: Mutex::default(),
         }
     }
@@ -70,6 +73,16 @@ impl Call {
     pub fn for_part(&self) -> Self {
         let (method, request_id) = (self.method(), self.request_id());
         Self::new(self.caller.clone(), method, request_id, self.deadline)
+    }
+
+    /// It came with the hub's leave, which was verified. The first stands.
+    pub fn came_with(&self, pass: Pass) {
+        let _first = self.pass.get_or_init(|| pass);
+    }
+
+    /// The hub's leave that it came with.
+    pub fn pass(&self) -> Option<&Pass> {
+        self.pass.get()
     }
 
     /// Who calls.

@@ -138,6 +138,9 @@ pub struct Facts<'a> {
     /// This node only passes the question on: the disclosing node decides on what nobody said;
     /// what is known here to be denied is denied here.
     pub relaying: bool,
+    /// A region asks, with the hub's pass for this patient and action: the hub has judged the question
+    /// as if it came through it.
+    pub passed: bool,
     /// A declared disaster is in force that covers the institution.
     pub disaster: bool,
     /// The question names a patient.
@@ -168,6 +171,7 @@ impl<'a> Facts<'a> {
             opt_out_network: false,
             grant: None,
             relaying: false,
+            passed: false,
             disaster: false,
             patient: false,
             related: false,
@@ -373,7 +377,7 @@ pub(super) fn asked(facts: &Facts<'_>) -> Asked {
             Some(parent) => participant.community == *parent,
             None => !own_community,
         },
-        through_hub: hub || caller.relay.as_ref() == facts.parent,
+        through_hub: hub || caller.relay.as_ref() == facts.parent || facts.passed,
         relaying: facts.relaying,
         enrolment_is_consent: facts.opt_out_network,
         disaster: facts.disaster,
@@ -430,6 +434,7 @@ pub(super) struct Lens {
     opt_out_network: bool,
     grant: Option<Grant>,
     relaying: bool,
+    passed: bool,
     disaster: bool,
     patient: bool,
     related: bool,
@@ -451,6 +456,7 @@ impl Lens {
             opt_out_network: facts.opt_out_network,
             grant: facts.grant.cloned(),
             relaying: facts.relaying,
+            passed: facts.passed,
             disaster: facts.disaster,
             patient: facts.patient,
             related: facts.related,
@@ -497,6 +503,7 @@ impl Lens {
             opt_out_network: self.opt_out_network,
             grant: self.grant.as_ref(),
             relaying: self.relaying,
+            passed: self.passed,
             disaster: self.disaster,
             patient: self.patient,
             related: self.related,

@@ -49,7 +49,7 @@ pub const METHODS: &[(&str, Methods)] = &[
         ("FindDocuments", &[A::FindDocuments]),
         ("RetrieveDocuments", &[A::ReadDocument]),
         ("DiscoverPatient", &[A::SearchPatients]),
-        ("LocateHoldings", &[A::FindDocuments]),
+        ("LocateHoldings", &[A::FindDocuments, A::ReadDocument]),
     ]),
     ("renkei.federation.v1.RespondingGatewayService", &[
         ("FindDocuments", &[A::FindDocuments, A::ReadDocument]),

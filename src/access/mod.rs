@@ -13,6 +13,7 @@ mod exposure;
 mod lease;
 pub mod matrix;
 mod methods;
+mod pass;
 mod permit;
 pub mod policy;
 mod scenario;
@@ -31,6 +32,7 @@ pub use directives::{
 pub use exposure::Exposure;
 pub use lease::Lease;
 pub use methods::{METHODS, declared};
+pub use pass::Pass;
 pub use permit::{Grant, Permit};
 pub use policy::{Obligation, Policies, PolicyHandle, PolicyVersion};
 pub use scenario::{Case, Cases, Explanation, Scenario, ScenarioDocument};

@@ -191,6 +191,7 @@ fn measure(policies: Policies, time: Duration) -> Result<Measured> {
             opt_out_network: false,
             grant: None,
             relaying: false,
+            passed: false,
             disaster: false,
             patient: true,
             related: false,

@@ -413,6 +413,7 @@ impl Bench {
             ..Default::default()
         };
         let locate = fpb::LocateHoldingsRequest {
+            passes: false,
             patient: Some(fpb::locate_holdings_request::Patient::PatientId(id.clone())),
         };
         let consents = npb::ListConsentsRequest {

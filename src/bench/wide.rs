@@ -426,6 +426,7 @@ impl Hub {
             query: Some(query(&self.patient, home.to_string().as_str())),
             return_type: dpb::ReturnType::LeafClass.into(),
             limit: 1_000,
+            pass: None,
         };
         let started = Instant::now();
         let mut client = RespondingGatewayServiceClient::new(channel);

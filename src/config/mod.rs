@@ -348,6 +348,22 @@ pub struct Parent {
     /// (ITI-55).
     #[serde(default = "feeds_patients")]
     pub feeds_patients: bool,
+    /// How this region asks the others for documents.
+    #[serde(default)]
+    pub ask: AskOthers,
+}
+
+/// How a region asks the others for documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AskOthers {
+    /// Through the parent.
+    #[default]
+    ThroughParent,
+    /// Itself, with the parent's leave; one that cannot be reached so is a gap.
+    Directly,
+    /// Itself, and through the parent those that do not answer.
+    DirectlyElseThroughParent,
 }
 
 fn feeds_patients() -> bool {

@@ -39,8 +39,15 @@ struct Subject {
     patients: Vec<PatientIdentifier>,
     grant: Option<Grant>,
     relaying: bool,
+    passed: bool,
     document: Option<DocumentFacts>,
     holder: Option<(HomeCommunityId, Vec<PatientIdentifier>)>,
+}
+
+/// Whether the call came with the hub's leave for this action on these patients.
+fn passed(call: &Call, action: Action, patients: &[PatientIdentifier]) -> bool {
+    call.pass()
+        .is_some_and(|pass| pass.covers(action, patients))
 }
 
 /// Decides calls at this node.
@@ -165,6 +172,7 @@ impl Guard {
             patients: inner.person(std::slice::from_ref(patient)),
             grant: None,
             relaying: false,
+            passed: passed(call, action, std::slice::from_ref(patient)),
             document: None,
             holder: None,
         };
@@ -207,6 +215,7 @@ impl Guard {
             patients: inner.person(about.patients),
             grant: about.grant.cloned(),
             relaying: about.relaying,
+            passed: passed(call, action, about.patients),
             document: about.document.cloned(),
             holder: about
                 .holder
@@ -301,6 +310,7 @@ impl Grounds {
             opt_out_network: self.default == ConsentDefault::OptOut,
             grant: subject.grant.as_ref(),
             relaying: subject.relaying,
+            passed: subject.passed,
             disaster: caller.purpose == PurposeOfUse::Disaster
                 && self.disasters.covers(caller, now),
             patient: !subject.patients.is_empty(),

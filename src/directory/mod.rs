@@ -8,6 +8,7 @@ mod hours;
 mod service;
 mod signed;
 mod snapshot;
+mod suspended;
 mod suspicion;
 
 #[cfg(test)]
@@ -19,7 +20,7 @@ pub use authn::{Arrival, Authenticator, Peer as CertifiedPeer, Unauthenticated};
 pub use hours::planned_absence;
 pub use service::Directory;
 pub use signed::{KEPT, RENEWED};
-pub use snapshot::{Peer, Snapshot};
+pub use snapshot::{Answers, Peer, Snapshot};
 pub use suspicion::Suspicion;
 
 use crate::store::Schema;
@@ -29,4 +30,5 @@ pub fn tables(schema: Schema) -> Schema {
     schema
         .table::<service::MemberRow>()
         .table::<service::VersionRow>()
+        .table::<suspended::SuspendedRow>()
 }

@@ -16,7 +16,7 @@ use crate::types::{CertificatePin, HomeCommunityId, InstitutionCode, Redacted};
 use crate::wire::pb::directory as pb;
 
 use super::signed::Issued;
-use super::snapshot::{Peer, Snapshot, identified};
+use super::snapshot::{Peer, Snapshot};
 
 /// A member: a community or an institution.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -131,6 +131,7 @@ impl Directory {
                     endpoint: parent.endpoint.parse().ok(),
                     pins: vec![parent.certificate_pin.parse().ok()?],
                     discovers: false,
+                    answers: super::Answers::default(),
                 })
             }),
             authorities: config.authorities().map_err(wrong)?,
@@ -187,7 +188,7 @@ impl Directory {
     ///
     /// # Errors
     /// A malformed member, which changes nothing; [`Reason::ConcurrentChange`] if the version is
-    /// not the expected one; the store.
+    /// not the expected one; [`Reason::WrongState`] where a parent's directory is followed; the store.
     pub async fn apply(
         &self,
         permit: &Permit,
@@ -200,6 +201,11 @@ impl Directory {
         let _one = self.changing.lock().await;
         if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
             return Ok(first);
+        }
+        if self.version()?.of_parent > 0 {
+            // The next version of the parent's would take its place.
+            let message = "members are the parent's to change; here they are only suspended";
+            return Err(Error::new(Reason::WrongState, message));
         }
         let before = self.read()?;
         if request.expected_version != 0 && request.expected_version != before.version {
@@ -250,7 +256,7 @@ impl Directory {
     /// call at this node, and at the others as soon as they have the new version.
     ///
     /// # Errors
-    /// [`Reason::NotFound`]; [`Reason::WrongState`] if the institution has left;
+    /// [`Reason::NotFound`]; [`Reason::WrongState`] if the institution has left, or the parent put it out;
     /// [`Reason::MissingField`] without a reason; the store.
     pub async fn suspend(
         &self,
@@ -279,7 +285,7 @@ impl Directory {
                 let message = "no such institution";
                 Error::field(Reason::NotFound, "institution_id", message)
             })?;
-        set_status(institution, &request)?;
+        let remembered = self.suspended(institution, &request)?;
         let institution = institution.clone();
         Snapshot::build(&after)?;
         call.note(|record| {
@@ -293,12 +299,18 @@ impl Directory {
             version: after.version,
         };
         let version = self.version()?.changed(after.version);
-        let writes = difference(&before, &after, &version);
+        let mut writes = difference(&before, &after, &version);
+        writes.extend(remembered);
         let response = call
             .commit(&self.store, now, writes, idempotency, response)
             .await?;
         self.put_in_force(&self.read()?)?;
         Ok(response)
+    }
+
+    /// Whether the configuration names a parent.
+    pub(super) fn has_parent(&self) -> bool {
+        self.presets.parent.is_some()
     }
 
     /// Applies a directory at start, as configured, unless it is in force already.
@@ -360,38 +372,6 @@ impl Directory {
             purposes: Vec::new(),
         }
     }
-}
-
-/// Puts the status asked for on the institution, or on the certificate of it that is named.
-fn set_status(
-    institution: &mut pb::Institution,
-    request: &pb::SuspendInstitutionRequest,
-) -> Result<()> {
-    if institution.status() == pb::MemberStatus::Retired {
-        let message = "the institution has left the network";
-        return Err(Error::field(Reason::WrongState, "institution_id", message));
-    }
-    let status = match request.reinstate {
-        true => pb::MemberStatus::Active,
-        false => pb::MemberStatus::Suspended,
-    };
-    let Some(named) = &request.certificate else {
-        institution.status = status.into();
-        return Ok(());
-    };
-    let wanted = identified(named)?;
-    let mut found = false;
-    for certificate in &mut institution.certificates {
-        if identified(certificate)? == wanted {
-            certificate.status = status.into();
-            found = true;
-        }
-    }
-    if found {
-        return Ok(());
-    }
-    let message = "no such certificate is registered for the institution";
-    Err(Error::field(Reason::NotFound, "certificate", message))
 }
 
 /// `before` with the request's members in place of their former selves, one version later.

@@ -99,6 +99,7 @@ impl Directory {
         let here = self.read()?;
         let mut next = theirs;
         let mut row = row;
+        let mut remembered = Vec::new();
         if row.of_parent == known.of_parent {
             // The same for longer: what was changed here since, a suspension above all, stays.
             row.version = known.version;
@@ -106,10 +107,13 @@ impl Directory {
         } else {
             row.version = row.version.max(known.version);
             next.version = row.version;
+            remembered = self.suspend_again(&mut next)?;
         }
         Snapshot::build(&next)?;
+        let mut writes = difference(&here, &next, &row);
+        writes.extend(remembered);
         let commit = Commit {
-            writes: difference(&here, &next, &row),
+            writes,
             ..Commit::default()
         };
         let _committed = self.store.commit(commit).await?;

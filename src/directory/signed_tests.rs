@@ -204,6 +204,127 @@ async fn what_a_region_changed_outlives_a_renewal_and_its_version_never_falls() 
     assert_eq!(again.snapshot().version(), after.version);
 }
 
+/// A region suspends, or lets in again, as its operator does through the interface.
+async fn suspend(all: &Sides, request: pb::SuspendInstitutionRequest) -> Result<(), Error> {
+    let before = all.region.read().unwrap();
+    let mut after = before.clone();
+    after.version += 1;
+    let mut institutions = after.institutions.iter_mut();
+    let one = institutions.find(|one| one.institution_id == request.institution_id);
+    let remembered = all.region.suspended(one.unwrap(), &request)?;
+    let version = all.region.version().unwrap().changed(after.version);
+    let mut writes = difference(&before, &after, &version);
+    writes.extend(remembered);
+    let commit = Commit {
+        writes,
+        ..Commit::default()
+    };
+    let _committed = all.store.commit(commit).await.unwrap();
+    all.region.put_in_force(&after).unwrap();
+    Ok(())
+}
+
+/// Whom a region put out stays out when its hub's directory changes, whatever that says of the member,
+/// and comes in again only if neither wants it out.
+#[tokio::test]
+async fn a_new_version_lets_nobody_in_whom_the_region_suspended() {
+    let all = sides().await;
+    let hub = all.identity("hub");
+    let first = all.signed(all.now);
+    all.adopt(&first, all.now).await.unwrap();
+    let members = all.region.read().unwrap().institutions;
+    let (id, other) = (&members[0].institution_id, &members[1].institution_id);
+    let (name, other_name) = (format!("inst-{id}"), format!("inst-{other}"));
+    let request = |id: &str, reinstate| pb::SuspendInstitutionRequest {
+        institution_id: id.to_owned(),
+        reinstate,
+        ..pb::SuspendInstitutionRequest::default()
+    };
+    let one_key = pb::SuspendInstitutionRequest {
+        certificate: members[1].certificates.first().cloned(),
+        ..request(other, false)
+    };
+    suspend(&all, request(id, false)).await.unwrap();
+    suspend(&all, one_key.clone()).await.unwrap();
+    assert!(!all.knows(&name, all.now) && !all.knows(&other_name, all.now));
+
+    let of = |version, status: pb::MemberStatus| {
+        altered(&first, &hub, |directory| {
+            directory.version = version;
+            directory.institutions[0].set_status(status);
+        })
+    };
+    let newer = of(10, pb::MemberStatus::Active);
+    all.adopt(&newer, all.now).await.unwrap();
+    assert!(!all.knows(&name, all.now), "the institution stays out");
+    assert!(
+        !all.knows(&other_name, all.now),
+        "and so does the certificate"
+    );
+    let again = Directory::open(Arc::clone(&all.store), &all.config).unwrap();
+    assert_eq!(again.snapshot().version(), all.region.snapshot().version());
+
+    suspend(&all, request(id, true)).await.unwrap();
+    assert!(all.knows(&name, all.now), "let in where it was put out");
+    // Both want it out: letting it in here is not enough.
+    suspend(&all, request(id, false)).await.unwrap();
+    let both = of(11, pb::MemberStatus::Suspended);
+    all.adopt(&both, all.now).await.unwrap();
+    suspend(&all, request(id, true)).await.unwrap();
+    assert!(!all.knows(&name, all.now), "the hub wants it out");
+    let error = suspend(&all, request(id, true)).await.unwrap_err();
+    assert_eq!(
+        error.reason(),
+        Reason::WrongState,
+        "it is the hub's to let in"
+    );
+    let newer = of(12, pb::MemberStatus::Active);
+    all.adopt(&newer, all.now).await.unwrap();
+    assert!(all.knows(&name, all.now));
+    assert!(!all.knows(&other_name, all.now), "the other is still out");
+    let let_in = pb::SuspendInstitutionRequest {
+        reinstate: true,
+        ..one_key
+    };
+    suspend(&all, let_in).await.unwrap();
+    assert!(all.knows(&other_name, all.now));
+}
+
+/// An expired directory binds whom a node calls, as it binds who calls it.
+#[tokio::test]
+async fn nobody_is_called_by_a_directory_that_has_expired() {
+    let all = sides().await;
+    all.adopt(&all.signed(all.now), all.now).await.unwrap();
+    let expires = all.region.expires().unwrap();
+    let home = |region: usize| all.world.regions[region].home.parse().unwrap();
+    let clock = Arc::new(crate::clock::ManualClock::at(expires - HOUR));
+    let (region, trust) = (Arc::new(all.region), Arc::clone(&all.trust));
+    let peers = crate::federation::Peers::new(
+        Arc::clone(&region),
+        IdentityHandle::new(all.world.identity("region-0").unwrap()),
+        trust,
+        Arc::clone(&clock) as Arc<dyn Clock>,
+        crate::federation::Dialler::open(),
+        crate::federation::Links::new(Arc::default()),
+    );
+    let other = peers.peer(&home(1)).unwrap();
+    let hub = peers.peer(&all.world.hub.home.parse().unwrap()).unwrap();
+    let own = peers.peer(&home(0)).unwrap();
+    // Now it may be called, and there is a channel.
+    drop(peers.channel(&other).unwrap());
+    clock.advance(HOUR);
+    for refused in [peers.channel(&other), peers.emergency_channel(&other)] {
+        let error = refused.unwrap_err();
+        assert_eq!(error.reason(), Reason::CommunityUnavailable, "{error:?}");
+    }
+    drop(
+        peers
+            .channel(&hub)
+            .expect("its hub is in its configuration"),
+    );
+    drop(peers.channel(&own).expect("and itself is no other"));
+}
+
 #[tokio::test]
 async fn what_is_wrong_is_refused_and_changes_nothing() {
     let all = sides().await;

@@ -27,6 +27,18 @@ pub struct Peer {
     pub pins: Vec<CertificatePin>,
     /// It does not feed the hub, and answers who asks whether it knows a patient (ITI-55).
     pub discovers: bool,
+    /// It answers other regions that ask for lists of documents (ITI-38), and for documents (ITI-39). What
+    /// a community does not say of itself at all is not held against it.
+    pub answers: Answers,
+}
+
+/// What a community answers of its documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answers {
+    /// Lists of them.
+    pub lists: bool,
+    /// Documents.
+    pub documents: bool,
 }
 
 /// A registered certificate and the time it may be used.
@@ -67,6 +79,8 @@ pub struct Snapshot {
     /// Whose node this is, and until when it may believe the directory about others.
     home: Option<HomeCommunityId>,
     expires: Option<Timestamp>,
+    /// The peer that the configuration names, whatever the directory says.
+    configured: Option<HomeCommunityId>,
 }
 
 impl Snapshot {
@@ -142,6 +156,7 @@ impl Snapshot {
             return Err(Error::field(Reason::MissingField, field, "is required"));
         }
         let pins = self.register(&community.gateway_certificates, &participant)?;
+        let unsaid = community.capabilities.is_empty();
         let has = |one| community.capabilities().any(|capability| capability == one);
         let name = community
             .name
@@ -154,6 +169,10 @@ impl Snapshot {
             endpoint,
             pins,
             discovers: has(pb::Capability::DiscoverPatient) && !has(pb::Capability::FeedsPatients),
+            answers: Answers {
+                lists: unsaid || has(pb::Capability::FindDocuments),
+                documents: unsaid || has(pb::Capability::RetrieveDocuments),
+            },
         });
         self.peers.insert(home, peer);
         Ok(())
@@ -265,6 +284,7 @@ impl Snapshot {
 
     /// Adds the peer that the configuration names (the parent), unless the directory already does.
     pub(super) fn preset_peer(&mut self, peer: Peer) {
+        self.configured = Some(peer.home.clone());
         self.peers
             .entry(peer.home.clone())
             .or_insert_with(|| Arc::new(peer));
@@ -326,6 +346,14 @@ impl Snapshot {
     /// A community to call.
     pub fn peer(&self, home: &HomeCommunityId) -> Option<&Arc<Peer>> {
         self.peers.get(home)
+    }
+
+    /// Whether the directory may be believed about where a community is and by which key it is known: one
+    /// that has expired binds whom this node calls as it binds who calls it.
+    pub fn may_call(&self, home: &HomeCommunityId, now: Timestamp) -> bool {
+        self.expires.is_none_or(|expires| now < expires)
+            || self.configured.as_ref() == Some(home)
+            || self.home.as_ref() == Some(home)
     }
 
     /// Every community, in the order of their ids.

@@ -1,15 +1,18 @@
 //! Who of another community is a person here, as that community said when it was asked (ITI-55), for
-//! as long as it said; and what this node told its parent so.
+//! as long as it said; and what this node told its parent so. What has ended is deleted when nobody is
+//! told of it any more.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::access::Call;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::identity::{Identity, identifier, identifier_message};
-use crate::store::{Row as _, Store, Write};
+use crate::store::{Commit, Expect, Row as _, Store, StoreError, Write};
 use crate::types::{HomeCommunityId, LinkageId, PatientIdentifier};
 use crate::wire::pb::federation as pb;
 
@@ -25,6 +28,9 @@ pub const LONGEST: Duration = Duration::from_hours(7 * 24);
 
 /// How long after a correlation has ended its community is still named as one that may hold something.
 const NAMED_AFTER: Duration = Duration::from_hours(30 * 24);
+
+/// How often what has ended is looked for.
+const SWEEP: Duration = Duration::from_hours(1);
 
 fn millis(time: Duration) -> i64 {
     i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
@@ -320,6 +326,126 @@ impl Correlations {
         self.commit(call, writes).await
     }
 
+    /// Deletes what has ended, again and again, until told to stop.
+    pub async fn keep_swept(&self, stop: CancellationToken) {
+        loop {
+            match self.sweep().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "correlations that had ended were deleted"),
+                Err(error) => {
+                    tracing::warn!(reason = error.reason().name(), "correlations not swept");
+                }
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SWEEP) => {}
+            }
+        }
+    }
+
+    /// Deletes correlations whose communities are not named any more, with what the locator knows by them
+    /// alone, and what the parent was told and may not keep any more; how many.
+    ///
+    /// # Errors
+    /// The store.
+    pub async fn sweep(&self) -> Result<usize> {
+        Ok(self.sweep_correlations().await? + self.sweep_told().await?)
+    }
+
+    async fn sweep_correlations(&self) -> Result<usize> {
+        let (mut after, mut count) = (None, 0);
+        loop {
+            // Nothing is kept meanwhile that rests on what is deleted.
+            let _turn = self.turn.lock().await;
+            let store = &self.store;
+            let page = store.range::<CorrelationRow>(&[], after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(count);
+            };
+            after = Some(last.clone());
+            let forgotten = self.clock.now().as_millisecond() - millis(NAMED_AFTER);
+            let mut writes = Vec::new();
+            for (key, found) in page {
+                if found.row.expires_ms >= forgotten {
+                    continue;
+                }
+                writes.extend(self.unheld(&found.row)?);
+                let gone = Write::delete::<CorrelationRow>(key);
+                writes.push(gone.expecting(Expect::Version(found.version)));
+                count += 1;
+            }
+            self.forget(writes).await?;
+        }
+    }
+
+    /// The row that takes out of the locator what it knows by a correlation that goes, unless another
+    /// rests on it or the region told of it itself.
+    fn unheld(&self, gone: &CorrelationRow) -> Result<Option<Write>> {
+        let index = CorrelationRow::BY_THEIRS;
+        let tag = gone.theirs_tag.as_slice();
+        let rows = self
+            .store
+            .by_index::<CorrelationRow>(index, tag, None, PAGE)?;
+        let key = gone.key();
+        if rows.iter().any(|(_, other)| other.row.key() != key) {
+            return Ok(None);
+        }
+        let holding = HoldingRow {
+            patient: gone.theirs_tag.clone(),
+            home_community_id: gone.home_community_id.clone(),
+            ..HoldingRow::default()
+        };
+        let known = self.store.get::<HoldingRow>(&holding.key())?;
+        let known = known.filter(|known| is_by_discovery(&known.row));
+        Ok(known.map(|known| {
+            let gone = Write::delete::<HoldingRow>(holding.key());
+            gone.expecting(Expect::Version(known.version))
+        }))
+    }
+
+    async fn sweep_told(&self) -> Result<usize> {
+        let (mut after, mut count) = (None, 0);
+        loop {
+            let store = &self.store;
+            let page = store.range::<ToldRow>(&[], after.as_deref(), PAGE)?;
+            let Some((last, _)) = page.last() else {
+                return Ok(count);
+            };
+            after = Some(last.clone());
+            let now = self.clock.now().as_millisecond();
+            let ended = page
+                .into_iter()
+                .filter(|(_, found)| found.row.expires_ms <= now);
+            let writes: Vec<Write> = ended
+                .map(|(key, found)| {
+                    let gone = Write::delete::<ToldRow>(key);
+                    gone.expecting(Expect::Version(found.version))
+                })
+                .collect();
+            count += writes.len();
+            self.forget(writes).await?;
+        }
+    }
+
+    /// Deletes rows that have ended; one that has changed meanwhile is looked at the next time.
+    async fn forget(&self, writes: Vec<Write>) -> Result<()> {
+        if writes.is_empty() {
+            return Ok(());
+        }
+        let commit = Commit {
+            writes,
+            ..Commit::default()
+        };
+        match self.store.commit(commit).await {
+            Ok(_) => Ok(()),
+            Err(StoreError::Conflict) => {
+                tracing::debug!("a correlation changed while it was swept");
+                Ok(())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// The row that remembers that the parent was told of a patient, and for how long it may keep it.
     ///
     /// # Errors
@@ -357,5 +483,126 @@ impl Correlations {
             }
         }
         Ok(told)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{ManualClock, SystemClock};
+    use crate::gateway::schema;
+    use crate::store::Options;
+
+    const HOUR: Duration = Duration::from_hours(1);
+    const HOME: &str = "urn:oid:2.999.1.2";
+
+    struct Kept {
+        correlations: Correlations,
+        store: Arc<Store>,
+        clock: Arc<ManualClock>,
+        _folder: tempfile::TempDir,
+    }
+
+    fn kept() -> Kept {
+        let folder = tempfile::tempdir().unwrap();
+        let clock = Arc::new(ManualClock::at(SystemClock.now()));
+        let options = Options {
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            ..Options::default()
+        };
+        let (store, _) = Store::open(folder.path(), schema(), options).unwrap();
+        let time = Arc::clone(&clock) as Arc<dyn Clock>;
+        let identity = Identity::open(Arc::clone(&store), Arc::clone(&time)).unwrap();
+        Kept {
+            correlations: Correlations::new(Arc::clone(&store), time, Arc::new(identity)),
+            store,
+            clock,
+            _folder: folder,
+        }
+    }
+
+    impl Kept {
+        /// Somebody who is known elsewhere under the identifier `theirs`, for an hour from now.
+        fn correlation(&self, who: u8, theirs: u8) -> CorrelationRow {
+            CorrelationRow {
+                linkage: vec![who; 16],
+                patient: vec![who; 16],
+                home_community_id: HOME.to_owned(),
+                theirs_tag: vec![theirs; 16],
+                expires_ms: self.clock.now().as_millisecond() + millis(HOUR),
+                ..CorrelationRow::default()
+            }
+        }
+
+        async fn write(&self, writes: Vec<Write>) {
+            let commit = Commit {
+                writes,
+                ..Commit::default()
+            };
+            let _committed = self.store.commit(commit).await.unwrap();
+        }
+
+        fn count<R: crate::store::Row>(&self) -> usize {
+            self.store.range::<R>(&[], None, PAGE).unwrap().len()
+        }
+    }
+
+    fn holding(theirs: u8, sequence: u64) -> HoldingRow {
+        HoldingRow {
+            patient: vec![theirs; 16],
+            home_community_id: HOME.to_owned(),
+            notice: Some(pb::HoldingNotice {
+                sequence,
+                ..pb::HoldingNotice::default()
+            }),
+            confirmed_ms: 0,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_has_ended_goes_when_nobody_is_told_of_it_any_more() {
+        let kept = kept();
+        let tag = kept.correlation(1, 11).theirs_tag.len();
+        assert_eq!(tag, kept.store.keys().patient_tag(&somebody()).len());
+        kept.write(vec![
+            Write::put(&kept.correlation(1, 11)),
+            Write::put(&kept.correlation(2, 12)),
+            // Of another person with the same identifier, and told by the region itself.
+            Write::put(&kept.correlation(3, 13)),
+            Write::put(&holding(11, 0)),
+            Write::put(&holding(12, 7)),
+            Write::put(&holding(13, 0)),
+            Write::put(&ToldRow {
+                patient: vec![21; 16],
+                expires_ms: kept.clock.now().as_millisecond() + millis(HOUR),
+            }),
+        ])
+        .await;
+        assert_eq!(kept.correlations.sweep().await.unwrap(), 0, "they hold");
+        kept.clock.advance(HOUR);
+        assert_eq!(kept.correlations.sweep().await.unwrap(), 1, "what was told");
+        assert_eq!(kept.count::<ToldRow>(), 0);
+        assert_eq!(kept.count::<CorrelationRow>(), 3, "named as gaps");
+
+        kept.clock.advance(NAMED_AFTER);
+        kept.write(vec![Write::put(&kept.correlation(4, 13))]).await;
+        assert_eq!(
+            kept.correlations.sweep().await.unwrap(),
+            0,
+            "to the last moment"
+        );
+        kept.clock.advance(Duration::from_millis(1));
+        assert_eq!(kept.correlations.sweep().await.unwrap(), 3);
+        assert_eq!(kept.count::<CorrelationRow>(), 1);
+        let left = kept.store.range::<HoldingRow>(&[], None, PAGE).unwrap();
+        let left: Vec<u8> = left.iter().map(|(_, row)| row.row.patient[0]).collect();
+        assert_eq!(left, [12, 13], "only what nothing else rests on goes");
+    }
+
+    fn somebody() -> PatientIdentifier {
+        PatientIdentifier {
+            authority: "1.2.3".parse().unwrap(),
+            id: "7".parse().unwrap(),
+        }
     }
 }

@@ -128,8 +128,18 @@ impl<T: 'static> Asked<T> {
 /// Asks every target at once, each by its path and within what is left of the call's time.
 /// `ask_one` may be called again for the same target, so it must be a read. Dropping the result
 /// cancels what is still under way.
-pub fn ask<T, F, Fut>(
-    call: &Call,
+pub fn ask<T, F, Fut>(call: &Call, by: (&Paths, Kind), targets: Vec<Target>, ask_one: F) -> Asked<T>
+where
+    T: Send + 'static,
+    F: Fn(Target, Duration) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Said<T>, Failure>> + Send + 'static,
+{
+    ask_within((call, call.downstream_budget()), by, targets, ask_one)
+}
+
+/// As [`ask`], within `budget` and not all that is left of the call's time.
+pub fn ask_within<T, F, Fut>(
+    (call, budget): (&Call, Duration),
     (paths, kind): (&Paths, Kind),
     targets: Vec<Target>,
     ask_one: F,
@@ -139,7 +149,6 @@ where
     F: Fn(Target, Duration) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = Result<Said<T>, Failure>> + Send + 'static,
 {
-    let budget = call.downstream_budget();
     let order = Order::of(kind, call);
     let ask_one = Arc::new(ask_one);
     let mut asked = Asked {
@@ -266,6 +275,7 @@ mod tests {
             endpoint: None,
             pins: vec![],
             discovers: false,
+            answers: crate::directory::Answers::default(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Find documents across communities (ITI-18 at an initiating gateway, ITI-38 to the others).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,18 +12,19 @@ use crate::access::Call;
 use crate::error::{Error, Reason, Result};
 use crate::identity::identifier;
 use crate::types::{HomeCommunityId, LinkageId, PatientIdentifier};
+use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::initiating_gateway_service_client::InitiatingGatewayServiceClient;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
-use super::fanout::{Failure, Said, Target, ask, completeness};
+use super::fanout::{Answer, Failure, Said, Target, ask, completeness};
 use super::path::Kind;
 use super::peers::{Peers, relayed};
 use super::{Federation, Stream};
 
-type FindRequest = pb::InitiatingGatewayServiceFindDocumentsRequest;
-type FindResponse = pb::InitiatingGatewayServiceFindDocumentsResponse;
+pub(super) type FindRequest = pb::InitiatingGatewayServiceFindDocumentsRequest;
+pub(super) type FindResponse = pb::InitiatingGatewayServiceFindDocumentsResponse;
 type FindPart = pb::initiating_gateway_service_find_documents_response::Part;
 
 /// Entries taken from one region in one call, whatever the caller asks for.
@@ -36,7 +38,7 @@ const MESSAGE_BYTES: usize = 1024 * 1024;
 /// Messages of an answer beyond one for each entry.
 const SPARE_MESSAGES: u32 = 16;
 /// Answers on their way to the caller.
-const QUEUE: usize = 8;
+pub(super) const QUEUE: usize = 8;
 
 impl Federation {
     /// Asks every community that holds something for the patient; gives what they say as they say
@@ -49,6 +51,10 @@ impl Federation {
         call: &Arc<Call>,
         request: FindRequest,
     ) -> Result<Stream<FindResponse>> {
+        if let (Some(parent), Some(direct)) = (&self.parent, &self.direct) {
+            no_broadcast(&request)?;
+            return self.find_directly(call, (direct, parent), request).await;
+        }
         if let Some(parent) = &self.parent {
             let channel = self.peers.channel(&*self.peers.peer(parent)?)?;
             let mut client = InitiatingGatewayServiceClient::new(channel);
@@ -59,18 +65,11 @@ impl Federation {
                 .map_err(super::peer_error)?;
             return Ok(super::pass_through(response.into_inner()));
         }
-        if request.scope.as_ref().is_some_and(|scope| scope.broadcast) {
-            let message = "discover the patient first: documents are asked for by identifier";
-            let field = "scope.broadcast";
-            return Err(Error::field(Reason::NotImplemented, field, message));
-        }
+        no_broadcast(&request)?;
         let query = find_query(&request)?;
         let patients = self.patients(call, &request.linkage_id, query.patient_id.as_ref())?;
         let targets = self.targets(&patients, request.scope.as_ref(), |held| held.has_documents)?;
-        let limit = match request.region_limit {
-            0 => MAX_REGION_ROWS,
-            asked => asked.min(MAX_REGION_ROWS),
-        };
+        let limit = region_limit(&request);
         let (sender, receiver) = mpsc::channel(QUEUE);
         let (peers, by) = (Arc::clone(&self.peers), Arc::clone(call));
         let count = u32::try_from(targets.len()).unwrap_or(u32::MAX);
@@ -79,18 +78,12 @@ impl Federation {
             (&self.paths, Kind::Find),
             targets,
             move |target, budget| {
-                region(
-                    Arc::clone(&peers),
-                    Arc::clone(&by),
-                    target,
-                    query.clone(),
-                    limit,
-                    budget,
-                )
+                let (peers, by) = (Arc::clone(&peers), Arc::clone(&by));
+                find_region(peers, by, target, (query.clone(), limit), None, budget)
             },
         );
         self.tasks.spawn(async move {
-            let mut statuses = Vec::new();
+            let mut merge = Merge::new(sender.clone());
             loop {
                 let answer = tokio::select! {
                     answer = asked.next() => answer,
@@ -98,13 +91,9 @@ impl Federation {
                     () = sender.closed() => return,
                 };
                 let Some(answer) = answer else { break };
-                for objects in in_messages(answer.value.unwrap_or_default()) {
-                    send(&sender, FindPart::Objects(objects)).await;
-                }
-                send(&sender, FindPart::Region(answer.status.clone())).await;
-                statuses.push(answer.status);
+                merge.answer(answer).await;
             }
-            send(&sender, FindPart::Completeness(completeness(statuses))).await;
+            merge.end().await;
         });
         Ok(Stream::new(receiver).asked(count))
     }
@@ -237,13 +226,14 @@ fn gap(directory: &crate::directory::Snapshot, home: &HomeCommunityId) -> Target
 }
 
 /// A holder that the directory does not name (any more): it is asked nothing, and named as a gap.
-fn absent(home: &HomeCommunityId) -> Arc<crate::directory::Peer> {
+pub(super) fn absent(home: &HomeCommunityId) -> Arc<crate::directory::Peer> {
     Arc::new(crate::directory::Peer {
         home: home.clone(),
         name: String::new(),
         endpoint: None,
         pins: Vec::new(),
         discovers: false,
+        answers: crate::directory::Answers::default(),
     })
 }
 
@@ -259,7 +249,7 @@ async fn send(sender: &mpsc::Sender<Result<FindResponse>>, part: FindPart) {
 }
 
 /// The `FindDocuments` query of a request; other stored queries do not cross communities yet.
-fn find_query(request: &FindRequest) -> Result<dpb::FindDocumentsQuery> {
+pub(super) fn find_query(request: &FindRequest) -> Result<dpb::FindDocumentsQuery> {
     let query = request
         .query
         .as_ref()
@@ -275,13 +265,109 @@ fn find_query(request: &FindRequest) -> Result<dpb::FindDocumentsQuery> {
     }
 }
 
-/// Asks one region, for each of the patient's identifiers there.
-async fn region(
+fn no_broadcast(request: &FindRequest) -> Result<()> {
+    if request.scope.as_ref().is_some_and(|scope| scope.broadcast) {
+        let message = "discover the patient first: documents are asked for by identifier";
+        let field = "scope.broadcast";
+        return Err(Error::field(Reason::NotImplemented, field, message));
+    }
+    Ok(())
+}
+
+/// Entries taken of one region.
+pub(super) fn region_limit(request: &FindRequest) -> u32 {
+    match request.region_limit {
+        0 => MAX_REGION_ROWS,
+        asked => asked.min(MAX_REGION_ROWS),
+    }
+}
+
+/// What tells one document from another, by whatever way it is seen.
+type Seen = (String, String, String);
+
+fn seen(entry: &dpb::DocumentEntry) -> Seen {
+    (
+        entry.home_community_id.clone(),
+        entry.repository_unique_id.clone(),
+        entry.unique_id.clone(),
+    )
+}
+
+/// A merged answer on its way to the caller: each document once, each region's in the same order each
+/// time, then how each region answered.
+pub(super) struct Merge {
+    sender: mpsc::Sender<Result<FindResponse>>,
+    told: HashSet<Seen>,
+    statuses: Vec<cpb::RegionStatus>,
+}
+
+impl Merge {
+    pub(super) fn new(sender: mpsc::Sender<Result<FindResponse>>) -> Self {
+        Self {
+            sender,
+            told: HashSet::new(),
+            statuses: Vec::new(),
+        }
+    }
+
+    /// What one region answered.
+    pub(super) async fn answer(&mut self, answer: Answer<Vec<dpb::DocumentEntry>>) {
+        self.pass(answer.value.unwrap_or_default()).await;
+        self.status(answer.status).await;
+    }
+
+    /// Entries that came another way, of regions that are asked that way.
+    pub(super) async fn entries(
+        &mut self,
+        entries: Vec<dpb::DocumentEntry>,
+        of: &[cpb::RegionStatus],
+    ) {
+        let asked = |home: &String| of.iter().any(|one| one.home_community_id == *home);
+        let entries = entries.into_iter();
+        let entries = entries.filter(|entry| asked(&entry.home_community_id));
+        self.pass(entries.collect()).await;
+    }
+
+    async fn pass(&mut self, entries: Vec<dpb::DocumentEntry>) {
+        let mut new = entries;
+        new.retain(|entry| self.told.insert(seen(entry)));
+        for objects in in_messages(new) {
+            send(&self.sender, FindPart::Objects(objects)).await;
+        }
+    }
+
+    /// How a region answered.
+    pub(super) async fn status(&mut self, status: cpb::RegionStatus) {
+        send(&self.sender, FindPart::Region(status.clone())).await;
+        self.statuses.push(status);
+    }
+
+    /// The end: the completeness.
+    pub(super) async fn end(self) {
+        let complete = completeness(self.statuses);
+        send(&self.sender, FindPart::Completeness(complete)).await;
+    }
+}
+
+/// Each document once, the newest first; of one time, by uniqueId: the same order each time, by whatever
+/// identifiers of the person they were found.
+fn in_order(entries: &mut Vec<dpb::DocumentEntry>) {
+    let mut told = HashSet::new();
+    entries.retain(|entry| told.insert(seen(entry)));
+    entries.sort_by(|a, b| {
+        let newest = b.creation_time.cmp(&a.creation_time);
+        newest.then_with(|| seen(a).cmp(&seen(b)))
+    });
+}
+
+/// Asks one region, for each of the patient's identifiers there; with the hub's pass, if it is not the
+/// hub that asks.
+pub(super) async fn find_region(
     peers: Arc<Peers>,
     call: Arc<Call>,
     target: Target,
-    query: dpb::FindDocumentsQuery,
-    limit: u32,
+    (query, limit): (dpb::FindDocumentsQuery, u32),
+    pass: Option<pb::HolderPass>,
     budget: Duration,
 ) -> Result<Said<Vec<dpb::DocumentEntry>>, Failure> {
     let channel = peers.channel(&target.peer)?;
@@ -306,6 +392,7 @@ async fn region(
             }),
             return_type: dpb::ReturnType::LeafClass.into(),
             limit,
+            pass: pass.clone(),
         };
         let response = client
             .find_documents(relayed(&call, request, budget))
@@ -313,6 +400,8 @@ async fn region(
         let parts = response.into_inner();
         collect(parts, &target, patient, limit, &mut room, &mut said).await?;
     }
+    in_order(&mut said.value);
+    said.count = u32::try_from(said.value.len()).unwrap_or(u32::MAX);
     Ok(said)
 }
 
@@ -429,6 +518,69 @@ mod tests {
             hash: "0".repeat(octets),
             ..dpb::DocumentEntry::default()
         }
+    }
+
+    /// A document of a community, of a day of 2026.
+    fn document(home: &str, unique_id: &str, day: u8) -> dpb::DocumentEntry {
+        dpb::DocumentEntry {
+            home_community_id: home.to_owned(),
+            repository_unique_id: "1.9".to_owned(),
+            unique_id: unique_id.to_owned(),
+            creation_time: format!("202601{day:02}"),
+            ..dpb::DocumentEntry::default()
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_is_told_once_and_always_in_the_same_place() {
+        let (one, other) = ("urn:oid:1.2", "urn:oid:1.3");
+        let found = |order: [u8; 4]| {
+            let ids = ["a", "b", "c", "d"];
+            let entries = order.map(|at| document(one, ids[usize::from(at)], 9 - at / 2));
+            // By another identifier of the person, once more.
+            let mut entries = [entries.to_vec(), entries.to_vec()].concat();
+            in_order(&mut entries);
+            entries
+        };
+        let entries = found([0, 1, 2, 3]);
+        let ids: Vec<&str> = entries.iter().map(|one| one.unique_id.as_str()).collect();
+        assert_eq!(ids, ["a", "b", "c", "d"], "the newest first");
+        for order in [[3, 2, 1, 0], [2, 0, 3, 1]] {
+            assert_eq!(found(order), entries);
+        }
+
+        let (sender, mut receiver) = mpsc::channel(64);
+        let mut merge = Merge::new(sender);
+        let named = |home: &str, state| cpb::RegionStatus {
+            home_community_id: home.to_owned(),
+            state: i32::from(state),
+            ..cpb::RegionStatus::default()
+        };
+        let first = Answer {
+            status: named(one, cpb::RegionState::Ok),
+            value: Some(entries.clone()),
+        };
+        merge.answer(first).await;
+        // The other way: one that is known, one of another repository, one of a community not asked so.
+        let mut elsewhere = document(one, "a", 9);
+        elsewhere.repository_unique_id = "1.10".to_owned();
+        let again = vec![
+            entries[1].clone(),
+            elsewhere.clone(),
+            document(other, "a", 9),
+        ];
+        let silent = [named(one, cpb::RegionState::Timeout)];
+        merge.entries(again, &silent).await;
+        merge.end().await;
+        let mut told = Vec::new();
+        while let Some(message) = receiver.recv().await {
+            match message.unwrap().part {
+                Some(FindPart::Objects(objects)) => told.extend(objects.entries),
+                Some(FindPart::Completeness(whole)) => assert!(whole.complete),
+                _ => {}
+            }
+        }
+        assert_eq!(told, [entries, vec![elsewhere]].concat());
     }
 
     #[test]

@@ -4,12 +4,14 @@ mod broadcasts;
 pub mod contributions;
 mod correlations;
 pub mod dial;
+mod direct;
 mod discover;
 pub mod fanout;
 mod find;
 mod links;
 mod locator;
 mod outbox;
+pub mod pass;
 pub mod path;
 pub mod peers;
 mod retrieve;
@@ -30,6 +32,7 @@ pub use broadcasts::Broadcasts;
 pub use contributions::{Contribution, Contributions, Mark};
 pub use correlations::{Correlations, LONGEST};
 pub use dial::{Dialler, Forbidden, Policy, SystemResolver};
+pub use direct::Direct;
 pub use discover::Wanted;
 pub use fanout::{Answer, Failure, Said, Target, completeness};
 pub use find::in_messages;
@@ -63,6 +66,8 @@ pub fn tables(schema: Schema) -> Schema {
 pub struct Federation {
     /// The hub above, if any.
     pub parent: Option<HomeCommunityId>,
+    /// Whether, and how, this region asks the others itself.
+    pub direct: Option<Direct>,
     /// Channels.
     pub peers: Arc<Peers>,
     /// How calls to each of them go.

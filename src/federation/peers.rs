@@ -103,7 +103,8 @@ impl Peers {
     /// A channel to a community. Connects when first used, and again after a failure.
     ///
     /// # Errors
-    /// [`Reason::CommunityUnavailable`] if the directory has no endpoint or certificate for it.
+    /// [`Reason::CommunityUnavailable`] if the directory has no endpoint or certificate for it, or has
+    /// expired.
     pub fn channel(&self, peer: &Peer) -> Result<Channel> {
         self.channel_for(peer, false)
     }
@@ -122,6 +123,15 @@ impl Peers {
             let message = "the directory has no endpoint or certificate for the community";
             return Err(Error::new(Reason::CommunityUnavailable, message));
         };
+        // Checked at each use: a channel from before is no leave to go on.
+        if !self
+            .directory
+            .snapshot()
+            .may_call(&peer.home, self.clock.now())
+        {
+            let message = "the directory has expired, and where the community is with it";
+            return Err(Error::new(Reason::CommunityUnavailable, message));
+        }
         let key = (endpoint.clone(), peer.pins.clone(), emergency);
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&key) {
@@ -210,7 +220,7 @@ impl Peers {
         };
         let named = snapshot.peers().iter().any(|peer| {
             let here = peer.endpoint.as_ref() == Some(&shown.endpoint);
-            here && peer.pins.contains(&certified.spki_sha256)
+            here && snapshot.may_call(&peer.home, now) && peer.pins.contains(&certified.spki_sha256)
         });
         (!named).then_some("not-registered")
     }

@@ -47,6 +47,14 @@ impl Federation {
         let (sender, receiver) = mpsc::channel(QUEUE);
         let idle = self.stream_idle;
         let checked = Checked::new(&request.documents);
+        if let (Some(parent), Some(direct)) = (&self.parent, &self.direct) {
+            let by = (direct, parent);
+            if let Some(response) = self.retrieve_directly(call, by, &home, &request).await? {
+                let parts = of_region(response);
+                self.tasks.spawn(pass_on(parts, sender, idle, checked));
+                return Ok(Stream::new(receiver).asked(1));
+            }
+        }
         if let Some(parent) = &self.parent {
             let channel = self.peers.channel(&*self.peers.peer(parent)?)?;
             let mut client = InitiatingGatewayServiceClient::new(channel);
@@ -61,22 +69,22 @@ impl Federation {
             });
             self.tasks.spawn(pass_on(parts, sender, idle, checked));
         } else {
-            let response = self.ask_region(call, &home, request, patients).await?;
-            let parts = response
-                .into_inner()
-                .map(|message| message.map(|part| part.document));
+            let by = (patients, None);
+            let response = self.ask_region(call, &home, request, by).await?;
+            let parts = of_region(response);
             self.tasks.spawn(pass_on(parts, sender, idle, checked));
         }
         Ok(Stream::new(receiver).asked(1))
     }
 
-    /// Asks the region, by each of the patient's identifiers there until one is the documents'.
-    async fn ask_region(
+    /// Asks the region, by each of the patient's identifiers there until one is the documents'; with the
+    /// hub's pass, if it is not the hub that asks.
+    pub(super) async fn ask_region(
         &self,
         call: &Call,
         home: &HomeCommunityId,
         request: pb::InitiatingGatewayServiceRetrieveDocumentsRequest,
-        patients: &[PatientIdentifier],
+        (patients, pass): (&[PatientIdentifier], Option<pb::HolderPass>),
     ) -> Result<RegionResponse> {
         let peer = self.peers.peer(home)?;
         let directory = self.directory.snapshot();
@@ -90,6 +98,7 @@ impl Federation {
             let request = pb::RespondingGatewayServiceRetrieveDocumentsRequest {
                 documents: request.documents.clone(),
                 patient_id: Some(identifier_message(patient)),
+                pass: pass.clone(),
             };
             let begun = Instant::now() + self.stream_idle;
             let opened = path.call(Order::of(Kind::Retrieve, call), begun, |_| {
@@ -102,15 +111,27 @@ impl Federation {
                 answered => return answered,
             }
         }
-        Err(refusal.unwrap_or_else(|| {
-            let field = "documents[0].document.document_unique_id";
-            let message = "no such document, or none that may be read";
-            Error::field(Reason::UnknownDocument, field, message)
-        }))
+        Err(refusal.unwrap_or_else(no_such_document))
     }
 }
 
-type RegionResponse =
+/// What is not there is not told from what may not be read (INV-3).
+pub(super) fn no_such_document() -> Error {
+    let field = "documents[0].document.document_unique_id";
+    let message = "no such document, or none that may be read";
+    Error::field(Reason::UnknownDocument, field, message)
+}
+
+/// The parts of a region's answer.
+fn of_region(
+    response: RegionResponse,
+) -> impl tokio_stream::Stream<Item = Result<Option<dpb::RetrievedPart>, tonic::Status>> + Unpin + Send
+{
+    let parts = response.into_inner();
+    parts.map(|message| message.map(|part| part.document))
+}
+
+pub(super) type RegionResponse =
     tonic::Response<tonic::Streaming<pb::RespondingGatewayServiceRetrieveDocumentsResponse>>;
 
 /// The beginning of an answer, or a community that is unavailable.

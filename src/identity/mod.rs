@@ -29,7 +29,7 @@ pub use demands::Demands;
 pub use history::Told;
 pub use load::{BATCH, Load, LoadItem};
 pub use people::Resolved;
-pub use service::Identity;
+pub use service::{Identity, Still};
 pub use traits::{identifier, identifier_message, traits as traits_of};
 pub use watch::{Interest, SetChange};
 

@@ -46,6 +46,12 @@ pub(super) enum Gate {
     Alone(#[expect(dead_code, reason = "held, not read")] OwnedRwLockWriteGuard<()>),
 }
 
+/// No record changes as long as this is held.
+#[must_use]
+pub struct Still {
+    _gate: Gate,
+}
+
 /// One feed, as it will be committed.
 pub(super) struct Prepared {
     pub(super) writes: Vec<Write>,
@@ -108,6 +114,14 @@ impl Identity {
         match alone {
             true => Gate::Alone(gate.write_owned().await),
             false => Gate::Shared(gate.read_owned().await),
+        }
+    }
+
+    /// Waits until no record is being changed, and lets none change as long as it is held: what is told
+    /// of persons meanwhile is seen by every change after, and every change before is seen by it.
+    pub async fn still(&self) -> Still {
+        Still {
+            _gate: self.gate(true).await,
         }
     }
 
@@ -394,4 +408,40 @@ pub(super) fn changed(writes: &[Write]) -> Result<Vec<PatientIdentifier>> {
         identifiers.push(traits::identifier(id, "identifier").map_err(Error::internal)?);
     }
     Ok(identifiers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::Options;
+
+    /// Whether a future is not ready yet.
+    async fn waits(future: impl Future + Unpin) -> bool {
+        tokio::select! {
+            biased;
+            _ = future => false,
+            () = std::future::ready(()) => true,
+        }
+    }
+
+    /// A feed holds its place from before it looks up what it must take back until its frame is applied.
+    #[tokio::test]
+    async fn nothing_changes_while_persons_are_told_of_and_nobody_is_told_of_while_they_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = crate::gateway::schema();
+        let (store, _) = Store::open(folder.path(), schema, Options::default()).unwrap();
+        let identity = Identity::open(store, Arc::new(SystemClock)).unwrap();
+        let (one, other) = (identity.gate(false).await, identity.gate(false).await);
+        let mut still = std::pin::pin!(identity.still());
+        assert!(waits(&mut still).await, "two feeds are under way");
+        drop(one);
+        assert!(waits(&mut still).await, "one is");
+        drop(other);
+        let held = still.await;
+        let mut feed = std::pin::pin!(identity.gate(false));
+        assert!(waits(&mut feed).await, "a feed waits for what is told");
+        drop(held);
+        drop(feed.await);
+    }
 }

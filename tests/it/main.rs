@@ -36,6 +36,7 @@ mod emergency_kept;
 mod emergency_notices;
 mod errors;
 mod federation;
+mod federation_direct;
 mod federation_directory;
 mod federation_discovery;
 mod federation_forward;

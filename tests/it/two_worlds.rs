@@ -197,6 +197,7 @@ impl Asking<'_> {
         let retrieve = stream(retrieve).await;
         self.note(&format!("retrieve {who}"), retrieve);
         let locate = fpb::LocateHoldingsRequest {
+            passes: false,
             patient: Some(fpb::locate_holdings_request::Patient::PatientId(
                 patient.id.clone(),
             )),

@@ -180,6 +180,9 @@ async fn remember(
     if ids.is_empty() || lifetime.is_zero() {
         return Ok(());
     }
+    // Feeds look up what they must take back before they write: none is between the two while this is
+    // remembered, or one could miss what is told, and be missed below.
+    let _still = gateway.identity.still().await;
     let correlations = &gateway.federation.correlations;
     let rows = ids.iter().map(|id| correlations.telling(id, lifetime));
     correlations

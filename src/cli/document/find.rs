@@ -225,6 +225,7 @@ impl Locate {
     pub(crate) async fn run(self, session: Session, out: Output) -> Result<Done> {
         use locate_holdings_request::Patient;
         let request = LocateHoldingsRequest {
+            passes: false,
             patient: Some(match self.patient {
                 PatientArg::Identifier(one) => Patient::PatientId(one),
                 PatientArg::Linkage(id) => Patient::LinkageId(id),

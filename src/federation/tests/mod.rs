@@ -153,6 +153,7 @@ impl Net {
                 endpoint: Some("https://region.example.jp:7443".parse().unwrap()),
                 pins: vec![],
                 discovers: false,
+                answers: crate::directory::Answers::default(),
             }),
             mood: Mutex::new(Mood::Up),
             takes,

@@ -3,7 +3,7 @@
 use renkei::error::Reason;
 use renkei::wire::pb::identity as pb;
 
-use super::people::{Desk, HANAKO, HERE, ICHIRO, NAMESAKE, call};
+use super::people::{Desk, HANAKO, HERE, ICHIRO, NAMESAKE, Somebody, call};
 use crate::support::expect::refused;
 use crate::support::{Setup, physician};
 
@@ -83,5 +83,39 @@ async fn what_is_given_must_hold_and_pages_are_of_one_list() {
             "{nobody:?}"
         );
     }
+    network.stop().await;
+}
+
+/// Somebody of exactly that name does not hide those whose names only begin so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_beginning_finds_more_than_who_has_exactly_that_name() {
+    let network = Setup::standalone().start().await;
+    let desk = Desk::new(&network, 0, 0);
+    let exact = Somebody {
+        family: "佐",
+        given: "和子",
+        phone: "011-000-0004",
+        ..HANAKO
+    };
+    for (local, who) in [("s-1", &HANAKO), ("s-4", &exact)] {
+        desk.feed(local, who).await;
+    }
+    let doctor = network.acting(HERE, &physician(&desk.institution.code));
+    let request = pb::SearchPatientsRequest {
+        criteria: Some(pb::PatientCriteria {
+            family: "佐".to_owned(),
+            birth_date: HANAKO.birth.to_owned(),
+            administrative_gender: pb::AdministrativeGender::Female.into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let page = call!(doctor, search_patients, request).unwrap();
+    let people = page.matches.iter().filter_map(|one| one.person.as_ref());
+    let ids = people.flat_map(|person| &person.records);
+    let ids = ids.filter_map(|record| record.identifier.as_ref());
+    let mut ids: Vec<&str> = ids.map(|id| id.value.as_str()).collect();
+    ids.sort_unstable();
+    assert_eq!(ids, ["s-1", "s-4"]);
     network.stop().await;
 }

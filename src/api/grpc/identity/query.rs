@@ -210,16 +210,30 @@ fn meant(
         _ => gateway.identity.search(&wanted)?,
     };
     found.retain(meets);
-    if found.is_empty() && demands.begin() {
+    if demands.begin() {
         // The beginning of a name is under no key: who is there by everything else?
         wanted.names.clear();
-        found = match gateway.identity.search(&wanted) {
+        let more = match gateway.identity.search(&wanted) {
             Err(error) if error.reason() == Reason::MissingField => Vec::new(),
+            // Those of exactly that name are told, where the rest cannot be looked through.
+            Err(error) if error.reason() == Reason::TooManyResults && !found.is_empty() => {
+                Vec::new()
+            }
             other => other?,
         };
-        found.retain(meets);
+        add(&mut found, more.into_iter().filter(meets));
     }
     Ok(found)
+}
+
+/// Adds those who are not there yet.
+fn add(found: &mut Vec<pb::MatchCandidate>, more: impl Iterator<Item = pb::MatchCandidate>) {
+    let id = |one: &pb::MatchCandidate| one.person.as_ref().map(|one| one.linkage_id.clone());
+    for one in more {
+        if found.iter().all(|known| id(known) != id(&one)) {
+            found.push(one);
+        }
+    }
 }
 
 /// Search criteria as the demographics they describe.
