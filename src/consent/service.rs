@@ -15,8 +15,19 @@ use crate::wire::pb::consent as pb;
 use super::changes::{Changes, Waiter};
 use super::terms::{acceptable, directive};
 
-/// Consents of one patient read at most; one more is an error, never a silent gap.
-const MAX_CONSENTS: usize = 1_000;
+/// Consents of one patient, former ones among them, up to which permissions are recorded.
+const MAX_PERMITS: usize = 1_000;
+/// Consents of one patient read at most; one more is an error, never a silent gap. Between the two
+/// there is room for refusals only, so that no number of former permissions bars one.
+const MAX_CONSENTS: usize = 2 * MAX_PERMITS;
+
+/// Whether a patient who has so many consents may have one more.
+fn has_room(count: usize, effect: pb::ConsentEffect) -> bool {
+    match effect {
+        pb::ConsentEffect::Deny => count < MAX_CONSENTS,
+        pb::ConsentEffect::Permit | pb::ConsentEffect::Unspecified => count < MAX_PERMITS,
+    }
+}
 
 /// One recorded consent.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -125,7 +136,7 @@ impl Consents {
         if let Some(first) = call.repeated(&self.store, idempotency.as_ref(), now)? {
             return Ok(first);
         }
-        if self.list(patient, true)?.len() >= MAX_CONSENTS {
+        if !has_room(self.list(patient, true)?.len(), consent.effect()) {
             let message = "the patient has as many consents as can be evaluated; withdraw some";
             return Err(Error::new(Reason::WrongState, message));
         }
@@ -399,16 +410,28 @@ impl Consents {
     /// so they are simply taken together.
     ///
     /// # Errors
-    /// The store. A stored consent that is not understood is an error: it may be a denial.
+    /// The store. A stored consent that is not understood may be a denial, and is one: refused like
+    /// any other, so that the answer does not tell that there is something.
     pub fn directives(&self, patients: &[PatientIdentifier]) -> Result<Vec<Directive>> {
         let mut directives = Vec::new();
         for patient in patients {
             for consent in self.list(patient, false)? {
-                directives.push(directive(&consent)?);
+                directives.push(understood(directive(&consent))?);
             }
         }
         Ok(directives)
     }
+}
+
+/// Operators learn from the log that there is something to mend; callers do not.
+fn understood(read: Result<Directive>) -> Result<Directive> {
+    read.map_err(|error| {
+        tracing::error!(
+            reason = error.reason().name(),
+            "a stored consent is not understood"
+        );
+        Error::not_permitted().caused_by(error)
+    })
 }
 
 fn is_active(consent: &pb::Consent) -> bool {
@@ -440,4 +463,28 @@ fn recorded_by(call: &Call) -> Option<cpb::PersonRef> {
         }),
         ..cpb::PersonRef::default()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is not understood is refused like anything else.
+    #[test]
+    fn what_is_not_understood_is_refused_as_everything_is() {
+        let read = directive(&pb::Consent::default());
+        assert!(read.is_err());
+        let error = understood(read).unwrap_err();
+        assert_eq!(error.to_string(), Error::not_permitted().to_string());
+        assert_eq!(error.reason(), Reason::NotPermitted);
+    }
+
+    /// Whatever was permitted and withdrawn before, a refusal can be recorded.
+    #[test]
+    fn a_refusal_has_room_when_permissions_have_none() {
+        use pb::ConsentEffect::{Deny, Permit};
+        assert!(has_room(MAX_PERMITS - 1, Permit) && has_room(MAX_PERMITS - 1, Deny));
+        assert!(!has_room(MAX_PERMITS, Permit) && has_room(MAX_PERMITS, Deny));
+        assert!(!has_room(MAX_CONSENTS, Deny));
+    }
 }

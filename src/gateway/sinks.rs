@@ -246,7 +246,7 @@ impl Collector {
     }
 }
 
-/// An AuditEvent repository. What it takes it keeps under the record's id, so that a repeat changes
+/// An `AuditEvent` repository. What it takes it keeps under the record's id, so that a repeat changes
 /// nothing (`spec` security-bars §3: idempotent PUT, confirmed by status).
 struct Repository(Destination);
 
@@ -289,13 +289,16 @@ fn confirmed(status: StatusCode, answer: &[u8], events: &[(AuditEvent, String)])
         return Err(refused(message));
     }
     let answer: Value = serde_json::from_slice(answer).unwrap_or_default();
-    let entries = answer["entry"].as_array().map_or(&[][..], Vec::as_slice);
-    if answer["resourceType"] != "Bundle" || entries.len() != events.len() {
+    let entries = answer.get("entry").and_then(Value::as_array);
+    let entries = entries.map_or(&[][..], Vec::as_slice);
+    let is_bundle = answer.get("resourceType").and_then(Value::as_str) == Some("Bundle");
+    if !is_bundle || entries.len() != events.len() {
         let message = "the repository does not say what it did with each event";
         return Err(refused(message.to_owned()));
     }
     for (entry, (_, id)) in entries.iter().zip(events) {
-        let status = entry["response"]["status"].as_str().unwrap_or_default();
+        let status = entry.pointer("/response/status").and_then(Value::as_str);
+        let status = status.unwrap_or_default();
         if !status.starts_with('2') {
             let status: String = status.chars().take_while(char::is_ascii_digit).collect();
             let message = format!("the repository did not take AuditEvent/{id}: {status}");

@@ -167,7 +167,7 @@ async fn an_officer_is_told_within_a_minute_and_by_reference() {
         let (_, at, notice) = has_come(&came, &format!("{kind}-{grant}")).await;
         let opened: jiff::Timestamp = notice["opened"].as_str().unwrap().parse().unwrap();
         assert!(at.duration_since(opened) <= jiff::SignedDuration::from_secs(60));
-        assert!(began.elapsed() <= Duration::from_secs(60));
+        assert!(began.elapsed() <= Duration::from_mins(1));
         assert_eq!(notice["kind"], kind);
         assert_eq!(notice["institution"], case.hospital);
         case.names_nobody(&notice.to_string());
@@ -187,9 +187,9 @@ async fn an_officer_is_told_within_a_minute_and_by_reference() {
     })
     .await;
     let alarms = case.network.gateway(At::Hub).edge.alarms.list();
-    alarms
-        .iter()
-        .for_each(|alarm| case.names_nobody(&alarm.message));
+    for alarm in &alarms {
+        case.names_nobody(&alarm.message);
+    }
     case.network.stop_node(At::Hub).await;
     case.network.start_node(At::Hub).await;
     let listener = TcpListener::bind(address).await.unwrap();
