@@ -243,10 +243,15 @@ impl Guard {
 impl Grounds {
     /// Notes for the audit if nothing but the person's word is for the relation to the patient: the
     /// institution has no record of the patient. Only the hub and the institution's own community
-    /// know all its records.
+    /// know all its records, and the hub not who has them in a domain that a whole community shares.
     fn note_relation(&self, call: &Call, subject: &Subject) {
         let caller = call.caller();
-        let knows = self.parent.is_none() || caller.participant.community == self.home;
+        let shared = subject.patients.iter();
+        let shared = shared
+            .filter(|patient| !patient.is_of_an_institution())
+            .count();
+        let knows =
+            caller.participant.community == self.home || (self.parent.is_none() && shared == 0);
         let claims = !matches!(caller.relation(), Relation::None | Relation::Myself);
         if knows
             && claims

@@ -312,7 +312,10 @@ impl Grants {
         permit.require(&[Action::ReadAudit])?;
         if matches!(
             request.review(),
-            pb::ReviewStatus::Unspecified | pb::ReviewStatus::Overdue
+            pb::ReviewStatus::Unspecified
+                | pb::ReviewStatus::Overdue
+                // It would be as if nobody had looked, and told of as if it were new.
+                | pb::ReviewStatus::Pending
         ) {
             return Err(Error::missing("review"));
         }

@@ -11,6 +11,7 @@ use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{Error, Reason, Result};
@@ -19,6 +20,8 @@ use crate::types::{CertificatePin, HttpsUrl};
 
 /// How long a receiver may take to be connected to, and to answer.
 const TAKES: Duration = Duration::from_secs(30);
+/// How long a connection is used: then the server's certificate is judged anew.
+const LASTS: Duration = Duration::from_mins(1);
 
 /// The body of a request: nothing, or all of it at once.
 pub(super) struct Body(Option<Bytes>);
@@ -83,6 +86,7 @@ fn away(why: &'static str) -> Error {
 /// A connection over which requests go one after another. Dropped, it is closed.
 struct Session {
     sender: SendRequest<Body>,
+    began: Instant,
     _connection: AbortOnDropHandle<()>,
 }
 
@@ -97,6 +101,7 @@ impl Session {
         });
         Ok(Self {
             sender,
+            began: Instant::now(),
             _connection: AbortOnDropHandle::new(connection),
         })
     }
@@ -138,11 +143,14 @@ impl Destination {
     /// # Errors
     /// [`Reason::CommunityUnavailable`] if there is no connection or no whole answer in time.
     pub(super) async fn post(&mut self, peers: &Peers, post: &Post) -> Result<(StatusCode, Bytes)> {
-        let used = self.session.take().filter(|one| !one.sender.is_closed());
-        if let Some(session) = used
-            && let Ok(answer) = self.post_over(session, post).await
-        {
-            return Ok(answer);
+        let used = self.session.take();
+        let used = used.filter(|one| !one.sender.is_closed() && one.began.elapsed() < LASTS);
+        if let Some(session) = used {
+            let asked = Instant::now();
+            match self.post_over(session, post).await {
+                Err(_) if asked.elapsed() < TAKES => {}
+                done => return done,
+            }
         }
         let connecting = async {
             let io = peers.bare(self.url.endpoint(), &self.pins).await?;
@@ -168,6 +176,7 @@ impl Destination {
             .body(Body(Some(post.content.clone())))
             .map_err(Error::internal)?;
         let asking = async {
+            session.sender.ready().await?;
             let answer = session.sender.send_request(request).await?;
             let status = answer.status();
             let content = collect(answer.into_body(), post.answer_limit).await?;

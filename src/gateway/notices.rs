@@ -21,7 +21,7 @@ use crate::emergency::Grants;
 use crate::error::{Error, Reason, Result};
 use crate::store::disk::{Disk, write_small};
 use crate::store::{Frames, Sequence};
-use crate::types::{CertificatePin, HttpsUrl};
+use crate::types::{CertificatePin, HttpsUrl, InstitutionCode};
 use crate::wire::from_timestamp;
 use crate::wire::pb::emergency::AccessNotice;
 
@@ -82,6 +82,10 @@ impl Channel {
         let fit = |c: char| c.is_ascii_alphanumeric() || c == '-';
         if settings.name.is_empty() || settings.name.len() > 32 || !settings.name.chars().all(fit) {
             return Err(wrong("a name is 1 to 32 letters, digits and hyphens"));
+        }
+        for code in &settings.institutions {
+            code.parse::<InstitutionCode>()
+                .map_err(|_| wrong("institutions are codes of 10 digits"))?;
         }
         if settings.kinds.is_empty() {
             return Err(wrong("kinds says nothing"));
@@ -314,8 +318,13 @@ impl Gateway {
     async fn begin_notices(&self, cursors: &(Cursor, Cursor)) -> Result<Progress> {
         let (frames, reviews) = cursors.clone();
         let (next, looked) = blocking(move || Ok((frames.read()?, reviews.read()?))).await?;
-        // A ledger that was restored to an earlier state goes on from there.
+        // A ledger that was restored to an earlier state goes on from there, also after the next start.
+        let kept = next;
         let next = Sequence(next.unwrap_or(1)).min(self.store.last_sequence().next());
+        if kept.is_some_and(|kept| kept > next.0) {
+            let frames = cursors.0.clone();
+            blocking(move || frames.keep(next.0)).await?;
+        }
         let looked = i64::try_from(looked.unwrap_or(0)).unwrap_or(i64::MAX);
         let looked = Timestamp::from_millisecond(looked).unwrap_or(Timestamp::MAX);
         Ok(Progress {
@@ -333,7 +342,9 @@ impl Gateway {
         channel: &Channel,
         mut progress: Progress,
     ) -> Result<(Progress, bool)> {
-        if progress.owed.len() >= MAX_OWED {
+        // Those that time made do not count: there is one for each review at most.
+        let of_frames = progress.owed.values().filter(|owed| owed.frame.is_some());
+        if of_frames.count() >= MAX_OWED {
             return Ok((progress, false));
         }
         let (frames, emergency) = (progress.frames, Arc::clone(&self.emergency));
@@ -359,6 +370,9 @@ impl Gateway {
     /// Adds the reviews that have become overdue, or are so for another while.
     async fn look_at_reviews(&self, channel: &Channel, mut progress: Progress) -> Result<Progress> {
         let now = self.clock.now();
+        // A clock that was ahead hides nothing.
+        progress.looked = progress.looked.min(now);
+        progress.kept.1 = progress.kept.1.min(now);
         let since = now.duration_since(progress.looked);
         if !channel.kinds.contains(&NoticeKind::ReviewOverdue) || since < LOOK_AT_MOST {
             return Ok(progress);
@@ -371,6 +385,11 @@ impl Gateway {
                 continue;
             }
             let kind = NoticeKind::ReviewOverdue;
+            // The latest time takes the place of one that was not taken.
+            let of_review = format!("-{}", notice.notice_id);
+            progress
+                .owed
+                .retain(|id, owed| owed.frame.is_some() || !id.ends_with(&of_review));
             let id = format!("{}-{time}-{}", kind.code(), notice.notice_id);
             let content = written(&id, kind, &notice);
             let frame = None;
@@ -424,7 +443,11 @@ impl Gateway {
             answer_limit: MAX_ANSWER,
         };
         let (status, _) = to.post(&self.federation.peers, &post).await?;
-        if status == StatusCode::TOO_MANY_REQUESTS || status.is_server_error() {
+        // Only these say that nobody else would get there either.
+        if matches!(
+            status,
+            StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE
+        ) {
             let message = format!("the receiver answered {}", status.as_u16());
             return Err(Error::new(Reason::CommunityUnavailable, message));
         }
@@ -518,6 +541,10 @@ mod tests {
             },
             NoticeChannel {
                 kinds: Vec::new(),
+                ..settings()
+            },
+            NoticeChannel {
+                institutions: vec!["131234567".to_owned()],
                 ..settings()
             },
             NoticeChannel {

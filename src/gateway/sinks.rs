@@ -367,8 +367,13 @@ impl Gateway {
             move || cursor.read()
         })
         .await?;
-        // A ledger that was restored to an earlier state goes on from there.
+        // A ledger that was restored to an earlier state goes on from there, also after the next start.
+        let before = kept;
         let kept = Sequence(kept.unwrap_or(1)).min(self.store.last_sequence().next());
+        if before.is_some_and(|before| before > kept.0) {
+            let cursor = cursor.clone();
+            blocking(move || cursor.keep(kept.0)).await?;
+        }
         let (mut way, from) = match &sink.kind {
             Kind::File(path) => (Way::File(path.clone()), kept),
             Kind::Syslog(endpoint) => {

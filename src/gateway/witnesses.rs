@@ -43,6 +43,8 @@ pub struct Witnesses {
     lacking: Mutex<Option<Lacking>>,
     /// Since when, Unix milliseconds; 0 if enough have. A restart grants no time anew.
     since: Cursor,
+    /// Whether it says that too few have; unknown if it could not be written.
+    said: Mutex<Option<bool>>,
 }
 
 /// How long something has lasted.
@@ -85,7 +87,10 @@ impl Witnesses {
         for key in &keys {
             community(key)?;
         }
-        let began = since.read()?.filter(|began| *began > 0 && !keys.is_empty());
+        let began = match keys.is_empty() {
+            true => None,
+            false => since.read()?.filter(|began| *began > 0),
+        };
         let lacking = began.map(|began| {
             let now = u64::try_from(clock.now().as_millisecond()).unwrap_or(0);
             Lacking {
@@ -99,6 +104,7 @@ impl Witnesses {
             grace: Duration::from_mins(settings.grace_minutes),
             memory: std::sync::Arc::new(memory),
             known: Mutex::default(),
+            said: Mutex::new(Some(lacking.is_some())),
             lacking: Mutex::new(lacking),
             since,
         })
@@ -216,21 +222,22 @@ impl Gateway {
         let witnesses = &self.witnesses;
         let count = self.audit.log().cosigned(size, &witnesses.keys);
         let enough = count >= witnesses.quorum;
-        let changed = {
+        let lasted = {
             let mut lacking = witnesses
                 .lacking
                 .lock()
                 .unwrap_or_else(PoisonError::into_inner);
-            let changed = lacking.is_some() == enough;
+            let elapsed = self.clock.elapsed();
             if enough {
                 *lacking = None;
+                Duration::ZERO
             } else {
-                lacking.get_or_insert_with(|| Lacking {
+                let begun = lacking.get_or_insert(Lacking {
                     before: Duration::ZERO,
-                    from: self.clock.elapsed(),
+                    from: elapsed,
                 });
+                begun.lasted(elapsed)
             }
-            changed
         };
         if enough {
             self.edge.alarms.keep_only(NOT_WITNESSED, &[]);
@@ -239,12 +246,34 @@ impl Gateway {
             let message = format!("{count} of {quorum} witnesses have cosigned the audit log");
             self.alarm(NOT_WITNESSED, "audit", message);
         }
-        if changed {
-            let now = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
-            let (since, began) = (witnesses.since.clone(), if enough { 0 } else { now });
-            if let Err(error) = super::sinks::blocking(move || since.keep(began)).await {
-                tracing::error!(%error, "since when witnesses are lacking could not be kept");
-            }
+        self.say_since(enough, lasted).await;
+    }
+
+    /// Keeps since when witnesses are lacking, if that is not what is kept; what could not be kept is
+    /// kept the next time.
+    async fn say_since(&self, enough: bool, lasted: Duration) {
+        let witnesses = &self.witnesses;
+        let said = || {
+            witnesses
+                .said
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+        };
+        if *said() == Some(!enough) {
+            return;
+        }
+        let now = u64::try_from(self.clock.now().as_millisecond()).unwrap_or(0);
+        let lasted = u64::try_from(lasted.as_millis()).unwrap_or(u64::MAX);
+        let began = if enough {
+            0
+        } else {
+            now.saturating_sub(lasted).max(1)
+        };
+        let since = witnesses.since.clone();
+        let kept = super::sinks::blocking(move || since.keep(began)).await;
+        *said() = kept.is_ok().then_some(!enough);
+        if let Err(error) = kept {
+            tracing::error!(%error, "since when witnesses are lacking could not be kept");
         }
     }
 

@@ -10,6 +10,8 @@ use super::Limits;
 
 /// Roles of institutions known at most; the one that was quiet longest gives way (INV-7).
 const MAX_PROFILES: usize = 5_000;
+/// People and what they did within an hour; those beyond are not learned of.
+const MAX_SEEN: usize = 200_000;
 /// After so many days what was learned counts half.
 const HALVED_AFTER: i64 = 56;
 /// A role with fewer hours of work than this is not known yet.
@@ -225,6 +227,9 @@ impl Baselines {
         if hour != self.hour {
             self.hour = hour;
             self.seen.clear();
+        }
+        if self.seen.len() >= MAX_SEEN {
+            return;
         }
         let here = self.seen.insert((presence.person, 0));
         let acts = self.seen.insert((presence.person, presence.purpose.max(1)));
