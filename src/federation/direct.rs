@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use jiff::Timestamp;
@@ -29,6 +30,10 @@ use super::peers::relayed;
 use super::retrieve::RegionResponse;
 use super::{Federation, Stream};
 
+/// The hub is waited for no longer, when it is asked whom to ask; where there is less time for it, nothing
+/// is known of whether it is there.
+const LONGEST: Duration = Duration::from_secs(3);
+const SHORTEST: Duration = Duration::from_secs(1);
 /// Answers of the hub kept for when it is away: each for the lifetime of its passes.
 const KEPT: usize = 1_024;
 
@@ -174,13 +179,16 @@ impl Federation {
             passes: true,
         };
         let key = key(call, &request);
-        match self.ask_hub(call, parent, request).await {
+        let patience = (call.downstream_budget() / 2).min(LONGEST);
+        match self.ask_hub(call, parent, request, patience).await {
             Ok(answer) => {
                 let located = Arc::new(Located::read(answer)?);
                 direct.keep(key, &located);
                 Ok(located)
             }
-            Err(error) if is_away(&error) => direct.kept(&key).ok_or(error),
+            // Who gives the hub no time is not told that it is away.
+            Err(error) if is_away(&error) && patience >= SHORTEST => direct.kept(&key).ok_or(error),
+            Err(error) if is_away(&error) => Err(error),
             Err(error) => {
                 // By whatever identifier the patient was asked for before.
                 direct.lock().clear();
@@ -194,11 +202,12 @@ impl Federation {
         call: &Call,
         parent: &HomeCommunityId,
         request: pb::LocateHoldingsRequest,
+        patience: Duration,
     ) -> Result<pb::LocateHoldingsResponse> {
         let channel = self.peers.channel(&*self.peers.peer(parent)?)?;
         let mut client = InitiatingGatewayServiceClient::new(channel);
         // Whoever is asked after it needs time too, also when the hub hangs.
-        let outgoing = relayed(call, request, call.downstream_budget() / 2);
+        let outgoing = relayed(call, request, patience);
         let answered = client.locate_holdings(outgoing).await;
         Ok(answered.map_err(super::peer_error)?.into_inner())
     }

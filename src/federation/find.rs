@@ -330,7 +330,7 @@ impl Merge {
 
     async fn pass(&mut self, entries: Vec<dpb::DocumentEntry>) {
         let mut new = entries;
-        new.retain(|entry| self.told.insert(seen(entry)));
+        new.retain(|entry| entry.unique_id.is_empty() || self.told.insert(seen(entry)));
         for objects in in_messages(new) {
             send(&self.sender, FindPart::Objects(objects)).await;
         }
@@ -352,8 +352,11 @@ impl Merge {
 /// Each document once, the newest first; of one time, by uniqueId: the same order each time, by whatever
 /// identifiers of the person they were found.
 fn in_order(entries: &mut Vec<dpb::DocumentEntry>) {
+    // Of two entries of one document the one that is in force.
+    let in_force = dpb::AvailabilityStatus::Approved;
+    entries.sort_by_key(|entry| entry.availability_status() != in_force);
     let mut told = HashSet::new();
-    entries.retain(|entry| told.insert(seen(entry)));
+    entries.retain(|entry| entry.unique_id.is_empty() || told.insert(seen(entry)));
     entries.sort_by(|a, b| {
         let newest = b.creation_time.cmp(&a.creation_time);
         newest.then_with(|| seen(a).cmp(&seen(b)))

@@ -61,19 +61,22 @@ fn find(
         gateway.serves(Capability::Federation)?;
         // May the caller ask at all? Before anything says whether the patient is known (INV-3).
         authorize_asking(&gateway, &call, Action::FindDocuments, &[])?;
-        let patients = if gateway.federation.parent.is_none() {
-            let query = request
-                .query
-                .as_ref()
-                .and_then(|query| query.query.as_ref());
-            let patient = match query {
-                Some(dpb::stored_query::Query::FindDocuments(find)) => find.patient_id.as_ref(),
-                _ => None,
-            };
-            gateway
-                .federation
+        let query = request
+            .query
+            .as_ref()
+            .and_then(|query| query.query.as_ref());
+        let patient = match query {
+            Some(dpb::stored_query::Query::FindDocuments(find)) => find.patient_id.as_ref(),
+            _ => None,
+        };
+        let federation = &gateway.federation;
+        let patients = if federation.parent.is_none() {
+            federation
                 .patients(&call, &request.linkage_id, patient)
                 .map_err(as_refused)?
+        } else if federation.direct.is_some() && patient.is_some() {
+            // What was refused here needs no hub to be.
+            vec![identifier(patient, "query.find_documents.patient_id")?]
         } else {
             Vec::new()
         };
@@ -156,6 +159,8 @@ fn retrieve(
                 .federation
                 .patients(&call, "", request.patient_id.as_ref());
             known.map_err(as_refused)?
+        } else if gateway.federation.direct.is_some() {
+            vec![patient.clone()]
         } else {
             Vec::new()
         };

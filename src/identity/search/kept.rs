@@ -25,6 +25,7 @@ use aws_lc_rs::digest;
 use crate::identity::compare::{NameKey, Policy, Traits};
 use crate::identity::matching::normalize::address::Place;
 use crate::identity::matching::normalize::date::BirthDate;
+use crate::identity::matching::normalize::kana;
 use crate::identity::matching::normalize::number::PolicyNumber;
 use crate::store::{Derived, Follower as _, Kept, NotKept, Sequence, Store, StoreError};
 use crate::types::{AssigningAuthority, LinkageId};
@@ -63,6 +64,13 @@ static MAKING: LazyLock<[u8; 32]> = LazyLock::new(|| {
     context.update(&[FORM, PIECES]);
     for key in all_keys(&example()) {
         context.update(&key.to_be_bytes());
+    }
+    // What kana are looked up by, each behind one of every row that changes it.
+    for before in ['ア', 'カ', 'キ', 'ク', 'ケ', 'コ'] {
+        for letter in '\u{30A1}'..='\u{30FE}' {
+            context.update(kana::skeleton(&format!("{before}{letter}")).as_bytes());
+            context.update(b"\0");
+        }
     }
     for table in [
         include_str!("../matching/data/kanji_variants.txt"),

@@ -328,7 +328,8 @@ pub fn compare(a: &Place, b: &Place) -> Nearness {
         return numbers(a, b);
     }
     if same(a.postal, b.postal) {
-        return Nearness::Town;
+        // Numbers of two towns that are equal say nothing; those that differ say two houses.
+        return numbers(a, b).max(Nearness::Town);
     }
     if same(a.city, b.city) {
         return Nearness::City;

@@ -263,9 +263,16 @@ fn addresses_near_and_far() {
     );
     assert_eq!(
         address::compare(&later, &other),
-        Nearness::Town,
+        Nearness::TownOther,
         "the number is of the town"
     );
+    let (a, b) = (
+        place("甲市乙町1-2", "400-0001"),
+        place("甲市丙町5-9", "400-0001"),
+    );
+    assert_eq!(address::compare(&a, &b), Nearness::TownOther);
+    let (a, b) = (place("甲市乙町1-2", "400-0001"), place("甲市", "400-0001"));
+    assert_eq!(address::compare(&a, &b), Nearness::Town);
     let (first, second) = (
         place("四日市市一番町1-2", ""),
         place("四日市市二番町1-2", ""),
