@@ -103,7 +103,7 @@ pub struct Gateway {
     /// What happened.
     pub audit: Audit,
     /// Answers without records, to measure what they cost: `bench` alone sets it, which a test asserts.
-    pub(crate) unaudited: AtomicBool,
+    pub(crate) without_records: AtomicBool,
     /// Who else keeps an eye on it.
     pub witnesses: Witnesses,
     /// Where it is carried to.
@@ -375,7 +375,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             makers: vec![Arc::clone(&emergency) as Arc<dyn Maker>],
             audit,
-            unaudited: AtomicBool::new(false),
+            without_records: AtomicBool::new(false),
             witnesses,
             sinks,
             notices,

@@ -261,7 +261,9 @@ impl Bench {
         let (mut with, mut without, mut calls) = (0.0, 0.0, 0);
         for _ in 0..AUDIT_TURNS {
             for unaudited in [false, true] {
-                self.gateway.unaudited.store(unaudited, Ordering::Relaxed);
+                self.gateway
+                    .without_records
+                    .store(unaudited, Ordering::Relaxed);
                 let one = run(
                     callers,
                     target,
@@ -270,7 +272,7 @@ impl Bench {
                     numbers,
                 )
                 .await;
-                self.gateway.unaudited.store(false, Ordering::Relaxed);
+                self.gateway.without_records.store(false, Ordering::Relaxed);
                 let one = one?;
                 if unaudited {
                     without += one.rate;

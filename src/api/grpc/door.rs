@@ -450,7 +450,7 @@ async fn tells_nothing_by_time(call: &Call, error: &Error) {
 /// # Errors
 /// [`Reason::StoreUnavailable`].
 pub(super) async fn audit(gateway: &Gateway, call: &Call, outcome: Outcome) -> Result<()> {
-    if gateway.unaudited.load(Ordering::Relaxed) {
+    if gateway.without_records.load(Ordering::Relaxed) {
         return Ok(());
     }
     if let Some(event) = call.closing_event(outcome, gateway.clock.now()) {
