@@ -13,7 +13,6 @@ mod witnesses;
 
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use tokio::sync::Semaphore;
@@ -103,7 +102,7 @@ pub struct Gateway {
     /// What happened.
     pub audit: Audit,
     /// Answers without records, to measure what they cost: `bench` alone sets it, which a test asserts.
-    pub(crate) without_records: AtomicBool,
+    pub(crate) without_records: bool,
     /// Who else keeps an eye on it.
     pub witnesses: Witnesses,
     /// Where it is carried to.
@@ -375,7 +374,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             makers: vec![Arc::clone(&emergency) as Arc<dyn Maker>],
             audit,
-            without_records: AtomicBool::new(false),
+            without_records: false,
             witnesses,
             sinks,
             notices,

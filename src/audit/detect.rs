@@ -14,12 +14,12 @@ mod tests;
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher as _};
 
+use crate::config::MisuseSettings;
 use crate::types::Relation;
 use crate::wire::from_timestamp;
 use crate::wire::pb::audit::{Action, AuditEvent, Outcome};
 
 pub use baseline::Baselines;
-pub use limits::Limits;
 
 use baseline::Presence;
 
@@ -263,7 +263,7 @@ type Key = (Rule, u64);
 /// Watches events as they come.
 #[derive(Debug, Default)]
 pub struct Detector {
-    limits: Limits,
+    limits: MisuseSettings,
     baselines: Baselines,
     /// From this place in the log on, events are learned from; those before it were.
     unlearned: u64,
@@ -350,7 +350,7 @@ impl<'a> Case<'a> {
 
 impl Detector {
     /// A detector that goes on from what was learned of the events before `unlearned`.
-    pub fn new(limits: Limits, baselines: Baselines, unlearned: u64) -> Self {
+    pub fn new(limits: MisuseSettings, baselines: Baselines, unlearned: u64) -> Self {
         Self {
             limits,
             baselines,

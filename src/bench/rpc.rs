@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -70,6 +70,15 @@ enum Who {
     Operator,
 }
 
+/// Whether a node keeps records of the calls that change nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Records {
+    /// As every node.
+    Kept,
+    /// To measure what they cost.
+    LeftOut,
+}
+
 /// The nodes under measurement, in this process, over real TLS and a real disk.
 pub(super) struct Bench {
     _folder: Folder,
@@ -90,9 +99,13 @@ pub(super) struct Bench {
 /// If a node cannot be set up, or a call fails.
 pub async fn rpc(settings: &RpcSettings) -> Result<()> {
     let bench = Bench::start(settings).await?;
+    let unaudited = match settings.in_flight.contains(&AUDIT_IN_FLIGHT) {
+        true => Some(Bench::open(settings, Records::LeftOut).await?),
+        false => None,
+    };
     let numbers = Arc::new(AtomicU64::new(0));
     for (case, who, target) in bench.cases()? {
-        let callers = bench.others.get(&who).unwrap_or(&bench.callers);
+        let callers = bench.callers_of(who);
         let caller = callers.first().context("no caller")?;
         let answer = call(caller, &target, u64::MAX)
             .await
@@ -108,17 +121,53 @@ pub async fn rpc(settings: &RpcSettings) -> Result<()> {
         );
         for in_flight in &settings.in_flight {
             let below = (bench.floor.as_slice(), &floor);
-            let asked = (callers.as_slice(), &target);
+            let asked = (callers, &target);
             let time = settings.time;
             let (below, real) = in_turn(below, asked, *in_flight, time, &numbers).await?;
             print(&case, *in_flight, sizes, &below, &real, settings.json);
-            if *in_flight == AUDIT_IN_FLIGHT {
-                let figure = bench.audit_cost(&case, callers, &target, time, &numbers);
+            if let Some(unaudited) = unaudited.as_ref().filter(|_| *in_flight == AUDIT_IN_FLIGHT) {
+                let both = (callers, unaudited.callers_of(who));
+                let figure = audit_cost(&case, both, &target, time, &numbers);
                 figure.await?.print(settings.json);
             }
         }
     }
+    if let Some(unaudited) = unaudited {
+        unaudited.end().await?;
+    }
     bench.end().await
+}
+
+/// The same calls of a node with its audit records and of one without, in turns. The bar is 0.8. What a
+/// change has in its own frame stays there.
+async fn audit_cost(
+    case: &str,
+    (with, without): (&[Caller], &[Caller]),
+    target: &Target,
+    time: Duration,
+    numbers: &Arc<AtomicU64>,
+) -> Result<Figure> {
+    let (mut real, mut below, mut calls) = (0.0, 0.0, 0);
+    let time = time / AUDIT_TURNS;
+    for _ in 0..AUDIT_TURNS {
+        let one = run(with, target, AUDIT_IN_FLIGHT, time, numbers).await?;
+        (real, calls) = (real + one.rate, calls + one.calls);
+        below += run(without, target, AUDIT_IN_FLIGHT, time, numbers)
+            .await?
+            .rate;
+    }
+    let turns = f64::from(AUDIT_TURNS);
+    Ok(Figure {
+        suite: "rpc",
+        case: format!("{case}@{AUDIT_IN_FLIGHT} of unaudited"),
+        value: real / turns,
+        unit: "calls/s",
+        floor: below / turns,
+        floor_name: "the same without audit records",
+        ratio: real / below,
+        n: calls,
+        config: json!({ "bar": 0.8, "turns": AUDIT_TURNS }),
+    })
 }
 
 fn print(case: &str, in_flight: usize, sizes: (usize, usize), floor: &Run, real: &Run, json: bool) {
@@ -146,8 +195,16 @@ fn print(case: &str, in_flight: usize, sizes: (usize, usize), floor: &Run, real:
 }
 
 impl Bench {
-    #[expect(clippy::too_many_lines, reason = "one set-up, told in its order")]
     pub(super) async fn start(settings: &RpcSettings) -> Result<Self> {
+        Self::open(settings, Records::Kept).await
+    }
+
+    fn callers_of(&self, who: Who) -> &[Caller] {
+        self.others.get(&who).unwrap_or(&self.callers)
+    }
+
+    #[expect(clippy::too_many_lines, reason = "one set-up, told in its order")]
+    async fn open(settings: &RpcSettings, records: Records) -> Result<Self> {
         let folder = Folder::new("bench")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let config = SampleConfig {
@@ -173,7 +230,12 @@ impl Bench {
             ..Options::default()
         };
         let limits = config.listen.clone();
-        let gateway = Gateway::open(config, options, Some(directory)).await?;
+        let mut gateway = Gateway::open(config, options, Some(directory)).await?;
+        if records == Records::LeftOut {
+            // Before it serves: a node that does cannot be told to leave them out.
+            let alone = Arc::get_mut(&mut gateway).context("the node is at work already")?;
+            alone.without_records = true;
+        }
         let stop = CancellationToken::new();
         let trust = world.trust()?;
         let identity = world.identity(&node.name)?;
@@ -246,54 +308,6 @@ impl Bench {
         bench.floor = floor;
         bench.load(&node.repository).await?;
         Ok(bench)
-    }
-
-    /// The same node with its audit records and without, in turns. The bar is 0.8. What a change has
-    /// in its own frame stays there.
-    async fn audit_cost(
-        &self,
-        case: &str,
-        callers: &[Caller],
-        target: &Target,
-        time: Duration,
-        numbers: &Arc<AtomicU64>,
-    ) -> Result<Figure> {
-        let (mut with, mut without, mut calls) = (0.0, 0.0, 0);
-        for _ in 0..AUDIT_TURNS {
-            for unaudited in [false, true] {
-                self.gateway
-                    .without_records
-                    .store(unaudited, Ordering::Relaxed);
-                let one = run(
-                    callers,
-                    target,
-                    AUDIT_IN_FLIGHT,
-                    time / AUDIT_TURNS,
-                    numbers,
-                )
-                .await;
-                self.gateway.without_records.store(false, Ordering::Relaxed);
-                let one = one?;
-                if unaudited {
-                    without += one.rate;
-                } else {
-                    with += one.rate;
-                    calls += one.calls;
-                }
-            }
-        }
-        let turns = f64::from(AUDIT_TURNS);
-        Ok(Figure {
-            suite: "rpc",
-            case: format!("{case}@{AUDIT_IN_FLIGHT} of unaudited"),
-            value: with / turns,
-            unit: "calls/s",
-            floor: without / turns,
-            floor_name: "the same without audit records",
-            ratio: with / without,
-            n: calls,
-            config: json!({ "bar": 0.8, "turns": AUDIT_TURNS }),
-        })
     }
 
     /// The patient with the most documents, and the institution of the first record.

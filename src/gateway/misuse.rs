@@ -8,10 +8,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::audit::detect::{Baselines, Detector, Finding, Limits, Rule};
+use crate::audit::detect::{Baselines, Detector, Finding, Rule};
 use crate::audit::event_of;
 use crate::audit::leaf::index_of;
-use crate::config::MisuseSettings;
 use crate::edge::Severity;
 use crate::error::{Error, Result};
 use crate::store::disk::{Disk, read_small, write_small};
@@ -150,30 +149,6 @@ impl Memory {
     }
 }
 
-/// The limits of a configuration.
-fn limits(settings: &MisuseSettings) -> Limits {
-    Limits {
-        enumeration_per_hour: settings.enumeration_per_hour,
-        enumeration_per_day: settings.enumeration_per_day,
-        guesses_per_hour: settings.guesses_per_hour,
-        refusals_per_hour: settings.refusals_per_hour,
-        refusals_per_day: settings.refusals_per_day,
-        disclosed_per_hour: settings.disclosed_per_hour,
-        calls_per_minute: settings.calls_per_minute,
-        break_glass_per_day: settings.break_glass_per_day,
-        institution_break_glass_per_day: settings.institution_break_glass_per_day,
-        claimed_relations_per_day: settings.claimed_relations_per_day,
-        purposes_per_patient: settings.purposes_per_patient,
-        unusual_patients_per_day: settings.unusual_patients_per_day,
-        readers_per_patient: settings.readers_per_patient,
-        restricted_per_day: settings.restricted_per_day,
-        removals_per_hour: settings.removals_per_hour,
-        baseline_days: settings.baseline_days,
-        unusual_percent: settings.unusual_percent,
-        utc_offset_minutes: settings.utc_offset_minutes,
-    }
-}
-
 impl Gateway {
     fn misuse_memory(&self) -> Memory {
         Memory {
@@ -194,7 +169,7 @@ impl Gateway {
             let from = Sequence(end.0.saturating_sub(LEARNED_FRAMES).max(1));
             (from, from, Baselines::default())
         });
-        let limits = limits(&self.config.misuse);
+        let limits = self.config.misuse;
         let watch = Watch {
             detector: Detector::new(limits, baselines, index_of(unlearned)),
             unlearned,
@@ -351,12 +326,6 @@ impl Gateway {
 mod tests {
     use super::*;
     use crate::store::disk::RealDisk;
-
-    /// The defaults of the configuration are those that the rules were tested with.
-    #[test]
-    fn the_default_limits_are_those_of_the_detector() {
-        assert_eq!(limits(&MisuseSettings::default()), Limits::default());
-    }
 
     #[test]
     fn what_was_learned_is_kept_for_one_store() {

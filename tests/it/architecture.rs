@@ -19,7 +19,7 @@ const LAYERS: [(&str, &[&str]); 26] = [
     ("store", &[]),
     ("config", &["pki"]),
     ("edge", &["config"]),
-    ("audit", &["store", "pki"]),
+    ("audit", &["store", "pki", "config"]),
     ("access", &["audit", "store", "pki"]),
     ("directory", &["access", "audit", "store", "pki", "config"]),
     ("consent", &["access", "audit", "store", "pki", "config"]),

@@ -4,7 +4,6 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -450,7 +449,7 @@ async fn tells_nothing_by_time(call: &Call, error: &Error) {
 /// # Errors
 /// [`Reason::StoreUnavailable`].
 pub(super) async fn audit(gateway: &Gateway, call: &Call, outcome: Outcome) -> Result<()> {
-    if gateway.without_records.load(Ordering::Relaxed) {
+    if gateway.without_records {
         return Ok(());
     }
     if let Some(event) = call.closing_event(outcome, gateway.clock.now()) {

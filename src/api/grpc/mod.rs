@@ -12,6 +12,7 @@ mod emergency;
 mod federation;
 mod identity;
 mod made;
+mod passes;
 mod referrals;
 mod reflect;
 mod registry;

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::Limits;
+use crate::config::MisuseSettings;
 
 /// Roles of institutions known at most; the one that was quiet longest gives way (INV-7).
 const MAX_PROFILES: usize = 5_000;
@@ -46,7 +46,7 @@ struct Local {
 }
 
 impl Local {
-    fn of(at: i64, limits: &Limits) -> Self {
+    fn of(at: i64, limits: &MisuseSettings) -> Self {
         let hours = (at + i64::from(limits.utc_offset_minutes) * 60).div_euclid(HOUR);
         Self {
             day: hours.div_euclid(HOURS),
@@ -113,13 +113,13 @@ impl Profile {
         self.hours.get(local.slot()).copied().unwrap_or(0)
     }
 
-    fn is_known(&self, day: i64, limits: &Limits) -> bool {
+    fn is_known(&self, day: i64, limits: &MisuseSettings) -> bool {
         let known = day - self.since >= i64::from(limits.baseline_days);
         known && self.hours.iter().sum::<u32>() >= MIN_HOURS
     }
 
     /// Whether `count` hours, on `days` days, are few: of one person, and beside the busiest hour.
-    fn is_few(&self, count: u32, days: i64, limits: &Limits) -> bool {
+    fn is_few(&self, count: u32, days: i64, limits: &MisuseSettings) -> bool {
         let (count, percent) = (i64::from(count), i64::from(limits.unusual_percent));
         let busiest = self.hours.iter().max().copied().unwrap_or(0);
         count * 100 < days * percent && count * 100 < i64::from(busiest) * percent
@@ -197,7 +197,7 @@ impl Baselines {
     }
 
     /// Whether hardly anybody of the role is at work at this hour, or the one before or after.
-    pub(super) fn is_unusual_hour(&self, presence: &Presence<'_>, limits: &Limits) -> bool {
+    pub(super) fn is_unusual_hour(&self, presence: &Presence<'_>, limits: &MisuseSettings) -> bool {
         let local = Local::of(presence.at, limits);
         let Some(profile) = self.profile(presence) else {
             return false;
@@ -207,7 +207,11 @@ impl Baselines {
     }
 
     /// Whether hardly anybody of the role acts for this purpose.
-    pub(super) fn is_unusual_purpose(&self, presence: &Presence<'_>, limits: &Limits) -> bool {
+    pub(super) fn is_unusual_purpose(
+        &self,
+        presence: &Presence<'_>,
+        limits: &MisuseSettings,
+    ) -> bool {
         let local = Local::of(presence.at, limits);
         let Some(profile) = self.profile(presence) else {
             return false;
@@ -221,7 +225,7 @@ impl Baselines {
     }
 
     /// Notes that somebody was at work.
-    pub(super) fn learn(&mut self, presence: &Presence<'_>, limits: &Limits) {
+    pub(super) fn learn(&mut self, presence: &Presence<'_>, limits: &MisuseSettings) {
         let local = Local::of(presence.at, limits);
         let hour = presence.at.div_euclid(HOUR);
         if hour != self.hour {
@@ -284,7 +288,7 @@ mod tests {
             for hour in 9..18 {
                 for person in [1, 2] {
                     let one = presence(day, hour, person, 5);
-                    baselines.learn(&one, &Limits::default());
+                    baselines.learn(&one, &MisuseSettings::default());
                 }
             }
         }
@@ -293,7 +297,7 @@ mod tests {
 
     #[test]
     fn an_hour_far_from_work_is_unusual() {
-        let (baselines, limits) = (clinic(), Limits::default());
+        let (baselines, limits) = (clinic(), MisuseSettings::default());
         let unusual = |day, hour| baselines.is_unusual_hour(&presence(day, hour, 1, 5), &limits);
         assert!(!unusual(21, 9) && !unusual(21, 17), "at work");
         assert!(!unusual(21, 8) && !unusual(21, 18), "early, or on");
@@ -304,7 +308,7 @@ mod tests {
             ..presence(21, 3, 1, 5)
         };
         assert!(!baselines.is_unusual_hour(&other, &limits), "not known");
-        let soon = Limits {
+        let soon = MisuseSettings {
             baseline_days: 30,
             ..limits
         };
@@ -314,7 +318,7 @@ mod tests {
 
     #[test]
     fn a_purpose_of_nobody_is_unusual() {
-        let (baselines, limits) = (clinic(), Limits::default());
+        let (baselines, limits) = (clinic(), MisuseSettings::default());
         let unusual =
             |purpose| baselines.is_unusual_purpose(&presence(21, 10, 1, purpose), &limits);
         assert!(!unusual(5) && unusual(1) && !unusual(0), "none is stated");
@@ -323,7 +327,7 @@ mod tests {
     /// Whoever comes every week is not unusual, though seldom there.
     #[test]
     fn who_is_seldom_there_is_not_unusual_for_it() {
-        let (mut baselines, limits) = (Baselines::default(), Limits::default());
+        let (mut baselines, limits) = (Baselines::default(), MisuseSettings::default());
         for week in 0..5 {
             for hour in 9..17 {
                 baselines.learn(&presence(week * 7, hour, 1, 1), &limits);
@@ -337,7 +341,7 @@ mod tests {
     /// Nobody makes an hour usual alone by working through one night.
     #[test]
     fn a_busy_night_makes_no_custom() {
-        let (mut baselines, limits) = (clinic(), Limits::default());
+        let (mut baselines, limits) = (clinic(), MisuseSettings::default());
         for _ in 0..500 {
             baselines.learn(&presence(21, 3, 1, 5), &limits);
         }
@@ -360,7 +364,7 @@ mod tests {
                 institution: name,
                 ..presence(day, 9, 1, 1)
             };
-            many.learn(&one, &Limits::default());
+            many.learn(&one, &MisuseSettings::default());
         }
         assert_eq!(many.len(), MAX_PROFILES);
         assert!(!many.is_empty());
@@ -374,7 +378,7 @@ mod tests {
     /// Old habits are forgotten: what was usual a year ago is not today.
     #[test]
     fn old_habits_are_forgotten() {
-        let (mut baselines, limits) = (Baselines::default(), Limits::default());
+        let (mut baselines, limits) = (Baselines::default(), MisuseSettings::default());
         let work = |baselines: &mut Baselines, days: std::ops::Range<i64>, from: i64| {
             for day in days.filter(|day| day % 7 < 5) {
                 for hour in from..from + 6 {

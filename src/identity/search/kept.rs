@@ -33,6 +33,7 @@ use crate::types::{AssigningAuthority, LinkageId};
 use super::index::{Domains, Index, Kind, Slot, Taken};
 use super::packed::{FORM, Reader, number, text};
 use super::plans::all_keys;
+use super::postings::LAYOUT;
 use super::{Search, in_parallel, threads};
 
 /// Raised whenever [`traits`](crate::identity::traits::traits) makes something else of the same
@@ -62,6 +63,9 @@ static MAKING: LazyLock<[u8; 32]> = LazyLock::new(|| {
     let mut context = digest::Context::new(&digest::SHA256);
     context.update(&NORMALISATION.to_be_bytes());
     context.update(&[FORM, PIECES]);
+    for number in LAYOUT {
+        context.update(&number.to_be_bytes());
+    }
     for key in all_keys(&example()) {
         context.update(&key.to_be_bytes());
     }

@@ -28,6 +28,9 @@ const FEW: usize = 24;
 /// Stands for a list in the place of a record's number.
 const LISTED: u32 = u32::MAX;
 
+/// What decides where a posting lies, for what is kept of them.
+pub(super) const LAYOUT: [u64; 4] = [SHARDS, FEWEST, TOLD as u64, size_of::<Posting>() as u64];
+
 /// Six bytes of the key that the bucket does not tell, and the record's number.
 type Posting = [u8; 10];
 

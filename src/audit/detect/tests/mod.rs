@@ -218,7 +218,7 @@ fn a_detector_goes_on_after_a_restart() {
     let mut first = Detector::default();
     (0..300).for_each(|n| assert_eq!(first.observe(&at_work(n)), []));
     let kept = Baselines::from_json(&first.baselines().to_json()).unwrap();
-    let mut second = Detector::new(Limits::default(), kept, 300);
+    let mut second = Detector::new(MisuseSettings::default(), kept, 300);
     (290..400).for_each(|n| assert_eq!(second.observe(&at_work(n)), []));
     assert_eq!(second.baselines().to_json(), whole.baselines().to_json());
     assert_eq!(second.baselines().len(), 1);
