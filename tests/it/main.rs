@@ -10,6 +10,7 @@
 
 mod architecture;
 mod audit;
+mod audit_chaos;
 mod audit_durable;
 mod audit_foreign;
 mod audit_methods;

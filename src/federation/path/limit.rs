@@ -16,8 +16,8 @@ const START: f64 = 8.0;
 const LEAST: f64 = 1.0;
 const MOST: f64 = 32.0;
 /// Up to this many times what calls take unhindered, more are let out; from the second on, fewer.
-const AS_EVER: f64 = 1.15;
-const LONGER: f64 = 1.3;
+const AS_EVER: f64 = 1.1;
+const LONGER: f64 = 1.2;
 /// A call that takes so many times what calls take unhindered is counted as that many: one in a
 /// hundred that takes a second is a slow disk or a lost packet, and no sign that calls wait (bar F-11).
 const OUTLIER: f64 = 4.0;

@@ -394,6 +394,15 @@ impl Network {
         }
     }
 
+    /// Kills a node that is a process of its own (SIGKILL).
+    pub(crate) async fn kill_node(&mut self, at: At) {
+        let slot = self.slots.get_mut(&at).unwrap();
+        match slot.running.take().expect("the node runs") {
+            Running::Process(mut process) => process.kill().await,
+            Running::Here(_) => panic!("the node is no process of its own"),
+        }
+    }
+
     /// Overrides a key of the configuration of nodes that are started from now on.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.overrides.push(overriding(key, value));
