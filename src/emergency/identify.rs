@@ -14,7 +14,8 @@ use crate::types::LinkageId;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::identity as ipb;
 
-use super::heard::{age_fits, birth_date, born, is_likely, linkage_of, next_questions, rank};
+use super::heard::{age_fits, birth_date, born, is_likely, linkage_of, rank};
+use super::questions::next_questions;
 
 /// Candidates shown.
 const MAX_CANDIDATES: usize = 5;
@@ -86,11 +87,12 @@ impl Candidates {
             Subject::FourItems(items) => self.by_four_items(items)?,
         };
         let more = found.len() > MAX_CANDIDATES;
+        // Of all: who is meant may be among those that are not shown.
+        let next_questions = next_questions(request, &found);
         let shown: Vec<_> = found.into_iter().take(MAX_CANDIDATES).collect();
         call.note(|record| record.items = u32::try_from(shown.len()).unwrap_or(u32::MAX));
         // Answered from the hub's own index: nobody else was asked, nothing is missing.
         let here = crate::federation::completeness(Vec::new());
-        let next_questions = next_questions(subject, shown.len());
         let candidates = shown
             .into_iter()
             .map(|found| self.candidate(call, found))
