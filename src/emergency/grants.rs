@@ -10,7 +10,7 @@ use crate::access::{Action, Call, Grant, Permit};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
 use crate::store::{Expect, Frame, Store, Versioned, Write};
-use crate::types::{LinkageId, Redacted};
+use crate::types::{LinkageId, PatientIdentifier, Redacted};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::emergency as pb;
 
@@ -42,7 +42,8 @@ impl Grants {
         Self { store, clock }
     }
 
-    /// Opens a grant; its notice is in the review queue in the same frame.
+    /// Opens a grant for a person, as it is known now by `patients`; its notice is in the review queue in
+    /// the same frame.
     ///
     /// # Errors
     /// A missing reason or declaration; the store.
@@ -51,6 +52,7 @@ impl Grants {
         permit: &Permit,
         call: &Call,
         linkage: LinkageId,
+        patients: &[PatientIdentifier],
         request: &pb::OpenBreakGlassRequest,
     ) -> Result<pb::OpenBreakGlassResponse> {
         permit.require(&[Action::BreakGlass])?;
@@ -66,6 +68,8 @@ impl Grants {
             .map_err(Error::internal)?;
         let id = uuid::Uuid::new_v4().to_string();
         let notice = Self::notice(call, request, &id, now)?;
+        let keys = self.store.keys();
+        let tags = patients.iter().map(|one| keys.patient_tag(one).to_vec());
         let row = GrantRow {
             id: id.clone(),
             linkage: linkage.to_bytes().to_vec(),
@@ -74,6 +78,7 @@ impl Grants {
             expires_ms: expires.as_millisecond(),
             closed: false,
             institution: code(call.caller()),
+            patients: tags.collect(),
         };
         call.note(|record| {
             record.grant = Some(id.clone());
@@ -127,18 +132,35 @@ impl Grants {
         Ok(self.store.get::<GrantRow>(id.as_bytes())?)
     }
 
-    /// A grant for the decision, if it is one for this person.
+    /// A grant for the decision, if it is one for this person, and those of the person's identifiers that
+    /// it covers. A grant is not carried over by a merge or a link (`spec` identity-and-fhir §4.2): what
+    /// was not known to be of the person when it was opened needs a new one.
     ///
     /// # Errors
-    /// The uniform refusal if there is no such grant for this patient; the store.
-    pub fn find(&self, id: &str, linkage: LinkageId) -> Result<Grant> {
+    /// The uniform refusal if there is no such grant for this patient, or it covers none of `patients`;
+    /// the store.
+    pub fn find(
+        &self,
+        id: &str,
+        linkage: LinkageId,
+        patients: &[PatientIdentifier],
+    ) -> Result<(Grant, Vec<PatientIdentifier>)> {
         let row = self.row(id)?.map(|row| row.row);
         let row = row.filter(|row| row.linkage == linkage.to_bytes());
         let Some(row) = row else {
             return Err(Error::not_permitted());
         };
+        let keys = self.store.keys();
+        let known = |one: &PatientIdentifier| {
+            let tag = keys.patient_tag(one);
+            row.patients.iter().any(|known| *known == tag)
+        };
+        let covered: Vec<_> = patients.iter().filter(|one| known(one)).cloned().collect();
+        if covered.is_empty() {
+            return Err(Error::not_permitted());
+        }
         let notice = row.notice.unwrap_or_default();
-        Ok(Grant {
+        let grant = Grant {
             institution: notice
                 .institution
                 .and_then(|from| from.institution_id.parse().ok()),
@@ -148,7 +170,8 @@ impl Grants {
                 .unwrap_or_default(),
             expires: Timestamp::from_millisecond(row.expires_ms).unwrap_or(Timestamp::MIN),
             closed: row.closed,
-        })
+        };
+        Ok((grant, covered))
     }
 
     /// Ends a grant before its time. Only who opened it may.
@@ -442,6 +465,42 @@ fn check(request: &pb::OpenBreakGlassRequest) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SystemClock;
+    use crate::store::{Commit, Options, Schema};
+
+    #[tokio::test]
+    async fn a_grant_covers_what_was_known_when_it_was_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = Schema::new().table::<GrantRow>();
+        let (store, _) = Store::open(folder.path(), schema, Options::default()).unwrap();
+        let grants = Grants::new(Arc::clone(&store), Arc::new(SystemClock));
+        let id = |value: &str| PatientIdentifier::new("1.2.3", value).unwrap();
+        let (survivor, subsumed) = (id("7"), id("8"));
+        let linkage = LinkageId::from_bytes([1; 16]);
+        let row = GrantRow {
+            id: "g-1".to_owned(),
+            linkage: linkage.to_bytes().to_vec(),
+            patients: vec![store.keys().patient_tag(&survivor).to_vec()],
+            ..GrantRow::default()
+        };
+        let commit = Commit {
+            writes: vec![Write::put(&row)],
+            ..Commit::default()
+        };
+        let _committed = store.commit(commit).await.unwrap();
+        // After a merge the person is known by both.
+        let both = [survivor.clone(), subsumed.clone()];
+        let (_, covered) = grants.find("g-1", linkage, &both).unwrap();
+        assert_eq!(covered, [survivor.clone()]);
+        let refused = |linkage, patients: &[PatientIdentifier]| {
+            let error = grants.find("g-1", linkage, patients).unwrap_err();
+            assert_eq!(error.reason(), Reason::NotPermitted);
+        };
+        refused(linkage, &[subsumed]);
+        refused(linkage, &[]);
+        refused(LinkageId::from_bytes([2; 16]), &[survivor]);
+        store.close().await.unwrap();
+    }
 
     #[test]
     fn a_review_is_due_again_and_again() {

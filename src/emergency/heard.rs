@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use unicode_normalization::UnicodeNormalization as _;
 
 use crate::error::{Error, Reason, Result};
+use crate::identity::ADDRESS_BITS;
 use crate::identity::matching::normalize::date;
 use crate::types::PartialDate;
 use crate::wire::pb::emergency as pb;
@@ -35,27 +36,25 @@ pub(super) fn birth_date(given: &str) -> Result<(String, String)> {
     Ok((String::new(), given.to_owned()))
 }
 
-pub(super) fn age_fits(
-    candidate: &ipb::MatchCandidate,
-    items: &pb::FourItems,
-    now: Timestamp,
-) -> bool {
-    let (Some(from), Some(to)) = (
-        items.age_from.or(items.age_to),
-        items.age_to.or(items.age_from),
-    ) else {
-        return true;
-    };
-    let person = candidate
-        .person
-        .as_ref()
-        .and_then(|person| person.demographics.as_ref());
-    let birth = person.and_then(|demographics| demographics.birth_date.parse::<PartialDate>().ok());
-    let Some(birth) = birth else { return true };
-    let year = now.to_zoned(jiff::tz::TimeZone::UTC).year();
-    let age = i64::from(year) - i64::from(birth.year());
+/// The years somebody of this age may be born in, the first and the last.
+pub(super) fn born(items: &pb::FourItems, now: Timestamp) -> Option<(i64, i64)> {
+    let from = items.age_from.or(items.age_to)?;
+    let to = items.age_to.or(items.age_from)?;
+    let year = i64::from(now.to_zoned(jiff::tz::TimeZone::UTC).year());
     // A birthday may be still to come this year.
-    (i64::from(from)..=i64::from(to) + 1).contains(&age)
+    Some((year - i64::from(to) - 1, year - i64::from(from)))
+}
+
+/// Whether any of a person's records that tell a birth date tells one of these years.
+pub(super) fn age_fits(candidate: &ipb::MatchCandidate, born: Option<(i64, i64)>) -> bool {
+    let Some((from, to)) = born else { return true };
+    let records = candidate.person.iter().flat_map(|person| &person.records);
+    let mut years = records
+        .filter_map(|record| record.demographics.as_ref())
+        .filter_map(|known| known.birth_date.parse::<PartialDate>().ok())
+        .map(|birth| i64::from(birth.year()))
+        .peekable();
+    years.peek().is_none() || years.any(|year| (from..=to).contains(&year))
 }
 
 fn fold(text: &str) -> String {
@@ -82,53 +81,15 @@ fn address_fits(candidate: &ipb::MatchCandidate, wanted: &str) -> bool {
             })
 }
 
-/// Bits of evidence, and seven more for an address that fits: one municipality in a hundred or so.
+/// Bits of evidence, and more for an address that fits.
 pub(super) fn rank(candidate: &ipb::MatchCandidate, address: &str) -> f64 {
     let bits = candidate
         .evidence
         .as_ref()
         .map_or(0.0, |evidence| evidence.bits);
     bits + if address_fits(candidate, address) {
-        7.0
+        ADDRESS_BITS
     } else {
         0.0
     }
-}
-
-pub(super) fn next_questions(
-    subject: &pb::identify_patient_request::Subject,
-    found: usize,
-) -> Vec<pb::NextQuestion> {
-    let pb::identify_patient_request::Subject::FourItems(items) = subject else {
-        return Vec::new();
-    };
-    if found == 1 {
-        return Vec::new();
-    }
-    let missing = [
-        (
-            "birth_date",
-            items.birth_date.is_empty(),
-            "生年月日 (birth date)",
-        ),
-        ("address", items.address.is_empty(), "住所 (address)"),
-        (
-            "telephone",
-            items.telephone.is_empty(),
-            "電話番号 (telephone)",
-        ),
-        (
-            "administrative_gender",
-            items.administrative_gender == 0,
-            "性別 (sex)",
-        ),
-    ];
-    missing
-        .into_iter()
-        .filter(|(_, missing, _)| *missing)
-        .map(|(field, _, text)| pb::NextQuestion {
-            field: field.to_owned(),
-            text: text.to_owned(),
-        })
-        .collect()
 }

@@ -9,12 +9,13 @@ use jiff::{Timestamp, ToSpan as _};
 use crate::access::{Action, Call, Permit};
 use crate::clock::Clock;
 use crate::error::{Error, Reason, Result};
-use crate::identity::{Identity, identifier};
+use crate::identity::{Identity, Narrowing, identifier};
 use crate::types::LinkageId;
 use crate::wire::pb::emergency as pb;
 use crate::wire::pb::identity as ipb;
 
-use super::heard::{age_fits, birth_date, is_likely, linkage_of, next_questions, rank};
+use super::heard::{age_fits, birth_date, born, is_likely, linkage_of, rank};
+use super::questions::next_questions;
 
 /// Candidates shown.
 const MAX_CANDIDATES: usize = 5;
@@ -86,11 +87,12 @@ impl Candidates {
             Subject::FourItems(items) => self.by_four_items(items)?,
         };
         let more = found.len() > MAX_CANDIDATES;
+        // Of all: who is meant may be among those that are not shown.
+        let next_questions = next_questions(request, &found);
         let shown: Vec<_> = found.into_iter().take(MAX_CANDIDATES).collect();
         call.note(|record| record.items = u32::try_from(shown.len()).unwrap_or(u32::MAX));
         // Answered from the hub's own index: nobody else was asked, nothing is missing.
         let here = crate::federation::completeness(Vec::new());
-        let next_questions = next_questions(subject, shown.len());
         let candidates = shown
             .into_iter()
             .map(|found| self.candidate(call, found))
@@ -151,12 +153,15 @@ impl Candidates {
                 .collect(),
             ..ipb::Demographics::default()
         };
-        let mut found = self.identity.search(&wanted)?;
+        let born = born(items, self.clock.now());
+        // An age and an address named in part are no keys, but they tell those apart who share a name:
+        // before a list of them is cut.
+        let narrowing = Narrowing::new(born, &items.address);
+        let mut found = self.identity.search_among(&wanted, &narrowing)?;
         if items.administrative_gender != 0 && !found.iter().any(is_likely) {
-            found.extend(self.of_another_sex(wanted, &found)?);
+            found.extend(self.of_another_sex(wanted, &narrowing, &found)?);
         }
-        found.retain(|candidate| age_fits(candidate, items, self.clock.now()));
-        // An address named in part is no key, but it orders those who share a name.
+        found.retain(|candidate| age_fits(candidate, born));
         found.sort_by(|a, b| rank(b, &items.address).total_cmp(&rank(a, &items.address)));
         Ok(found)
     }
@@ -165,13 +170,14 @@ impl Candidates {
     fn of_another_sex(
         &self,
         wanted: ipb::Demographics,
+        narrowing: &Narrowing,
         known: &[ipb::MatchCandidate],
     ) -> Result<Vec<ipb::MatchCandidate>> {
         let rest = ipb::Demographics {
             administrative_gender: ipb::AdministrativeGender::Unspecified.into(),
             ..wanted
         };
-        let mut found = match self.identity.search(&rest) {
+        let mut found = match self.identity.search_among(&rest, narrowing) {
             Ok(found) => found,
             // Too little to search by, without the sex.
             Err(error)
@@ -298,4 +304,84 @@ fn owner(call: &Call) -> String {
         .as_ref()
         .map(ToString::to_string)
         .unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::ManualClock;
+    use crate::identity::identifier_message;
+    use crate::identity::tables::PatientRow;
+    use crate::store::{Commit, Options, Store, Write};
+    use crate::types::PatientIdentifier;
+
+    /// A record of 佐藤 花子, the last in the order of linkage ids for the highest number.
+    fn namesake(store: &Store, number: u16, born: i32, city: &str) -> Write {
+        let id = PatientIdentifier::new("1.2.3", &number.to_string()).unwrap();
+        let mut linkage = [0; 16];
+        linkage[..2].copy_from_slice(&number.to_be_bytes());
+        let address = ipb::Address {
+            state: "東京都".to_owned(),
+            city: city.to_owned(),
+            lines: vec![format!("見本町{}丁目", number % 9 + 1)],
+            ..ipb::Address::default()
+        };
+        let demographics = ipb::Demographics {
+            names: vec![ipb::PersonName {
+                family: "佐藤".to_owned(),
+                given: vec!["花子".to_owned()],
+                ..ipb::PersonName::default()
+            }],
+            birth_date: format!("{born}-04-01"),
+            administrative_gender: ipb::AdministrativeGender::Female.into(),
+            addresses: vec![address],
+            ..ipb::Demographics::default()
+        };
+        Write::put(&PatientRow {
+            tag: store.keys().patient_tag(&id).to_vec(),
+            patient: Some(ipb::Patient {
+                identifier: Some(identifier_message(&id)),
+                demographics: Some(demographics),
+                ..ipb::Patient::default()
+            }),
+            linkage: linkage.to_vec(),
+            ..PatientRow::default()
+        })
+    }
+
+    #[tokio::test]
+    async fn one_of_five_hundred_of_one_name_is_found_by_age_and_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = crate::identity::tables(crate::store::Schema::new());
+        let (store, _) = Store::open(folder.path(), schema, Options::default()).unwrap();
+        let clock = Arc::new(ManualClock::at("2026-06-01T00:00:00Z".parse().unwrap()));
+        let identity = Arc::new(Identity::open(Arc::clone(&store), clock.clone()).unwrap());
+        // All others are of the age or of the place, none of both.
+        let mut writes: Vec<_> = (0..250)
+            .map(|number| namesake(&store, number, 1950, "港区"))
+            .chain((250..500).map(|number| namesake(&store, number, 1990, "文京区")))
+            .collect();
+        writes.push(namesake(&store, 500, 1951, "文京区"));
+        let commit = Commit {
+            writes,
+            ..Commit::default()
+        };
+        let _committed = store.commit(commit).await.unwrap();
+        let candidates = Candidates::new(identity, clock);
+        for name in ["佐藤 花子", "佐藤"] {
+            let heard = pb::FourItems {
+                name: name.to_owned(),
+                age_from: Some(70),
+                age_to: Some(80),
+                address: "文京区".to_owned(),
+                ..pb::FourItems::default()
+            };
+            let found = candidates.by_four_items(&heard).unwrap();
+            let first = found[0].person.as_ref().unwrap();
+            let first = first.demographics.as_ref().unwrap();
+            assert_eq!(first.birth_date, "1951-04-01", "{name}");
+            assert_eq!(first.addresses[0].city, "文京区", "{name}");
+        }
+        store.close().await.unwrap();
+    }
 }

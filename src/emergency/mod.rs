@@ -13,6 +13,7 @@ mod identify;
 mod kept;
 pub mod merge;
 mod on_demand;
+mod questions;
 mod readings;
 mod service;
 mod summary;

@@ -13,7 +13,7 @@ use crate::federation::fanout::{self, Failure, Said, Target, ask};
 use crate::federation::path::Kind;
 use crate::federation::peers::{Peers, relayed};
 use crate::federation::{Contributions, Mark};
-use crate::identity::identifier_message;
+use crate::identity::{identifier, identifier_message};
 use crate::types::{HomeCommunityId, LinkageId, PartialDate, PatientIdentifier};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::emergency as pb;
@@ -37,6 +37,8 @@ pub struct Asking {
     pub grant_id: String,
     /// The grant, as it was found.
     pub grant: Option<Grant>,
+    /// The identifiers that the grant covers; `None` without one: all.
+    pub covered: Option<Vec<PatientIdentifier>>,
     /// The decision of this node, which let the call be asked at all.
     pub permit: Permit,
     /// Only these sections; none means all.
@@ -45,6 +47,13 @@ pub struct Asking {
     pub confirm_restricted: bool,
     /// How old an answer will do; the node's setting if absent.
     pub max_age: Option<Duration>,
+}
+
+impl Asking {
+    fn covers(&self, patient: &PatientIdentifier) -> bool {
+        let covered = self.covered.as_ref();
+        covered.is_none_or(|covered| covered.contains(patient))
+    }
 }
 
 /// What a region said before, for this reader.
@@ -66,9 +75,11 @@ impl Emergency {
         asking: &Asking,
     ) -> Result<pb::GetSummaryResponse> {
         let patients = self.patients(asking.linkage)?;
+        let of_all = patients.iter().filter(|one| asking.covers(one));
+        let covered: Vec<_> = of_all.cloned().collect();
         let holding = self
             .federation
-            .targets(&patients, None, |held| held.has_documents)?;
+            .targets(&covered, None, |held| held.has_documents)?;
         let (mut replies, targets) = self.young_enough(call, asking, &patients, holding)?;
         let answered = self.ask(call, asking, &patients, targets, &mut replies);
         let answered = answered.await?;
@@ -99,13 +110,13 @@ impl Emergency {
             linkage_id: self
                 .identity
                 .pseudonym(asking.linkage, &call.caller().participant.community)?,
-            patient: Some(self.header(asking.linkage)?),
+            patient: Some(self.header(asking)?),
             composed: Some(crate::wire::timestamp(now)),
             items: merged.items,
             absences: merged.absences,
             documents: merged.documents,
             identity_grade: asking.grade.into(),
-            partly_withheld: composed.partly_withheld,
+            partly_withheld: composed.partly_withheld || covered.len() < patients.len(),
             cached,
             ..pb::EmergencySummary::default()
         };
@@ -298,9 +309,14 @@ impl Emergency {
         Ok(Some(Before { said, asked }))
     }
 
-    fn header(&self, linkage: LinkageId) -> Result<pb::PatientHeader> {
-        let person = self.identity.person(linkage)?.unwrap_or_default();
-        let newest = person.records.iter().max_by_key(|record| {
+    fn header(&self, asking: &Asking) -> Result<pb::PatientHeader> {
+        let person = self.identity.person(asking.linkage)?.unwrap_or_default();
+        let covered = |record: &&ipb::Patient| {
+            let id = identifier(record.identifier.as_ref(), "identifier");
+            id.is_ok_and(|id| asking.covers(&id))
+        };
+        let records = person.records.iter().filter(covered);
+        let newest = records.max_by_key(|record| {
             record
                 .recorded
                 .as_ref()

@@ -34,6 +34,10 @@ pub(crate) struct GrantRow {
     /// 10-digit code of the institution.
     #[prost(string, tag = "7")]
     pub(crate) institution: String,
+    /// Tags of the identifiers that were known to be the person's when it was opened, 16 bytes each:
+    /// what is found to be the person's later, it does not cover.
+    #[prost(bytes = "vec", repeated, tag = "8")]
+    pub(crate) patients: Vec<Vec<u8>>,
 }
 
 impl GrantRow {

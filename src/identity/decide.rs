@@ -4,6 +4,7 @@ use crate::access::{Action, Call};
 use crate::error::{Error, Reason, Result};
 use crate::store::{Expect, Write};
 use crate::types::{HomeCommunityId, LinkageId, PatientIdentifier};
+use crate::wire::pb::common as cpb;
 use crate::wire::pb::identity as pb;
 
 use super::changes::{Ask, Changed, Judged, actor};
@@ -370,14 +371,19 @@ fn second_person(call: &Call, row: &ReviewRow) -> Result<()> {
         .as_ref()
         .and_then(|proposal| proposal.by.as_ref());
     let now = actor(call);
-    let same = first.zip(now.as_ref()).is_none_or(|(first, now)| {
-        first.subject == now.subject && first.institution == now.institution
-    });
-    if same {
+    let known = first.zip(now.as_ref());
+    if known.is_none_or(|(first, now)| may_be_one(first, now)) {
         let message = "another person must approve a split";
         return Err(Error::new(Reason::SecondPersonNeeded, message));
     }
     Ok(())
+}
+
+/// Whether two who acted may be one human. Who signs with a certificate of their own has one subject at
+/// every institution, and is one pair of eyes. Two whom their institutions give the same number are taken
+/// for one: a third can approve.
+fn may_be_one(first: &cpb::PersonRef, now: &cpb::PersonRef) -> bool {
+    first.subject == now.subject
 }
 
 fn propose(
@@ -479,4 +485,25 @@ fn operation(
         D::DifferentPersons => Some((Operation::Separate { first, second }, K::Separated)),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_human_at_two_institutions_is_no_second_person() {
+        let steward = |subject: &str, institution: &str| cpb::PersonRef {
+            subject: subject.to_owned(),
+            institution: Some(cpb::InstitutionRef {
+                institution_id: institution.to_owned(),
+                ..cpb::InstitutionRef::default()
+            }),
+            ..cpb::PersonRef::default()
+        };
+        let first = steward("S-1", "1312345678");
+        assert!(may_be_one(&first, &steward("S-1", "1312345678")));
+        assert!(may_be_one(&first, &steward("S-1", "1412345675")));
+        assert!(!may_be_one(&first, &steward("S-2", "1312345678")));
+    }
 }

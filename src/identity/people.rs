@@ -11,6 +11,7 @@ use crate::wire::pb::identity as pb;
 
 use super::compare::{Comparison, Level, Traits, compare};
 use super::evidence::{evidence, grade};
+use super::narrow::Narrowing;
 use super::pseudonym;
 use super::search::{Entry, plans};
 use super::service::Identity;
@@ -194,14 +195,27 @@ impl Identity {
     /// [`Reason::MissingField`] if there is nothing to search by; [`Reason::TooManyResults`] if what
     /// there is is too common; the store.
     pub fn search(&self, wanted: &pb::Demographics) -> Result<Vec<pb::MatchCandidate>> {
+        self.search_among(wanted, &Narrowing::default())
+    }
+
+    /// As [`Identity::search`], only among those that `narrowing` fits; those it fits better rank
+    /// higher, though their score does not say so.
+    ///
+    /// # Errors
+    /// As [`Identity::search`].
+    pub fn search_among(
+        &self,
+        wanted: &pb::Demographics,
+        narrowing: &Narrowing,
+    ) -> Result<Vec<pb::MatchCandidate>> {
         let traits = traits::traits(wanted);
         // One item alone, such as a birth date, would list people rather than find one.
-        if traits.items() < 2 {
+        if traits.items() + narrowing.items(&traits) < 2 {
             let message = "needs two items at least, such as a name and a birth date";
             return Err(Error::field(Reason::MissingField, "criteria", message));
         }
         let plans = plans(&traits);
-        let best = self.rank(&traits, &plans)?;
+        let best = self.rank(&traits, &plans, narrowing)?;
         let mut found = Vec::new();
         for (linkage, comparison) in best {
             found.extend(self.candidate(linkage, &comparison)?);
@@ -223,27 +237,43 @@ impl Identity {
         }))
     }
 
-    fn rank(&self, traits: &Traits, plans: &[Vec<u64>]) -> Result<Vec<(LinkageId, Comparison)>> {
+    fn rank(
+        &self,
+        traits: &Traits,
+        plans: &[Vec<u64>],
+        narrowing: &Narrowing,
+    ) -> Result<Vec<(LinkageId, Comparison)>> {
         let index = self.search.read();
-        let mut best: BTreeMap<LinkageId, Comparison> = BTreeMap::new();
+        let narrowed = narrowing.is_any();
+        let mut best: BTreeMap<LinkageId, Ranked> = BTreeMap::new();
         for keys in plans {
-            for entry in index.under(keys) {
-                consider(&mut best, traits, entry);
+            let entries = match narrowed {
+                true => index.under_common(keys),
+                false => index.under(keys),
+            };
+            for entry in entries {
+                consider(&mut best, traits, narrowing, entry);
             }
             if !best.is_empty() {
                 break;
             }
         }
-        if best.is_empty() && plans.iter().any(|keys| index.too_common(keys)) {
+        let too_common = |keys: &Vec<u64>| match narrowed {
+            true => index.very_common(keys),
+            false => index.too_common(keys),
+        };
+        if best.is_empty() && plans.iter().any(too_common) {
             return Err(Error::new(
                 Reason::TooManyResults,
                 "too many people match; add an item",
             ));
         }
         let mut ranked: Vec<_> = best.into_iter().collect();
+        // Equals are cut by their random ids: what tells them apart must have counted by now.
         ranked.sort_by(|a, b| b.1.bits.total_cmp(&a.1.bits).then_with(|| a.0.cmp(&b.0)));
         ranked.truncate(MAX_MATCHES);
-        Ok(ranked)
+        let ranked = ranked.into_iter();
+        Ok(ranked.map(|(one, found)| (one, found.comparison)).collect())
     }
 }
 
@@ -262,8 +292,24 @@ impl Persons for Identity {
     }
 }
 
-fn consider(best: &mut BTreeMap<LinkageId, Comparison>, traits: &Traits, entry: Entry<'_>) {
-    let comparison = compare(traits, &entry.traits());
+/// How well a person agrees, by the record that agrees best.
+struct Ranked {
+    /// Bits of the comparison, and of what is no key.
+    bits: f64,
+    comparison: Comparison,
+}
+
+fn consider(
+    best: &mut BTreeMap<LinkageId, Ranked>,
+    traits: &Traits,
+    narrowing: &Narrowing,
+    entry: Entry<'_>,
+) {
+    let known = entry.traits();
+    if !narrowing.fits(&known) {
+        return;
+    }
+    let comparison = compare(traits, &known);
     // What is searched for must not be contradicted by what is known.
     if comparison.contradicts() || comparison.sex == Level::Differ {
         return;
@@ -271,11 +317,10 @@ fn consider(best: &mut BTreeMap<LinkageId, Comparison>, traits: &Traits, entry: 
     if comparison.bits <= 0.0 {
         return;
     }
-    let better = best
-        .get(&entry.linkage())
-        .is_none_or(|known| comparison.bits > known.bits);
-    if better {
-        best.insert(entry.linkage(), comparison);
+    let bits = comparison.bits + narrowing.bits(&known);
+    let before = best.get(&entry.linkage());
+    if before.is_none_or(|before| bits > before.bits) {
+        best.insert(entry.linkage(), Ranked { bits, comparison });
     }
 }
 

@@ -97,6 +97,7 @@ impl Identity {
             None => BTreeSet::new(),
         };
         let mut found = candidates(&index, tag, traits, &forbidden);
+        self.leave_held_apart(&index, &mut found.same);
         let alone = own_linkage.is_none_or(|own| index.members(own).all(|one| one.tag() == tag));
         // A link, once made, is not moved by a revision: only a record alone may join others, and
         // only a new one brings others together.
@@ -168,6 +169,7 @@ impl Identity {
         let index = self.search.read();
         let tag = tag.unwrap_or_default();
         let mut found = candidates(&index, tag, traits, &BTreeSet::new());
+        self.leave_held_apart(&index, &mut found.same);
         found.same.retain(|linkage, _| {
             let mut members = index.members(*linkage);
             !members.any(|one| compare(traits, &one.traits()).contradicts())
@@ -199,6 +201,16 @@ impl Identity {
                 active.or_else(|| merged.get(tag).map(|record| record.linkage))
             })
             .collect()
+    }
+
+    /// Leaves out persons that stewards hold apart from each other: of a record that seems to be of
+    /// both, one is wrong, and nothing says which. They stay among the doubts.
+    fn leave_held_apart(&self, index: &Index, same: &mut BTreeMap<LinkageId, Link>) {
+        if same.len() < 2 {
+            return;
+        }
+        let persons: BTreeSet<LinkageId> = same.keys().copied().collect();
+        same.retain(|linkage, _| self.forbidden(index, *linkage).is_disjoint(&persons));
     }
 
     /// A review task about a record, unless there is one already.
@@ -373,6 +385,73 @@ mod tests {
     use crate::clock::SystemClock;
     use crate::store::{Commit, Options, Schema, Store, StoreError};
     use crate::types::PatientIdentifier;
+
+    fn hanako(id: &PatientIdentifier) -> pb::Patient {
+        let telephone = pb::Telecom {
+            value: "090-0000-0011".to_owned(),
+            ..Default::default()
+        };
+        let address = pb::Address {
+            text: "東京都文京区見本町3-7-1".to_owned(),
+            ..Default::default()
+        };
+        pb::Patient {
+            identifier: Some(identifier_message(id)),
+            demographics: Some(pb::Demographics {
+                names: vec![pb::PersonName {
+                    family: "佐藤".to_owned(),
+                    given: vec!["花子".to_owned()],
+                    ..Default::default()
+                }],
+                birth_date: "1950-04-01".to_owned(),
+                administrative_gender: pb::AdministrativeGender::Female.into(),
+                telecoms: vec![telephone],
+                addresses: vec![address],
+                ..Default::default()
+            }),
+            ..Default::default()
+        }
+    }
+
+    /// A record that is of two persons whom a steward held apart, as far as one can see, is of neither
+    /// before a steward has looked again.
+    #[tokio::test]
+    async fn a_record_of_two_who_are_held_apart_joins_neither() {
+        let folder = tempfile::tempdir().unwrap();
+        let schema = tables(Schema::new());
+        let (store, _) = Store::open(folder.path(), schema, Options::default()).unwrap();
+        let identity = Identity::open(Arc::clone(&store), Arc::new(SystemClock)).unwrap();
+        let id = |value: &str| PatientIdentifier::new("1.2.3", value).unwrap();
+        let tag = |value: &str| store.keys().patient_tag(&id(value));
+        let row = |value: &str, linkage: u8, other: &str| PatientRow {
+            tag: tag(value).to_vec(),
+            patient: Some(hanako(&id(value))),
+            linkage: [linkage; 16].to_vec(),
+            not_same: vec![tag(other).to_vec()],
+            ..PatientRow::default()
+        };
+        let commit = Commit {
+            writes: vec![
+                Write::put(&row("a", 1, "b")),
+                Write::put(&row("b", 2, "a")),
+            ],
+            ..Commit::default()
+        };
+        let _committed = store.commit(commit).await.unwrap();
+        let persons = [1, 2].map(|number| LinkageId::from_bytes([number; 16]));
+        let demographics = hanako(&id("c")).demographics.unwrap();
+        let traits = super::super::traits_of(&demographics);
+        let (foreseen, of) = identity.foresee(None, &traits);
+        assert_eq!(foreseen, pb::FeedOutcome::Review);
+        assert_eq!(of, BTreeSet::from(persons));
+        let placed = identity.place(tag("c"), &traits, None).unwrap();
+        assert_eq!(placed.outcome, pb::FeedOutcome::Review);
+        assert!(!persons.contains(&placed.linkage) && placed.absorbed.is_empty());
+        let others = placed.reviews.iter().map(|doubt| doubt.other);
+        let both = BTreeSet::from([Some(tag("a")), Some(tag("b"))]);
+        assert_eq!(others.collect::<BTreeSet<_>>(), both);
+        store.close().await.unwrap();
+    }
 
     /// Feeds of one new record that all read "not known" before the first of them was committed: those
     /// that come late leave nothing behind, whenever they were placed.

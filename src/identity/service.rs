@@ -261,6 +261,7 @@ impl Identity {
             outcome: placement.outcome.into(),
             evidence: placement.evidence,
             review_task_ids,
+            warnings: traits::warnings(patient),
             ..pb::FeedPatientResponse::default()
         };
         Ok(Fed::Ready(Box::new(Prepared {

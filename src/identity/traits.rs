@@ -7,13 +7,15 @@ use crate::wire::pb::identity as pb;
 
 use super::compare::{Sex, Traits};
 use super::matching::model::Model;
-use super::matching::normalize::date;
+use super::matching::normalize::{date, number};
 use super::matching::record::Script;
 
 /// Values in one record: more than any person has, few enough to compare in microseconds.
 const MAX_VALUES: usize = 32;
 /// Bytes of one text value.
 const MAX_TEXT: usize = 1024;
+/// Zeros before a number that tell that it was filled up to a length.
+const PADDING: usize = 4;
 
 /// Parses an identifier message.
 ///
@@ -30,7 +32,7 @@ pub fn identifier(
     if message.value.is_empty() {
         return Err(Error::missing(format!("{field}.value")));
     }
-    if message.type_code.eq_ignore_ascii_case("MYNUMBER") {
+    if says_my_number(&message.type_code) {
         return Err(my_number(field));
     }
     let authority =
@@ -57,6 +59,41 @@ pub fn identifier(
     Ok(PatientIdentifier { authority, id })
 }
 
+/// Whether a type of identifier is the My Number, however it is written.
+fn says_my_number(type_code: &str) -> bool {
+    let letters = type_code.chars().filter(|c| c.is_alphanumeric());
+    let code: String = letters.flat_map(char::to_uppercase).collect();
+    matches!(code.as_str(), "MYNUMBER" | "個人番号" | "マイナンバー")
+}
+
+/// Whether an insured person's number can only be a My Number: twelve digits and the right check digit.
+/// No insurer's numbers are as long; one that is filled up with zeros is not.
+fn is_my_number(number: &str) -> bool {
+    let zeros = number.chars().take_while(|c| matches!(c, '0' | '０'));
+    let padded = zeros.count() >= PADDING;
+    !padded && !number.chars().any(char::is_alphabetic) && number::looks_like_my_number(number)
+}
+
+/// Remarks on a record's data for the people who feed it; without any of its values. What has the form
+/// of a My Number where any number may be is told, not refused: one in eleven has so by chance.
+pub(super) fn warnings(patient: &pb::Patient) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let id = patient.identifier.as_ref();
+    if id.is_some_and(|id| number::looks_like_my_number(&id.value)) {
+        let text = "patient.identifier.value has the form of a My Number; if it is one, withdraw it";
+        warnings.push(text.to_owned());
+    }
+    let coverages = patient.demographics.iter().flat_map(|one| &one.coverages);
+    for (at, coverage) in coverages.enumerate() {
+        let insurer = &coverage.insurer_number;
+        if !insurer.is_empty() && !number::insurer_is_valid(insurer) {
+            let field = format!("patient.demographics.coverages[{at}].insurer_number");
+            warnings.push(format!("{field} does not end in its check digit"));
+        }
+    }
+    warnings
+}
+
 fn my_number(field: &str) -> Error {
     Error::field(
         Reason::MyNumberRefused,
@@ -74,10 +111,12 @@ pub fn identifier_message(identifier: &PatientIdentifier) -> cpb::Identifier {
     }
 }
 
-/// Checks demographics: sizes, the form of the birth date, that there is a name.
+/// Checks demographics: sizes, the form of the birth date, that there is a name, that no My Number
+/// stands for an insured person's.
 ///
 /// # Errors
-/// [`Reason::MissingField`] or [`Reason::InvalidField`], naming the field under `field`.
+/// [`Reason::MissingField`], [`Reason::InvalidField`] or [`Reason::MyNumberRefused`], naming the field
+/// under `field`.
 pub(super) fn check(demographics: &pb::Demographics, field: &str) -> Result<()> {
     let path = |name: &str| format!("{field}.{name}");
     if demographics.names.is_empty() {
@@ -108,6 +147,10 @@ pub(super) fn check(demographics: &pb::Demographics, field: &str) -> Result<()> 
             .map_err(|error| {
                 Error::field(Reason::InvalidField, path("birth_date"), error.to_string())
             })?;
+    }
+    let mut coverages = demographics.coverages.iter();
+    if let Some(at) = coverages.position(|one| is_my_number(&one.number)) {
+        return Err(my_number(&path(&format!("coverages[{at}].number"))));
     }
     Ok(())
 }
@@ -281,6 +324,54 @@ mod tests {
         assert!(traits.placeholder_given && traits.kanji[0].given.is_empty());
     }
 
+    fn insured(insurer: &str, number: &str) -> pb::Demographics {
+        pb::Demographics {
+            names: vec![name("山田 花子")],
+            coverages: vec![pb::InsuranceCoverage {
+                insurer_number: insurer.into(),
+                number: number.into(),
+                ..pb::InsuranceCoverage::default()
+            }],
+            ..pb::Demographics::default()
+        }
+    }
+
+    #[test]
+    fn a_my_number_is_no_insured_number() {
+        for number in ["123456789018", "１２３４５６７８９０１８", "1234-5678-9018"] {
+            let error = check(&insured("06139463", number), "demographics").unwrap_err();
+            let field = Some("demographics.coverages[0].number");
+            let expected = (Reason::MyNumberRefused, field);
+            assert_eq!((error.reason(), error.wrong_field()), expected, "{number}");
+        }
+        // Another check digit, another length, filled up, with letters.
+        for number in ["123456789012", "12345678", "000000010006", "A123456789018"] {
+            check(&insured("06139463", number), "demographics").unwrap();
+        }
+        assert!(number::looks_like_my_number("000000010006"));
+    }
+
+    #[test]
+    fn remarks_name_fields_and_no_values() {
+        let patient = |id: &str, insurer: &str| pb::Patient {
+            identifier: Some(cpb::Identifier {
+                assigning_authority: "1.2".into(),
+                value: id.into(),
+                ..cpb::Identifier::default()
+            }),
+            demographics: Some(insured(insurer, "187")),
+            ..pb::Patient::default()
+        };
+        assert!(warnings(&patient("12345678", "06139463")).is_empty());
+        let told = warnings(&patient("123456789018", "06139464"));
+        let [id, insurer] = told.as_slice() else {
+            panic!("two remarks: {told:?}");
+        };
+        assert!(id.starts_with("patient.identifier.value "));
+        assert!(insurer.starts_with("patient.demographics.coverages[0].insurer_number "));
+        assert!(!id.contains("1234") && !insurer.contains("0613"));
+    }
+
     #[test]
     fn bad_identifiers_name_the_field() {
         let id = |authority: &str, value: &str, kind: &str| cpb::Identifier {
@@ -304,6 +395,16 @@ mod tests {
             (id("1.2", "a^b", ""), Reason::InvalidField, "patient.value"),
             (
                 id("1.2", "1", "MyNumber"),
+                Reason::MyNumberRefused,
+                "patient",
+            ),
+            (
+                id("1.2", "1", "my_number"),
+                Reason::MyNumberRefused,
+                "patient",
+            ),
+            (
+                id("1.2", "1", "マイナンバー"),
                 Reason::MyNumberRefused,
                 "patient",
             ),

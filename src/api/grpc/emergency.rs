@@ -56,11 +56,11 @@ fn open(
         let candidates = &gateway.emergency.candidates;
         let resolved = candidates.resolve(&call, request.patient.as_ref());
         let (linkage, _) = resolved.map_err(as_refused)?;
-        about(&gateway, &call, linkage)?;
+        let patients = about(&gateway, &call, linkage)?;
         gateway
             .emergency
             .grants
-            .open(&permit, &call, linkage, &request)
+            .open(&permit, &call, linkage, &patients, &request)
             .await
     })
 }
@@ -148,11 +148,13 @@ async fn summarize(
     let resolved = candidates.resolve(call, patient);
     let (linkage, grade) = resolved.map_err(as_refused)?;
     let patients = about(gateway, call, linkage).map_err(as_refused)?;
-    let grant = if grant_id.is_empty() {
-        None
+    let (grant, covered) = if grant_id.is_empty() {
+        (None, None)
     } else {
         call.note(|record| record.grant = Some(grant_id.to_owned()));
-        Some(gateway.emergency.grants.find(grant_id, linkage)?)
+        let grants = &gateway.emergency.grants;
+        let (grant, covered) = grants.find(grant_id, linkage, &patients)?;
+        (Some(grant), Some(covered))
     };
     let asked = About {
         patients: &patients,
@@ -169,6 +171,7 @@ async fn summarize(
         grade,
         grant_id: grant_id.to_owned(),
         grant,
+        covered,
         permit,
         sections: wanted.sections,
         confirm_restricted: wanted.confirm_restricted,

@@ -15,6 +15,9 @@ use super::postings::{Gathered, Pieces, Postings};
 
 /// Postings a key may have before it alone is too common to block on.
 const MAX_POSTINGS: usize = 2_000;
+/// Postings that are gone through if more is known of who is sought than the keys say: a name that one
+/// in five hundred has, among ten million.
+const MAX_NARROWED: usize = 20_000;
 
 /// An identifier and the community that fed it.
 pub(crate) type Shown = (PatientIdentifier, Arc<str>);
@@ -258,6 +261,11 @@ impl Index {
         self.up_to(keys, MAX_POSTINGS)
     }
 
+    /// As [`Index::under`], for a search that leaves out most by what is no key.
+    pub(crate) fn under_common(&self, keys: &[u64]) -> Vec<Entry<'_>> {
+        self.up_to(keys, MAX_NARROWED)
+    }
+
     fn up_to(&self, keys: &[u64], most: usize) -> Vec<Entry<'_>> {
         let mut found = Vec::new();
         for key in keys {
@@ -271,6 +279,11 @@ impl Index {
     /// Whether one of these keys is too common to search by.
     pub(crate) fn too_common(&self, keys: &[u64]) -> bool {
         keys.iter().any(|key| self.keys.count(*key) > MAX_POSTINGS)
+    }
+
+    /// Whether one of these keys is passed over by [`Index::under_common`] too.
+    pub(crate) fn very_common(&self, keys: &[u64]) -> bool {
+        keys.iter().any(|key| self.keys.count(*key) > MAX_NARROWED)
     }
 
     /// Adds a record that is not committed yet.
