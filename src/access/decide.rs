@@ -271,6 +271,8 @@ denials! {
     UnknownPatient = "UNKNOWN_PATIENT", "patient not known";
     /// The caller has had as many unrelated patients shown as an hour allows.
     Enumeration = "ENUMERATION", "too many patients";
+    /// The document came by a referral that was taken back or is over, and nothing else gives it.
+    Referral = "REFERRAL_OVER", "referral taken back or over";
 }
 
 /// Decides. Every call, facade and command passes here.
@@ -494,7 +496,17 @@ impl Lens {
     }
 
     fn decide(&self, document: &DocumentFacts) -> Result<(), Denial> {
-        let facts = Facts {
+        judge(&self.handle, &self.policies, &self.facts(document)).map(|_| ())
+    }
+
+    /// Whether the patient's wishes permit a document like this, not only do not forbid it.
+    pub(super) fn is_consented(&self, document: &DocumentFacts) -> bool {
+        let answer = consent(&self.facts(document), self.caller.role());
+        answer.state == ConsentState::Permitted
+    }
+
+    fn facts<'a>(&'a self, document: &'a DocumentFacts) -> Facts<'a> {
+        Facts {
             caller: &self.caller,
             action: self.action,
             home: &self.home,
@@ -509,7 +521,6 @@ impl Lens {
             related: self.related,
             document: Some(document),
             now: self.now,
-        };
-        judge(&self.handle, &self.policies, &facts).map(|_| ())
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Directed exchange (電子紹介状): documents sent to one institution, which alone sees them listed, with a
-//! receipt when they are fetched; taken back before that, or over at a time.
+//! receipt when they are fetched; taken back before that, or over at a time. From then on the referral is no
+//! ground to read them, and an institution without another one is refused (`is_over`).
 //!
 //! | table | key | secondary keys |
 //! |---|---|---|
@@ -346,6 +347,34 @@ impl Documents {
             .await
     }
 
+    /// Whether a document was sent to an institution by referrals, none of which is in force any more.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn is_over(&self, to: &InstitutionCode, document: &cpb::DocumentRef) -> Result<bool> {
+        let now = self.clock.now();
+        let states: Vec<State> = self
+            .sent_to(to, document)?
+            .iter()
+            .map(|known| known.row.state(now))
+            .collect();
+        Ok(all_over(&states))
+    }
+
+    /// The referrals of a document to an institution.
+    fn sent_to(
+        &self,
+        to: &InstitutionCode,
+        document: &cpb::DocumentRef,
+    ) -> Result<Vec<Versioned<ReferralRow>>> {
+        let key = institution(to.as_str()).fixed(&self.document_tag(document));
+        let index = ReferralRow::BY_DOCUMENT;
+        let rows =
+            self.store
+                .by_index::<ReferralRow>(index, &key.build(), None, MAX_EXAMINED)?;
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
+    }
+
     /// Notes that the caller's institution fetches these documents: the receipt of the referrals they
     /// came with. Durable before the documents leave.
     ///
@@ -357,12 +386,7 @@ impl Documents {
         };
         let now = self.clock.now();
         for document in documents {
-            let key = institution(own.as_str()).fixed(&self.document_tag(document));
-            let index = ReferralRow::BY_DOCUMENT;
-            let rows =
-                self.store
-                    .by_index::<ReferralRow>(index, &key.build(), None, MAX_EXAMINED)?;
-            for (_, Versioned { version, mut row }) in rows {
+            for Versioned { version, mut row } in self.sent_to(&own, document)? {
                 if row.state(now) != State::Delivered {
                     continue;
                 }
@@ -378,6 +402,13 @@ impl Documents {
         }
         Ok(())
     }
+}
+
+/// Whether referrals of one document to one institution, in these states, are all taken back or over.
+/// One that was fetched has done its work: what was read is known.
+fn all_over(states: &[State]) -> bool {
+    let over = |state: &State| matches!(state, State::Recalled | State::Expired);
+    !states.is_empty() && states.iter().all(over)
 }
 
 /// The caller's institution.
@@ -422,6 +453,22 @@ mod tests {
         for state in [State::Fetched, State::Recalled] {
             row.referral.as_mut().unwrap().state = state.into();
             assert_eq!(row.state(now), state);
+        }
+    }
+
+    #[test]
+    fn one_referral_in_force_or_fetched_is_ground_enough() {
+        use State::{Delivered, Expired, Fetched, Recalled};
+        for states in [vec![Recalled], vec![Expired, Recalled]] {
+            assert!(all_over(&states), "{states:?}");
+        }
+        for states in [
+            vec![],
+            vec![Delivered],
+            vec![Recalled, Delivered],
+            vec![Fetched, Expired],
+        ] {
+            assert!(!all_over(&states), "{states:?}");
         }
     }
 
