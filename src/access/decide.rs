@@ -9,7 +9,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use crate::planted::planted;
-use crate::types::{HomeCommunityId, PersonRole};
+use crate::types::{HomeCommunityId, PersonRole, PurposeOfUse, Relation};
 
 use super::directives::{Answer, ConsentState, Directive, DocumentFacts, Question, evaluate};
 use super::policy::{Asked, AskedDocument, Obligation, Policies, PolicyHandle};
@@ -271,6 +271,9 @@ denials! {
     UnknownPatient = "UNKNOWN_PATIENT", "patient not known";
     /// The caller has had as many unrelated patients shown as an hour allows.
     Enumeration = "ENUMERATION", "too many patients";
+    /// The document was sent by referral to others only, or to the caller by one that was taken back or is
+    /// over, and nothing else gives it.
+    Referral = "REFERRAL_OVER", "referral taken back or over";
 }
 
 /// Decides. Every call, facade and command passes here.
@@ -322,6 +325,9 @@ fn judge(
     policies: &Policies,
     facts: &Facts<'_>,
 ) -> Result<Vec<Obligation>, Denial> {
+    if is_directed_elsewhere(facts) {
+        return Err(Denial::Referral);
+    }
     let asked = asked(facts);
     let started = Instant::now();
     let verdict = policies.ask(facts.caller.role(), facts.action, &asked);
@@ -341,6 +347,33 @@ fn judge(
         true => Ok(verdict.obligations.clone()),
         false => Err(verdict.denial.unwrap_or(Denial::Policy)),
     }
+}
+
+/// Whether the document was sent by referral to others only (電子紹介状), and the caller has no ground of
+/// its own: the patient, who wrote it, whom the patient permits and who acts in an emergency are judged by
+/// the policies, as for any document.
+fn is_directed_elsewhere(facts: &Facts<'_>) -> bool {
+    let Some(document) = facts.document else {
+        return false;
+    };
+    let Some(readers) = &document.directed else {
+        return false;
+    };
+    let caller = facts.caller;
+    let ground = match &caller.participant.code {
+        Some(code) => {
+            let mut readers = readers.iter();
+            document.authors.contains(code)
+                || readers.any(|(reader, until)| reader == code && facts.now < *until)
+        }
+        None => false,
+    };
+    let emergency = matches!(
+        caller.purpose,
+        PurposeOfUse::Emergency | PurposeOfUse::Disaster
+    );
+    let exempt = ground || emergency || caller.relation() == Relation::Myself;
+    !exempt && consent(facts, caller.role()).state != ConsentState::Permitted
 }
 
 /// What a policy may ask, worked out of the facts.
@@ -494,7 +527,17 @@ impl Lens {
     }
 
     fn decide(&self, document: &DocumentFacts) -> Result<(), Denial> {
-        let facts = Facts {
+        judge(&self.handle, &self.policies, &self.facts(document)).map(|_| ())
+    }
+
+    /// Whether the patient's wishes permit a document like this, not only do not forbid it.
+    pub(super) fn is_consented(&self, document: &DocumentFacts) -> bool {
+        let answer = consent(&self.facts(document), self.caller.role());
+        answer.state == ConsentState::Permitted
+    }
+
+    fn facts<'a>(&'a self, document: &'a DocumentFacts) -> Facts<'a> {
+        Facts {
             caller: &self.caller,
             action: self.action,
             home: &self.home,
@@ -509,7 +552,6 @@ impl Lens {
             related: self.related,
             document: Some(document),
             now: self.now,
-        };
-        judge(&self.handle, &self.policies, &facts).map(|_| ())
+        }
     }
 }

@@ -130,6 +130,8 @@ pub struct DocumentFacts {
     pub authors: Vec<InstitutionCode>,
     /// The day of the service, or of its making.
     pub day: Option<Date>,
+    /// Sent by a referral to some institutions only: which, and until when each may read it.
+    pub directed: Option<Vec<(InstitutionCode, Timestamp)>>,
 }
 
 /// Who asks, and for what.
@@ -351,6 +353,7 @@ mod tests {
             uninformed: false,
             authors: vec!["1310000009".parse().unwrap()],
             day: Some("2025-06-01".parse().unwrap()),
+            directed: None,
         }
     }
 

@@ -65,6 +65,13 @@ impl Permit {
             .is_some_and(|lens| lens.judge(document).is_ok())
     }
 
+    /// Whether the patient's wishes permit a document like this: more than that they do not forbid it.
+    pub fn is_consented(&self, document: &DocumentFacts) -> bool {
+        self.lens
+            .as_ref()
+            .is_some_and(|lens| lens.is_consented(document))
+    }
+
     /// Whether this permit still gives all that `before` has shown.
     pub fn still_gives(&self, before: &Self) -> bool {
         match (&self.lens, &before.lens) {

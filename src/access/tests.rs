@@ -123,6 +123,7 @@ fn document(kind: &'static str, confidentiality: Confidentiality) -> DocumentFac
         uninformed: false,
         authors: vec!["1310000009".parse().unwrap()],
         day: None,
+        directed: None,
     }
 }
 
@@ -497,4 +498,36 @@ fn disaster_mode_is_for_where_it_was_declared_and_for_the_summary() {
     case.action = Action::ReadSummary;
     case.directives = vec![deny()];
     assert_eq!(case.denial(), Denial::ConsentDenied);
+}
+
+#[test]
+fn a_directed_document_is_read_by_its_addressee_until_the_referral_is_over() {
+    let directed = |code: &str, until: Timestamp| {
+        let readers = vec![(code.parse().unwrap(), until)];
+        Some(DocumentFacts {
+            directed: Some(readers),
+            ..note()
+        })
+    };
+    let later = now() + jiff::SignedDuration::from_hours(1);
+    let mut case = Case::new(physician(), Action::ReadDocument);
+    case.home = "urn:oid:1.2.3";
+    case.document = Some(note());
+    assert!(case.decide().is_ok(), "an ordinary one");
+    case.document = directed("1310000001", later);
+    assert!(case.decide().is_ok(), "the addressee");
+    case.document = directed("1310000001", now());
+    assert_eq!(case.denial(), Denial::Referral);
+    case.document = directed("1310000002", later);
+    assert_eq!(case.denial(), Denial::Referral);
+    // A list is judged as the document is.
+    let document = case.document.take().unwrap();
+    let given = case.decide().unwrap();
+    assert!(!given.covers(&document) && given.covers(&note()));
+    case.document = Some(document);
+    case.directives = vec![permit()];
+    assert!(case.decide().is_ok(), "the patient wants it read");
+    case.directives.clear();
+    case.document.as_mut().unwrap().authors = vec!["1310000001".parse().unwrap()];
+    assert!(case.decide().is_ok(), "it wrote it");
 }

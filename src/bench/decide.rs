@@ -142,6 +142,7 @@ fn document(class: DataClass) -> DocumentFacts {
         uninformed: false,
         authors: Vec::new(),
         day: None,
+        directed: None,
     }
 }
 

@@ -1,16 +1,55 @@
 //! Whether a document is what its metadata says: its kind by its first octets, and what a FHIR
 //! document Bundle or a CDA header says of patient, type and date. Octets are read, never altered.
 //!
-//! Bounded: only the first octets of a document are looked at ([`MAX_HEAD`]), and what is larger is
-//! judged by its kind alone. Findings name fields, never values of a patient (INV-8).
+//! Bounded: the first octets of a document are looked at ([`MAX_HEAD`]), all of XML and JSON up to a
+//! bound of the community's; what is larger is judged by its kind alone, and that is said. Findings
+//! name fields, never values of a patient (INV-8).
+
+use tokio::sync::Semaphore;
 
 use crate::types::{Dtm, MimeType};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
-use crate::xml::{Element, NotXml, parse};
 
-/// Octets of a document that are looked at.
+mod said;
+
+use said::{Id, Said};
+
+/// Octets of any document that are looked at.
 pub(super) const MAX_HEAD: usize = 1 << 20;
+
+/// Documents longer than [`MAX_HEAD`] that are read at one time: JSON takes many times its size in
+/// memory while it is looked at (INV-7).
+pub(super) static LARGE: Semaphore = Semaphore::const_new(2);
+
+/// What was found about a document.
+#[derive(Debug, Default)]
+pub(super) struct Findings {
+    /// What is not as its metadata says.
+    pub(super) wrong: Vec<String>,
+    /// What could not be compared with it: never a reason to refuse, but said.
+    pub(super) unchecked: Vec<String>,
+}
+
+impl Findings {
+    /// The look at it failed.
+    pub(super) fn failed() -> Self {
+        Self {
+            wrong: vec!["the content could not be looked at".to_owned()],
+            unchecked: Vec::new(),
+        }
+    }
+}
+
+/// How many octets of a document are kept for the look at it, by how it begins: `most` of XML and
+/// JSON, which state their patient.
+pub(super) fn kept(begin: &[u8], most: usize) -> usize {
+    let begin = begin.strip_prefix(b"\xef\xbb\xbf").unwrap_or(begin);
+    match begin.iter().find(|octet| !octet.is_ascii_whitespace()) {
+        Some(b'<' | b'{' | b'[') => most.max(MAX_HEAD),
+        _ => MAX_HEAD,
+    }
+}
 
 /// What a document is, by its octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,30 +85,43 @@ impl Kind {
     }
 }
 
-/// Everything about a document that its metadata says otherwise. `head` are its first octets, all of
-/// them if it is `whole`.
-pub(super) fn findings(head: &[u8], whole: bool, entry: &pb::DocumentEntry) -> Vec<String> {
+/// Everything about a document that its metadata says otherwise, or that could not be compared.
+/// `head` are its first octets, all of them if it is `whole`.
+pub(super) fn findings(head: &[u8], whole: bool, entry: &pb::DocumentEntry) -> Findings {
     let kind = sniff(head);
-    let mut found = Vec::new();
+    let mut found = Findings::default();
     let declared = entry.mime_type.parse::<MimeType>();
     let declared = declared.map(|mime| mime.essence()).unwrap_or_default();
     if !is_as_declared(kind, &declared) {
-        found.push(format!(
+        found.wrong.push(format!(
             "the content is {}, mimeType says {declared}",
             kind.name()
         ));
         return found;
     }
-    match kind {
+    let said = match kind {
         Kind::Pdf if whole && !has_end_of_pdf(head) => {
-            found.push("the PDF has no end: it may be cut off".to_owned());
+            let text = "the PDF has no end: it may be cut off";
+            found.wrong.push(text.to_owned());
+            None
         }
         Kind::Dicom if !has_meta_information(head) => {
-            found.push("the DICOM file has no meta information".to_owned());
+            let text = "the DICOM file has no meta information";
+            found.wrong.push(text.to_owned());
+            None
         }
-        Kind::Json if whole => fhir(head, &declared, entry, &mut found),
-        Kind::Xml if whole => xml(head, entry, &mut found),
-        _ => {}
+        Kind::Json | Kind::Xml if !whole => {
+            let text = "the document is larger than is read: its patient, type and date are not \
+                        compared with the metadata";
+            found.unchecked.push(text.to_owned());
+            None
+        }
+        Kind::Json => said::json(head, &declared, &mut found),
+        Kind::Xml => said::xml(head, &mut found),
+        _ => None,
+    };
+    if let Some(said) = said {
+        compare(&said, entry, &mut found);
     }
     found
 }
@@ -146,45 +198,59 @@ fn has_meta_information(content: &[u8]) -> bool {
 }
 
 /// Compares what a document says of itself with its metadata.
-fn compare(said: &Said, entry: &pb::DocumentEntry, found: &mut Vec<String>) {
+fn compare(said: &Said, entry: &pb::DocumentEntry, found: &mut Findings) {
     let metadata = [entry.type_code.as_ref(), entry.class_code.as_ref()];
     let mut codes = metadata
         .into_iter()
         .flatten()
         .map(|code| code.code.as_str());
     if !said.types.is_empty() && !codes.any(|code| said.types.iter().any(|said| said == code)) {
-        found.push("the document's type is neither typeCode nor classCode".to_owned());
+        let text = "the document's type is neither typeCode nor classCode";
+        found.wrong.push(text.to_owned());
     }
-    let ids: [Option<&cpb::Identifier>; 2] =
-        [entry.patient_id.as_ref(), entry.source_patient_id.as_ref()];
-    let mut ids = ids.into_iter().flatten().map(|id| id.value.as_str());
-    if !said.patients.is_empty() && !ids.any(|id| said.patients.iter().any(|said| said == id)) {
-        let text = "the document's patient is neither patientId nor sourcePatientId";
-        found.push(text.to_owned());
-    }
-    if let (Some(said), Ok(created)) = (said.day(), entry.creation_time.parse::<Dtm>())
-        && created.as_str().len() >= 8
+    compare_patient(&said.patient, entry, found);
+    if let (Some(said), Ok(created)) = (
+        said.date.get(..8).and_then(days),
+        entry.creation_time.parse::<Dtm>(),
+    ) && created.as_str().len() >= 8
     {
         // creationTime is UTC, the document's own date often local: a day apart is the same.
         let created = created.as_str().get(..8).and_then(days);
         if created.is_some_and(|created| (created - said).abs() > 1) {
-            found.push("the document's date is not creationTime".to_owned());
+            let text = "the document's date is not creationTime";
+            found.wrong.push(text.to_owned());
         }
     }
 }
 
-/// What a document says of itself.
-#[derive(Debug, Default)]
-struct Said {
-    types: Vec<String>,
-    patients: Vec<String>,
-    /// As digits, at least to the day, or empty.
-    date: String,
-}
-
-impl Said {
-    fn day(&self) -> Option<i32> {
-        self.date.get(..8).and_then(days)
+/// A patient's number means something under its assigning authority only: `0001` is somebody else in
+/// each hospital. Where one side states no OID there is only the number, which is said.
+fn compare_patient(said: &[Id], entry: &pb::DocumentEntry, found: &mut Findings) {
+    if said.is_empty() {
+        let text = "the document names no patient that can be compared with the metadata";
+        found.unchecked.push(text.to_owned());
+        return;
+    }
+    let ids: [Option<&cpb::Identifier>; 2] =
+        [entry.patient_id.as_ref(), entry.source_patient_id.as_ref()];
+    let alike = |oid_too: bool| {
+        ids.into_iter().flatten().any(|id| {
+            let same = |said: &Id| match &said.authority {
+                Some(oid) if !id.assigning_authority.is_empty() => *oid == id.assigning_authority,
+                _ => !oid_too,
+            };
+            said.iter().any(|said| said.value == id.value && same(said))
+        })
+    };
+    if alike(true) {
+        return;
+    }
+    if alike(false) {
+        let text = "the document's patient is compared by value only: no OID says whose it is";
+        found.unchecked.push(text.to_owned());
+    } else {
+        let text = "the document's patient is neither patientId nor sourcePatientId";
+        found.wrong.push(text.to_owned());
     }
 }
 
@@ -199,96 +265,6 @@ fn days(digits: &str) -> Option<i32> {
     let date = jiff::civil::Date::new(part(0, 4)?, small(4, 6)?, small(6, 8)?).ok()?;
     let since = date.since(jiff::civil::date(1, 1, 1)).ok()?;
     Some(since.get_days())
-}
-
-fn fhir(content: &[u8], declared: &str, entry: &pb::DocumentEntry, found: &mut Vec<String>) {
-    // Depth is bounded by the parser, size by the head.
-    let Ok(resource) = serde_json::from_slice::<serde_json::Value>(content) else {
-        found.push("the JSON cannot be read".to_owned());
-        return;
-    };
-    let is = |resource: &serde_json::Value, kind| {
-        resource
-            .get("resourceType")
-            .is_some_and(|said| said == kind)
-    };
-    if !is(&resource, "Bundle") {
-        if declared == "application/fhir+json"
-            && !resource
-                .get("resourceType")
-                .is_some_and(serde_json::Value::is_string)
-        {
-            found.push("the JSON is no FHIR resource".to_owned());
-        }
-        return;
-    }
-    let entries = resource.get("entry").and_then(serde_json::Value::as_array);
-    let resources = || {
-        entries
-            .into_iter()
-            .flatten()
-            .map(|entry| &entry["resource"])
-    };
-    let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
-    let mut said = Said::default();
-    if resource.get("type").is_some_and(|kind| kind == "document") {
-        match resources().next().filter(|first| is(first, "Composition")) {
-            Some(composition) => {
-                let codings = composition.pointer("/type/coding");
-                let codings = codings.and_then(serde_json::Value::as_array);
-                said.types = codings
-                    .into_iter()
-                    .flatten()
-                    .map(|one| text(&one["code"]))
-                    .collect();
-                let date = text(&composition["date"]);
-                said.date = date.chars().take(10).filter(char::is_ascii_digit).collect();
-            }
-            None => found.push("the document Bundle does not begin with a Composition".to_owned()),
-        }
-    }
-    for patient in resources().filter(|resource| is(resource, "Patient")) {
-        let ids = patient["identifier"].as_array();
-        said.patients
-            .extend(ids.into_iter().flatten().map(|id| text(&id["value"])));
-    }
-    compare(&said, entry, found);
-}
-
-fn xml(content: &[u8], entry: &pb::DocumentEntry, found: &mut Vec<String>) {
-    let root = match parse(content) {
-        Ok(root) => root,
-        // Another encoding or a deep document is no fault of it.
-        Err(NotXml::TooLarge | NotXml::NotUtf8) => return,
-        Err(NotXml::Doctype) => {
-            found.push("the XML has a document type".to_owned());
-            return;
-        }
-        Err(NotXml::Malformed) => {
-            found.push("the XML cannot be read".to_owned());
-            return;
-        }
-    };
-    if !root.is("urn:hl7-org:v3", "ClinicalDocument") {
-        return;
-    }
-    let value = |element: Option<&Element>, name: &str| {
-        element
-            .and_then(|element| element.attribute(name))
-            .map(str::to_owned)
-    };
-    let mut said = Said {
-        types: value(root.child("code"), "code").into_iter().collect(),
-        date: value(root.child("effectiveTime"), "value").unwrap_or_default(),
-        ..Said::default()
-    };
-    for target in root.all("recordTarget") {
-        let role = target.child("patientRole");
-        let ids = role.into_iter().flat_map(|role| role.all("id"));
-        said.patients
-            .extend(ids.filter_map(|id| value(Some(id), "extension")));
-    }
-    compare(&said, entry, found);
 }
 
 #[cfg(test)]
@@ -309,6 +285,7 @@ mod tests {
             type_code: code("18842-5"),
             class_code: code("Z0002"),
             patient_id: Some(cpb::Identifier {
+                assigning_authority: "1.2.3".into(),
                 value: "0001".into(),
                 ..Default::default()
             }),
@@ -317,8 +294,10 @@ mod tests {
         }
     }
 
+    /// What is wrong, and then what could not be compared.
     fn of(content: &[u8], mime: &str) -> Vec<String> {
-        findings(content, true, &entry(mime))
+        let found = findings(content, true, &entry(mime));
+        [found.wrong, found.unchecked].concat()
     }
 
     #[test]
@@ -361,35 +340,43 @@ mod tests {
         }
     }
 
-    fn bundle(code: &str, date: &str, patient: &str) -> Vec<u8> {
+    fn bundle(code: &str, date: &str, (system, patient): (&str, &str)) -> Vec<u8> {
         serde_json::json!({"resourceType": "Bundle", "type": "document", "entry": [
-            {"resource": {"resourceType": "Composition", "type": {"coding": [{"code": code}]}, "date": date}},
-            {"resource": {"resourceType": "Patient", "identifier": [{"value": patient}]}},
+            {"resource": {"resourceType": "Composition", "type": {"coding": [{"code": code}]},
+                "subject": {"reference": "urn:uuid:p"}, "date": date}},
+            {"fullUrl": "urn:uuid:p", "resource": {"resourceType": "Patient",
+                "identifier": [{"system": system, "value": patient}]}},
+            {"fullUrl": "urn:uuid:m", "resource": {"resourceType": "Patient",
+                "identifier": [{"system": "urn:oid:1.2.3", "value": "0001"}]}},
         ]})
         .to_string()
         .into_bytes()
     }
 
-    fn cda(code: &str, date: &str, patient: &str) -> Vec<u8> {
+    fn cda(code: &str, date: &str, (root, patient): (&str, &str)) -> Vec<u8> {
         format!(
             "<ClinicalDocument xmlns='urn:hl7-org:v3'><code code='{code}'/><effectiveTime value='{date}'/>\
-             <recordTarget><patientRole><id extension='{patient}'/></patientRole></recordTarget></ClinicalDocument>"
+             <recordTarget><patientRole><id root='{root}' extension='{patient}'/></patientRole>\
+             </recordTarget></ClinicalDocument>"
         )
         .into_bytes()
     }
 
+    const JSON: &str = "application/fhir+json";
+    const OWN: (&str, &str) = ("1.2.3", "0001");
+    const OWN_URN: (&str, &str) = ("urn:oid:1.2.3", "0001");
+
     #[test]
     fn what_a_document_says_of_itself_is_compared() {
-        let json = "application/fhir+json";
         for (mime, content) in [
-            (json, bundle("18842-5", "2024-02-01T00:00:00+09:00", "0001")),
-            ("text/xml", cda("18842-5", "20240201000000+0900", "0001")),
+            (JSON, bundle("18842-5", "2024-02-01T00:00:00+09:00", OWN_URN)),
+            ("text/xml", cda("18842-5", "20240201000000+0900", OWN)),
         ] {
             assert!(of(&content, mime).is_empty(), "{:?}", of(&content, mime));
         }
         for (mime, content) in [
-            (json, bundle("57133-1", "2024-03-01", "0002")),
-            ("text/xml", cda("57133-1", "20240301", "0002")),
+            (JSON, bundle("57133-1", "2024-03-01", ("urn:oid:1.2.3", "0002"))),
+            ("text/xml", cda("57133-1", "20240301", ("1.2.3", "0002"))),
         ] {
             let found = of(&content, mime);
             assert_eq!(found.len(), 3, "{found:?}");
@@ -398,9 +385,66 @@ mod tests {
                 "no value of a patient"
             );
         }
-        // What is only begun is judged by its kind alone.
-        let head = bundle("57133-1", "2024-03-01", "0002");
-        assert!(findings(&head[..20], false, &entry(json)).is_empty());
+    }
+
+    #[test]
+    fn the_same_number_of_another_hospital_is_another_patient() {
+        let b = ("urn:oid:1.2.4", "0001");
+        for (mime, content) in [
+            (JSON, bundle("18842-5", "2024-01-31", b)),
+            ("text/xml", cda("18842-5", "20240131", ("1.2.4", "0001"))),
+        ] {
+            let found = findings(&content, true, &entry(mime));
+            assert!(found.unchecked.is_empty(), "{found:?}");
+            assert_eq!(found.wrong.len(), 1, "{found:?}");
+            assert!(found.wrong[0].contains("neither patientId"), "{found:?}");
+        }
+        let two = String::from_utf8(cda("18842-5", "20240131", OWN)).unwrap();
+        let two = two.replace("</ClinicalDocument>", "<recordTarget/></ClinicalDocument>");
+        let found = findings(two.as_bytes(), true, &entry("text/xml"));
+        assert!(found.wrong[0].contains("several patients"), "{found:?}");
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_said_and_is_not_wrong() {
+        let head = bundle("57133-1", "2024-03-01", ("urn:oid:1.2.3", "0002"));
+        let nobody = br#"{"resourceType": "Bundle", "type": "collection"}"#;
+        let uri = bundle("18842-5", "2024-01-31", ("http://b.example", "0001"));
+        let bare = cda("18842-5", "20240131", ("", "0001"));
+        let cases: [(&[u8], bool, &str, &str); 8] = [
+            (&head[..20], false, JSON, "larger than is read"),
+            (b"<a", false, "text/xml", "larger than is read"),
+            (nobody, true, JSON, "names no patient"),
+            (&uri, true, JSON, "by value only"),
+            (&bare, true, "text/xml", "by value only"),
+            (b"<a>\xff</a>", true, "text/xml", "not in UTF-8"),
+            (br#"{"resourceType": "Observation"}"#, true, JSON, "no Bundle"),
+            (
+                b"<Bundle xmlns='http://hl7.org/fhir'/>",
+                true,
+                "text/xml",
+                "as XML",
+            ),
+        ];
+        for (content, whole, mime, why) in cases {
+            let found = findings(content, whole, &entry(mime));
+            assert!(found.wrong.is_empty(), "{found:?}");
+            assert!(
+                found.unchecked.len() == 1 && found.unchecked[0].contains(why),
+                "{why}: {found:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn more_is_kept_of_what_states_its_patient() {
+        let most = 4 * MAX_HEAD;
+        for begin in [b"<".as_slice(), b" {", b"\xef\xbb\xbf\n["] {
+            assert_eq!(kept(begin, most), most);
+        }
+        for begin in [b"%PDF-".as_slice(), b"", b" "] {
+            assert_eq!(kept(begin, most), MAX_HEAD);
+        }
     }
 
     proptest! {

@@ -15,6 +15,8 @@ mod register;
 mod retrieve;
 mod service;
 pub(crate) mod tables;
+#[doc(hidden)]
+pub mod targets;
 mod validate;
 mod watch;
 

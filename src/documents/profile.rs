@@ -6,6 +6,7 @@
 //! hash = "required"                   # or "computed": absent ones are filled in
 //! mime_types = ["application/pdf"]    # none: any
 //! content = "warn"                    # "off", "warn", "refuse"
+//! content_bytes = 4194304             # how much of XML and JSON is read for it
 //!
 //! [[code_set]]
 //! attribute = "class_code"
@@ -27,6 +28,11 @@ use crate::wire::pb::common as cpb;
 
 /// Codes of one file at most; the largest affinity domains have some thousand.
 const MAX_CODES: usize = 100_000;
+/// Octets of XML and JSON that are read to compare them with their metadata, if the file does not say:
+/// a letter with its attachments in it.
+const CONTENT_BYTES: u32 = 4 << 20;
+/// Octets that may be demanded: each submission under way may hold as many in memory (INV-7).
+const CONTENT_BYTES_BOUNDS: std::ops::RangeInclusive<u32> = 1 << 20..=16 << 20;
 
 /// A community's rules (affinity domain, ITI TF-3 §4.1).
 #[derive(Clone, Debug, Default)]
@@ -35,6 +41,7 @@ pub(crate) struct Profile {
     pub(crate) confidentiality: Confidentialities,
     pub(crate) hash: Hashes,
     pub(crate) content: Content,
+    content_bytes: Option<u32>,
     mime_types: BTreeSet<String>,
     other_associations: BTreeSet<String>,
     sets: BTreeMap<Attribute, CodeSet>,
@@ -167,6 +174,7 @@ struct File {
     confidentiality: Confidentialities,
     hash: Hashes,
     content: Content,
+    content_bytes: Option<u32>,
     mime_types: Vec<String>,
     other_associations: Vec<String>,
     code_set: Vec<FileSet>,
@@ -220,11 +228,19 @@ impl Profile {
     /// A message for the operator.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
+        let (least, most) = CONTENT_BYTES_BOUNDS.into_inner();
+        if file
+            .content_bytes
+            .is_some_and(|bytes| !CONTENT_BYTES_BOUNDS.contains(&bytes))
+        {
+            return Err(format!("content_bytes is not from {least} to {most}"));
+        }
         let mut profile = Self {
             author_institution: file.author_institution,
             confidentiality: file.confidentiality,
             hash: file.hash,
             content: file.content,
+            content_bytes: file.content_bytes,
             mime_types: file
                 .mime_types
                 .iter()
@@ -293,6 +309,12 @@ impl Profile {
             display_name: code.display_name.clone(),
             ..cpb::CodedValue::default()
         })
+    }
+
+    /// Octets of an XML or JSON document that are read to compare it with its metadata.
+    pub(crate) fn content_bytes(&self) -> usize {
+        let bytes = self.content_bytes.unwrap_or(CONTENT_BYTES);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// Whether documents of this media type (without parameters, lower case) are taken.
@@ -381,6 +403,7 @@ mod tests {
         for (bad, why) in [
             ("x = 1", "unknown field"),
             ("content = \"maybe\"", "unknown variant"),
+            ("content_bytes = 16777217", "content_bytes is not from"),
             (
                 "[[code_set]]\nattribute = \"class_code\"\ncodes = [{code='a',system='s'}]\n\
                  [[translation]]\nattribute='class_code'\nfrom={code='b',system='s'}\nto={code='c',system='s'}",

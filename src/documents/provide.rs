@@ -125,7 +125,12 @@ impl Provision<'_> {
         };
         current.received = current.received.saturating_add(bytes.len() as u64);
         if self.documents.rules.profile.content != Content::Off {
-            let room = content::MAX_HEAD.saturating_sub(current.head.len());
+            let begin: &[u8] = match current.head.as_slice() {
+                [] => &bytes,
+                head => head,
+            };
+            let kept = content::kept(begin, self.documents.rules.profile.content_bytes());
+            let room = kept.saturating_sub(current.head.len());
             let taken = bytes.get(..room).unwrap_or(&bytes);
             current.head.extend_from_slice(taken);
         }
@@ -205,19 +210,31 @@ impl Provision<'_> {
         }
         let entry = entry.entry.clone();
         let whole = head.len() as u64 == received;
-        let looked =
-            tokio::task::spawn_blocking(move || content::findings(&head, whole, &entry)).await;
-        let found =
-            looked.unwrap_or_else(|_| vec!["the content could not be looked at".to_owned()]);
+        let turn = match head.len() > content::MAX_HEAD {
+            true => Some(content::LARGE.acquire().await.map_err(Error::internal)?),
+            false => None,
+        };
+        // The turn ends with the work, also if the caller leaves before.
+        let looked = tokio::task::spawn_blocking(move || {
+            let found = content::findings(&head, whole, &entry);
+            drop(turn);
+            found
+        })
+        .await;
+        let found = looked.unwrap_or_else(|_| content::Findings::failed());
         let place = format!("entries[{index}]");
+        let content::Findings { mut wrong, unchecked } = found;
         if how == Content::Refuse {
             let reason = Reason::InvalidContent;
-            let errors = found
-                .into_iter()
+            let errors = wrong
+                .drain(..)
                 .map(|text| Error::field(reason, place.clone(), text));
-            return Error::all(errors.collect()).map_or(Ok(()), Err);
+            if let Some(error) = Error::all(errors.collect()) {
+                return Err(error);
+            }
         }
-        let warnings = found.into_iter().map(|context| pb::RegistryError {
+        let told = wrong.into_iter().chain(unchecked);
+        let warnings = told.map(|context| pb::RegistryError {
             code: Reason::InvalidContent.ihe_code().to_owned(),
             context,
             location: place.clone(),

@@ -1,9 +1,12 @@
 //! Directed exchange (電子紹介状): documents sent to one institution, which alone sees them listed, with a
-//! receipt when they are fetched; taken back before that, or over at a time.
+//! receipt when they are fetched; taken back before that, or over at a time. From then on the referral is no
+//! ground to read them, and an institution without another one is refused (`is_over`).
 //!
 //! | table | key | secondary keys |
 //! |---|---|---|
 //! | `referral` | id | 1: addressee, newest first; 2: sender, newest first; 3: addressee, tag of a document's uniqueId |
+
+use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -21,6 +24,7 @@ use pb::ReferralState as State;
 use super::Documents;
 use super::query::{Found, MAX_PAGE, Tokens};
 use super::retrieve::document_ref;
+use super::tables::{DirectedReader, EntryRow, UniqueRow};
 
 /// How long a referral can be fetched if its sender does not say: 90 days.
 const KEPT: SignedDuration = SignedDuration::from_hours(90 * 24);
@@ -30,6 +34,8 @@ const KEPT_AT_MOST: SignedDuration = SignedDuration::from_hours(366 * 24);
 const MAX_TEXT: usize = 1_000;
 /// Referrals on a page if none are wanted in particular.
 const PAGE_DEFAULT: usize = 100;
+/// Addressees at one time of a document that only they read.
+const MAX_READERS: usize = 200;
 /// Rows looked at for one page.
 const MAX_EXAMINED: usize = 5_000;
 
@@ -84,6 +90,14 @@ impl ReferralRow {
             State::Delivered if over => State::Expired,
             state => state,
         }
+    }
+
+    /// When it is over, Unix milliseconds.
+    fn until_ms(&self) -> i64 {
+        let referral = self.referral.as_ref();
+        let expires = referral.and_then(|referral| referral.expires.as_ref());
+        let expires = expires.and_then(crate::wire::from_timestamp);
+        expires.map_or(0, Timestamp::as_millisecond)
     }
 
     /// It as of a time.
@@ -216,9 +230,72 @@ impl Documents {
         let response = pb::SendReferralResponse {
             referral: Some(referral),
         };
-        let writes = vec![Write::put(&row).expecting(Expect::Absent)];
+        let mut writes = vec![Write::put(&row).expecting(Expect::Absent)];
+        if request.only_addressee {
+            writes.extend(self.directed(&row, now)?);
+        }
         call.commit(&self.store, now, writes, idempotency, response)
             .await
+    }
+
+    /// The entries of a referral's documents, from now on for its addressee only.
+    fn directed(&self, sent: &ReferralRow, now: Timestamp) -> Result<Vec<Write>> {
+        let until_ms = sent.until_ms();
+        let mut writes = Vec::new();
+        for (_, Versioned { version, mut row }) in self.entries_of_referral(sent)? {
+            if row.submitter != sent.sender {
+                return Err(Error::not_permitted());
+            }
+            let readers = &mut row.directed.get_or_insert_default().readers;
+            readers.retain(|reader| reader.until_ms > now.as_millisecond());
+            if readers.len() >= MAX_READERS {
+                let message = format!("has {MAX_READERS} addressees already");
+                return Err(Error::field(Reason::InvalidField, "documents", message));
+            }
+            readers.push(DirectedReader {
+                institution: sent.addressee.clone(),
+                until_ms,
+            });
+            writes.push(Write::put(&row).expecting(Expect::Version(version)));
+        }
+        Ok(writes)
+    }
+
+    /// The entries of a referral's documents, without the addressee whom it let read them.
+    fn undirected(&self, sent: &ReferralRow) -> Result<Vec<Write>> {
+        let until_ms = sent.until_ms();
+        let mut writes = Vec::new();
+        for (_, Versioned { version, mut row }) in self.entries_of_referral(sent)? {
+            let Some(directed) = &mut row.directed else {
+                continue;
+            };
+            let mut readers = directed.readers.iter();
+            let place = readers.position(|reader| {
+                reader.institution == sent.addressee && reader.until_ms == until_ms
+            });
+            if let Some(place) = place {
+                directed.readers.remove(place);
+                writes.push(Write::put(&row).expecting(Expect::Version(version)));
+            }
+        }
+        Ok(writes)
+    }
+
+    /// Every entry, of every version, that has a document of the referral, each once.
+    fn entries_of_referral(
+        &self,
+        sent: &ReferralRow,
+    ) -> Result<BTreeMap<Vec<u8>, Versioned<EntryRow>>> {
+        let mut entries = BTreeMap::new();
+        for tag in &sent.documents {
+            let unique = self.store.get::<UniqueRow>(tag)?;
+            for holder in unique.iter().flat_map(|unique| unique.row.holders()) {
+                if let Some(entry) = self.store.get::<EntryRow>(holder)? {
+                    entries.insert(holder.to_vec(), entry);
+                }
+            }
+        }
+        Ok(entries)
     }
 
     fn institution_ref(&self, code: &InstitutionCode) -> cpb::InstitutionRef {
@@ -341,9 +418,38 @@ impl Documents {
         let response = pb::RecallReferralResponse {
             referral: Some(referral.clone()),
         };
-        let writes = vec![Write::put(&row).expecting(Expect::Version(version))];
+        let mut writes = self.undirected(&row)?;
+        writes.push(Write::put(&row).expecting(Expect::Version(version)));
         call.commit(&self.store, now, writes, idempotency, response)
             .await
+    }
+
+    /// Whether a document was sent to an institution by referrals, none of which is in force any more.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn is_over(&self, to: &InstitutionCode, document: &cpb::DocumentRef) -> Result<bool> {
+        let now = self.clock.now();
+        let states: Vec<State> = self
+            .sent_to(to, document)?
+            .iter()
+            .map(|known| known.row.state(now))
+            .collect();
+        Ok(all_over(&states))
+    }
+
+    /// The referrals of a document to an institution.
+    fn sent_to(
+        &self,
+        to: &InstitutionCode,
+        document: &cpb::DocumentRef,
+    ) -> Result<Vec<Versioned<ReferralRow>>> {
+        let key = institution(to.as_str()).fixed(&self.document_tag(document));
+        let index = ReferralRow::BY_DOCUMENT;
+        let rows =
+            self.store
+                .by_index::<ReferralRow>(index, &key.build(), None, MAX_EXAMINED)?;
+        Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 
     /// Notes that the caller's institution fetches these documents: the receipt of the referrals they
@@ -357,12 +463,7 @@ impl Documents {
         };
         let now = self.clock.now();
         for document in documents {
-            let key = institution(own.as_str()).fixed(&self.document_tag(document));
-            let index = ReferralRow::BY_DOCUMENT;
-            let rows =
-                self.store
-                    .by_index::<ReferralRow>(index, &key.build(), None, MAX_EXAMINED)?;
-            for (_, Versioned { version, mut row }) in rows {
+            for Versioned { version, mut row } in self.sent_to(&own, document)? {
                 if row.state(now) != State::Delivered {
                     continue;
                 }
@@ -378,6 +479,13 @@ impl Documents {
         }
         Ok(())
     }
+}
+
+/// Whether referrals of one document to one institution, in these states, are all taken back or over.
+/// One that was fetched has done its work: what was read is known.
+fn all_over(states: &[State]) -> bool {
+    let over = |state: &State| matches!(state, State::Recalled | State::Expired);
+    !states.is_empty() && states.iter().all(over)
 }
 
 /// The caller's institution.
@@ -422,6 +530,22 @@ mod tests {
         for state in [State::Fetched, State::Recalled] {
             row.referral.as_mut().unwrap().state = state.into();
             assert_eq!(row.state(now), state);
+        }
+    }
+
+    #[test]
+    fn one_referral_in_force_or_fetched_is_ground_enough() {
+        use State::{Delivered, Expired, Fetched, Recalled};
+        for states in [vec![Recalled], vec![Expired, Recalled]] {
+            assert!(all_over(&states), "{states:?}");
+        }
+        for states in [
+            vec![],
+            vec![Delivered],
+            vec![Recalled, Delivered],
+            vec![Fetched, Expired],
+        ] {
+            assert!(!all_over(&states), "{states:?}");
         }
     }
 

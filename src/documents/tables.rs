@@ -49,6 +49,28 @@ pub(crate) struct EntryRow {
     /// made of, 16 bytes each.
     #[prost(bytes = "vec", repeated, tag = "10")]
     pub(crate) made_of: Vec<Vec<u8>>,
+    /// Sent by referral to its addressees only: who reads it beside submitter and authors.
+    #[prost(message, optional, tag = "11")]
+    pub(crate) directed: Option<Directed>,
+}
+
+/// The addressees of a document that was sent to them only.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Directed {
+    /// Each with its time; none is left if all referrals were taken back.
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) readers: Vec<DirectedReader>,
+}
+
+/// An addressee of a document that was sent to it only.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct DirectedReader {
+    /// 10-digit code of the addressee.
+    #[prost(string, tag = "1")]
+    pub(crate) institution: String,
+    /// When the referral is over, Unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub(crate) until_ms: i64,
 }
 
 impl EntryRow {

@@ -698,6 +698,16 @@ async fn a_referral_is_sent_fetched_and_taken_back() {
         pb::ReferralState::Recalled
     );
     refused(recall(&sender, &other).await, Reason::WrongState);
+    // What was taken back is not read either, until it is sent again.
+    let documents = vec![wanted(&second, None)];
+    let got = retrieve(&addressee, "taken back", documents.clone()).await;
+    let Err(taken_back) = got else {
+        panic!("a document of a referral that was taken back was read");
+    };
+    refused::<()>(Err(taken_back), Reason::UnknownDocument);
+    send(&sender, letter(&patient, to, &second)).await.unwrap();
+    let got = retrieve(&addressee, "sent again", documents).await;
+    assert_eq!(got.unwrap()[0].bytes, b"second letter");
 
     let nobody = letter(&patient, "1399999999", &entry);
     refused(send(&sender, nobody).await, Reason::UnknownRecipient);
@@ -710,5 +720,56 @@ async fn a_referral_is_sent_fetched_and_taken_back() {
         nanos: 0,
     });
     refused(send(&sender, past).await, Reason::InvalidField);
+    network.stop().await;
+}
+
+async fn finds(caller: &Caller, patient: &Patient<'_>) -> bool {
+    let request = patient.find(pb::DocumentFilter::default());
+    let answer = ask(caller, request).await.unwrap();
+    let objects = answer.objects.unwrap_or_default();
+    !objects.entries.is_empty()
+}
+
+/// A document sent to its addressee only is found and read by no other institution, and by the addressee
+/// while the referral is in force (INV-3).
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_document_for_its_addressee_only_is_nobody_elses() {
+    let network = Setup::standalone().start().await;
+    let patient = Patient::new(&network).await;
+    let entry = patient.provide(b"letter", |_| ()).await;
+    let own = network.institution(patient.record).code.clone();
+    let others = network.sample.regions[0].institutions.iter();
+    let others: Vec<_> = others.filter(|other| other.code != own).take(2).collect();
+    let sender = patient.doctor();
+    let to = &others[0].code;
+    let addressee = network.acting(HERE, &physician(to));
+    let stranger = network.acting(HERE, &physician(&others[1].code));
+    let documents = vec![wanted(&entry, None)];
+    assert!(finds(&stranger, &patient).await, "an ordinary document");
+
+    let mut request = letter(&patient, to, &entry);
+    request.only_addressee = true;
+    let sent = send(&sender, request.clone()).await.unwrap();
+    for reader in [&sender, &addressee] {
+        assert!(finds(reader, &patient).await);
+    }
+    assert!(!finds(&stranger, &patient).await);
+    let read = retrieve(&stranger, "stranger", documents.clone()).await;
+    refused(read, Reason::UnknownDocument);
+
+    recall(&sender, &sent).await.unwrap();
+    assert!(finds(&sender, &patient).await);
+    assert!(!finds(&addressee, &patient).await);
+    let read = retrieve(&addressee, "taken back", documents.clone()).await;
+    refused(read, Reason::UnknownDocument);
+
+    request.idempotency_key = uuid::Uuid::new_v4().to_string();
+    send(&sender, request).await.unwrap();
+    let got = retrieve(&addressee, "sent again", documents).await.unwrap();
+    assert_eq!(got[0].bytes, b"letter");
+    // Only who submitted it keeps others away from it.
+    let mut foreign = letter(&patient, &own, &entry);
+    foreign.only_addressee = true;
+    refused(send(&addressee, foreign).await, Reason::NotPermitted);
     network.stop().await;
 }

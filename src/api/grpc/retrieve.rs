@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::access::{Action, Call, Grant, Permit};
+use crate::access::{Action, Call, Denial, Grant, Permit};
 use crate::audit::Outcome;
 use crate::config::Capability;
 use crate::consent::About;
@@ -13,7 +13,7 @@ use crate::error::{Error, ErrorKind, Reason, Result};
 use crate::federation::Stream;
 use crate::gateway::Gateway;
 use crate::identity::identifier;
-use crate::types::PatientIdentifier;
+use crate::types::{PatientIdentifier, PurposeOfUse};
 use crate::wire::pb::documents as pb;
 use pb::retrieved_part::Part;
 
@@ -285,6 +285,11 @@ pub(super) fn readable(
         .guard
         .authorize_for(call, Action::ReadDocument, about)
     {
+        Ok(permit) if is_over(gateway, call, &found, &permit)? => {
+            let name = Denial::Referral.name();
+            call.note(|record| record.denial = Some(name));
+            Ok(None)
+        }
         Ok(permit) => match super::made::sources_are_covered(gateway, &found, &permit)? {
             true => Ok(Some((found, permit))),
             false => Ok(None),
@@ -292,6 +297,32 @@ pub(super) fn readable(
         Err(error) if error.reason() == Reason::NotPermitted => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the document was sent to the caller's institution by referrals that were taken back or are
+/// over, and nothing else is its ground to read it: no authorship, no record of the patient, no wish of
+/// the patient's, no emergency. That others may read it by the rule for all does not give it back to
+/// whom it was taken from.
+fn is_over(gateway: &Gateway, call: &Call, found: &Found, permit: &Permit) -> Result<bool> {
+    let caller = call.caller();
+    let Some(own) = &caller.participant.code else {
+        return Ok(false);
+    };
+    let emergency = matches!(
+        caller.purpose,
+        PurposeOfUse::Emergency | PurposeOfUse::Disaster
+    );
+    let facts = found.facts();
+    if emergency || permit.under_grant() || facts.authors.contains(own) {
+        return Ok(false);
+    }
+    if !gateway.documents.is_over(own, &document_ref(&found.entry))? {
+        return Ok(false);
+    }
+    let patient = identifier(found.entry.patient_id.as_ref(), "patient_id")?;
+    let person = gateway.guard.identifiers_of(&patient);
+    let known = person.iter().any(|identifier| identifier.is_of(own));
+    Ok(!known && !permit.is_consented(&facts))
 }
 
 fn unknown_document() -> Error {

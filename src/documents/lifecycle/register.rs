@@ -101,6 +101,7 @@ impl Change<'_> {
             superseded: false,
             persist_snapshots: self.origin.persist_snapshots,
             made_of: self.origin.made_of.to_vec(),
+            directed: None,
         }
     }
 

@@ -225,6 +225,7 @@ impl Change<'_> {
             submitter: old.submitter.clone(),
             persist_snapshots: old.persist_snapshots,
             made_of: old.made_of.clone(),
+            directed: old.directed.clone(),
             ..self.entry_row(valid, entry.clone(), &submission.set_uuid)
         };
         self.state.put_entry(row)?;

@@ -1,9 +1,11 @@
 //! The objects of a registry as queries handle them: the metadata, and what is kept beside it.
 
+use jiff::Timestamp;
 use jiff::civil::{Date, Time};
 
 use crate::access::{Classes, DocumentFacts, Permit};
 use crate::store::Versioned;
+use crate::types::InstitutionCode;
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 
@@ -26,6 +28,8 @@ pub struct Found {
     pub(in super::super) persist_snapshots: bool,
     /// A snapshot: entryUUIDs of what it was made of.
     made_of: Vec<Vec<u8>>,
+    /// Sent by referral to some only: who may read it, and until when.
+    directed: Option<Vec<(InstitutionCode, Timestamp)>>,
     registered_ms: i64,
 }
 
@@ -34,6 +38,7 @@ impl Found {
     pub(in super::super) fn of(versioned: Versioned<EntryRow>) -> Option<Self> {
         let sequence = versioned.version.0;
         let row = versioned.row;
+        let directed = readers(&row);
         Some(Self {
             entry: row.entry?,
             blob: row.blob,
@@ -42,6 +47,7 @@ impl Found {
             superseded: row.superseded,
             persist_snapshots: row.persist_snapshots,
             made_of: row.made_of,
+            directed,
             registered_ms: row.registered_ms,
         })
     }
@@ -73,8 +79,23 @@ impl Found {
 
     /// What a decision asks of it.
     pub fn facts(&self) -> DocumentFacts {
-        facts_of(&self.entry)
+        DocumentFacts {
+            directed: self.directed.clone(),
+            ..facts_of(&self.entry)
+        }
     }
+}
+
+/// Who may read a document that was sent to some only: they, and always who submitted it.
+fn readers(row: &EntryRow) -> Option<Vec<(InstitutionCode, Timestamp)>> {
+    let directed = row.directed.as_ref()?;
+    let readers = directed.readers.iter().filter_map(|reader| {
+        let until = Timestamp::from_millisecond(reader.until_ms).ok()?;
+        Some((reader.institution.parse::<InstitutionCode>().ok()?, until))
+    });
+    let submitter = row.submitter.parse::<InstitutionCode>().ok();
+    let submitter = submitter.map(|submitter| (submitter, Timestamp::MAX));
+    Some(readers.chain(submitter).collect())
 }
 
 /// What a decision asks of a document with this metadata.
@@ -99,6 +120,7 @@ pub fn facts_of(entry: &pb::DocumentEntry) -> DocumentFacts {
             .filter_map(|institution| institution.id.parse().ok())
             .collect(),
         day: day.or_else(|| japanese_day(&entry.creation_time)),
+        directed: None,
     }
 }
 

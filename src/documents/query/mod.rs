@@ -17,7 +17,7 @@ use prost::Message as _;
 use crate::access::{Action, Call, Permit};
 use crate::consent::Guard;
 use crate::error::{Error, Result};
-use crate::types::{DocumentUniqueId, EntryUuid, PatientIdentifier};
+use crate::types::{DocumentUniqueId, EntryUuid, HomeCommunityId, PatientIdentifier};
 use crate::wire::pb::documents as pb;
 
 use super::Documents;
@@ -32,6 +32,14 @@ pub(super) use page::Tokens;
 use page::{Collector, Order, Wanted};
 use plan::Plan;
 pub(super) use reader::{Reader, rows};
+
+/// Whether a stored query to the registry of `home` has its form.
+///
+/// # Errors
+/// As [`Plan::new`].
+pub(super) fn check(query: &pb::StoredQuery, home: &HomeCommunityId) -> Result<()> {
+    Plan::new(query, home).map(|_| ())
+}
 
 /// One page of a patient's entries.
 #[derive(Clone, Debug, Default)]

@@ -236,6 +236,9 @@ impl Reader<'_> {
             }
             Plan::GetFolderAndContents(names, filter, statuses) => {
                 for folder in self.folders(names)? {
+                    if !filter.shows(&folder) {
+                        continue;
+                    }
                     let of_folder = AssociationRow::BY_SOURCE;
                     let members = self.memberships(of_folder, &folder.uuid, statuses)?;
                     aside(members.len(), || {
@@ -323,6 +326,10 @@ impl Reader<'_> {
                 }
                 gathered.entry(found)?;
             } else if let Some(folder) = self.folder(&membership.target)? {
+                if !filter.shows(&folder) {
+                    left_out.insert(folder.uuid);
+                    continue;
+                }
                 gathered.folder(folder)?;
             } else {
                 members.push(membership);

@@ -1,21 +1,15 @@
-//! Targets for the readers of the ebXML form and for the metadata rules: messages that are bent at
-//! random are read or refused, and what is read is judged, under every transaction, without a panic.
-//! `RENKEI_TIER=full` tries a hundred times as many. A failure is printed as small as it can be made.
+//! What reads octets from outside ([`targets`], which `fuzz/` has too) on messages that are bent at
+//! random: they are read or refused, and what is read is judged, under every transaction, without a panic.
+//! `RENKEI_TIER=full` tries a hundred times as many. A failure is printed as small as it can be made, and
+//! its seed is kept.
 
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use prost::Message as _;
 
 use super::super::ebxml::{Request, read, read_query, submit_objects_request};
+use super::super::targets;
 use super::*;
-
-const TRANSACTIONS: [Transaction; 5] = [
-    Transaction::Provide,
-    Transaction::Register,
-    Transaction::OnDemand,
-    Transaction::Update,
-    Transaction::RestrictedUpdate,
-];
 
 /// What means something to a reader.
 const WORDS: [&str; 30] = [
@@ -163,27 +157,6 @@ fn named(made: &mut pb::Submission) {
     }
 }
 
-/// Judges it under every transaction. What is right has its UUIDs, and every fault its place.
-fn judge(submission: &pb::Submission) {
-    for transaction in TRANSACTIONS {
-        match super::super::validate::validate(submission.clone(), &rules(), transaction) {
-            Ok(valid) => {
-                assert_eq!(valid.entries.len(), submission.entries.len());
-                assert!(valid.associations.len() >= submission.associations.len());
-                let made = valid.assigned.iter().map(|id| &id.entry_uuid);
-                assert!(made.into_iter().all(|uuid| uuid.starts_with("urn:uuid:")));
-            }
-            Err(error) => {
-                let mut all = std::iter::once(&error).chain(error.others());
-                assert!(
-                    all.all(|error| error.reason() != Reason::Internal),
-                    "{error:?}"
-                );
-            }
-        }
-    }
-}
-
 const QUERY: &str = "<q:AdhocQueryRequest \
     xmlns:q=\"urn:oasis:names:tc:ebxml-regrep:xsd:query:3.0\" \
     xmlns=\"urn:oasis:names:tc:ebxml-regrep:xsd:rim:3.0\">\
@@ -206,6 +179,20 @@ const REMOVAL: &str = "<l:RemoveObjectsRequest \
     <ObjectRef id=\"urn:uuid:7edca82f-054d-47f2-a032-9b2a5b5186c1\"/></ObjectRefList>\
     </l:RemoveObjectsRequest>";
 
+const CDA: &str = "<?xml version='1.0' encoding='UTF-8'?>\
+    <ClinicalDocument xmlns='urn:hl7-org:v3' xmlns:x='http://www.w3.org/2001/XMLSchema-instance'>\
+    <code code='18842-5' codeSystem='2.16.840.1.113883.6.1'/>\
+    <effectiveTime value='20240131000000+0900'/><recordTarget><patientRole>\
+    <id root='1.2.3' extension='0001'/><patient><name>山田&#x3000;太郎</name></patient>\
+    </patientRole></recordTarget><component x:type='a'><![CDATA[<]]></component></ClinicalDocument>";
+
+const BUNDLE: &str = r#"{"resourceType": "Bundle", "type": "document", "entry": [
+    {"fullUrl": "urn:uuid:c", "resource": {"resourceType": "Composition",
+        "type": {"coding": [{"system": "http://loinc.org", "code": "18842-5"}]},
+        "subject": {"reference": "urn:uuid:p"}, "date": "2024-01-31T00:00:00+09:00"}},
+    {"fullUrl": "urn:uuid:p", "resource": {"resourceType": "Patient", "id": "p",
+        "identifier": [{"system": "urn:oid:1.2.3", "value": "0001"}]}}]}"#;
+
 #[test]
 fn what_is_bent_is_right_at_first() {
     let text = submit_objects_request(&everything());
@@ -217,41 +204,52 @@ fn what_is_bent_is_right_at_first() {
     assert!(matches!(removal, Request::RemoveObjects(_)));
     read_query(QUERY.as_bytes()).unwrap();
     validate(everything(), &rules()).unwrap();
+    crate::xml::parse(CDA.as_bytes()).unwrap();
+    serde_json::from_str::<serde_json::Value>(BUNDLE).unwrap();
 }
 
 proptest! {
     #![proptest_config(cases(400))]
 
-    /// The target of the reader of submissions, and of the rules behind it.
     #[test]
     fn bent_submissions_are_read_and_judged(bends in bends()) {
         let octets = submit_objects_request(&everything()).into_bytes();
-        if let Ok(Request::Submit(submission)) = read(&bent(octets, &bends)) {
-            judge(&submission);
-            // What was read can be printed; where it has a form, that is read.
-            drop(read(submit_objects_request(&submission).as_bytes()));
-        }
+        targets::ebxml(&bent(octets, &bends));
     }
 
-    /// The target of the reader of removals.
     #[test]
     fn bent_removals_are_read_or_refused(bends in bends()) {
-        drop(read(&bent(REMOVAL.as_bytes().to_vec(), &bends)));
+        targets::ebxml(&bent(REMOVAL.as_bytes().to_vec(), &bends));
     }
 
-    /// The target of the reader of stored queries.
     #[test]
     fn bent_queries_are_read_or_refused(bends in bends()) {
-        drop(read_query(&bent(QUERY.as_bytes().to_vec(), &bends)));
+        targets::ebxml(&bent(QUERY.as_bytes().to_vec(), &bends));
     }
 
-    /// The target of the rules: whatever a protobuf message can hold.
+    #[test]
+    fn bent_stored_queries_are_planned_or_refused(bends in bends()) {
+        let asked = read_query(QUERY.as_bytes()).unwrap();
+        targets::query(&bent(asked.encode_to_vec(), &bends));
+    }
+
     #[test]
     fn bent_messages_are_judged(bends in bends()) {
-        let octets = bent(everything().encode_to_vec(), &bends);
-        if let Ok(submission) = pb::Submission::decode(octets.as_slice()) {
-            judge(&submission);
-        }
+        targets::metadata(&bent(everything().encode_to_vec(), &bends));
+    }
+
+    #[test]
+    fn bent_xml_is_read_or_refused(bends in bends()) {
+        targets::xml(&bent(CDA.as_bytes().to_vec(), &bends));
+    }
+
+    #[test]
+    fn bent_contents_are_looked_at(bends in bends(), json: bool) {
+        let document = match json {
+            true => BUNDLE,
+            false => CDA,
+        };
+        targets::content(&bent(document.as_bytes().to_vec(), &bends));
     }
 
     #[test]

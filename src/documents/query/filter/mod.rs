@@ -12,7 +12,7 @@ use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as pb;
 use pb::AvailabilityStatus as Status;
 
-use super::item::Found;
+use super::item::{Found, FoundFolder};
 use super::text::{MAX_TEXT, Pattern, has_words, words};
 use leaf::{
     all_lists, authored, availability, codes, excluded, institutions, object_type, one_of, refers,
@@ -210,6 +210,11 @@ impl EntryFilter {
         self.matches(&found.entry, found.sequence, found.superseded)
     }
 
+    /// Whether its metadata level shows a folder that comes along with entries.
+    pub(crate) fn shows(&self, found: &FoundFolder) -> bool {
+        level_shows(self.all_levels, &found.folder, found.superseded)
+    }
+
     /// Whether `entry`, last changed by the frame `sequence`, answers it. `superseded`: there is a
     /// newer version of it.
     fn matches(&self, entry: &pb::DocumentEntry, sequence: u64, superseded: bool) -> bool {
@@ -336,11 +341,17 @@ impl FolderFilter {
 
     /// Whether `folder` answers it. `superseded`: there is a newer version of it.
     pub(crate) fn matches(&self, folder: &pb::Folder, superseded: bool) -> bool {
-        (self.all_levels || !superseded)
+        level_shows(self.all_levels, folder, superseded)
             && self.statuses.has(folder.availability_status)
             && self.updated.has(&folder.last_update_time, false)
             && all_lists(&self.codes, &folder.codes)
     }
+}
+
+/// Whether a metadata level shows a folder: a level of 1 shows neither old versions nor deprecated
+/// folders, whatever statuses are asked for, since only Metadata Update makes them so.
+fn level_shows(all_levels: bool, folder: &pb::Folder, superseded: bool) -> bool {
+    all_levels || !superseded && folder.availability_status() != Status::Deprecated
 }
 
 /// Codes of one parameter: each has a code and a coding scheme.

@@ -190,3 +190,24 @@ fn reference_ids_are_compared_in_the_parts_given() {
         assert_eq!(filter.matches(&referring, 5, false), found, "{wanted:?}");
     }
 }
+
+#[test]
+fn deprecated_folders_and_old_versions_are_of_the_second_level() {
+    use pb::MetadataLevel as Level;
+    let folder = |status: Status| pb::Folder {
+        availability_status: status.into(),
+        ..Default::default()
+    };
+    let (approved, deprecated) = (folder(Status::Approved), folder(Status::Deprecated));
+    let both: [i32; 2] = [Status::Approved.into(), Status::Deprecated.into()];
+    for statuses in [Statuses::optional(&[]), Statuses::wanted(&both)] {
+        for level in [Level::Unspecified, Level::Latest] {
+            let filter = FolderFilter::of(statuses.clone(), level);
+            assert!(filter.matches(&approved, false));
+            assert!(!filter.matches(&approved, true), "{level:?}");
+            assert!(!filter.matches(&deprecated, false), "{level:?}");
+        }
+        let filter = FolderFilter::of(statuses, Level::All);
+        assert!(filter.matches(&approved, true) && filter.matches(&deprecated, false));
+    }
+}

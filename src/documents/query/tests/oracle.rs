@@ -272,9 +272,13 @@ impl Oracle<'_> {
             .collect()
     }
 
+    /// Folders of the metadata level that pass. A level of 1 is as if Metadata Update did not exist:
+    /// neither old versions nor deprecated folders.
     fn folders(&self, pass: impl Fn(&pb::Folder) -> bool) -> Found {
         let rows = self.registry.folders.iter();
-        rows.map(|row| row.folder.as_ref().unwrap())
+        rows.filter(|row| self.all_levels || !row.superseded)
+            .map(|row| row.folder.as_ref().unwrap())
+            .filter(|folder| self.all_levels || folder.availability_status != 2)
             .filter(|folder| pass(folder) && !self.hidden(&folder.entry_uuid))
             .map(|folder| folder.entry_uuid.clone())
             .collect()
@@ -486,6 +490,11 @@ impl Oracle<'_> {
             .entries()
             .map(|(entry, ..)| entry.entry_uuid.clone())
             .collect();
+        let shown = self.folders(|_| true);
+        let folders = self.registry.folders.iter();
+        let folders: Found = folders
+            .map(|row| row.folder.as_ref().unwrap().entry_uuid.clone())
+            .collect();
         let members: Vec<_> = self
             .linked(&sets, &[])
             .into_iter()
@@ -494,7 +503,10 @@ impl Oracle<'_> {
         let out: Found = members
             .iter()
             .map(|a| a.target_object.clone())
-            .filter(|uuid| entries.contains(uuid) && !fits.contains(uuid))
+            .filter(|uuid| {
+                entries.contains(uuid) && !fits.contains(uuid)
+                    || folders.contains(uuid) && !shown.contains(uuid)
+            })
             .collect();
         for a in &members {
             let target = &a.target_object;

@@ -329,6 +329,7 @@ impl Registry {
                 availability_status: rng.random_range(1..=2),
                 ..Default::default()
             }),
+            superseded: rng.random_bool(0.2),
             ..Default::default()
         });
     }
