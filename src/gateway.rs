@@ -54,6 +54,12 @@ pub use witnesses::Witnesses;
 const MAX_STREAMS: usize = 256;
 /// Subscribers at once: each decrypts every new frame for itself.
 const MAX_WATCHES: usize = 64;
+/// Subscribers of other communities at once, who do the same; they take nothing from the own ones.
+const MAX_GUESTS: usize = 64;
+/// Subscriptions at once that a hub puts together from its regions, which read the ledger for it.
+const MAX_JOINED: usize = 512;
+/// Subscriptions at once that a node passes on to its parent, over one connection (100 streams).
+const MAX_PASSED: usize = 64;
 
 /// A node's services.
 #[derive(Debug)]
@@ -113,6 +119,10 @@ pub struct Gateway {
     pub streams: Arc<Semaphore>,
     /// Subscribers at once: each reads the ledger.
     pub watches: Arc<Semaphore>,
+    /// The same, of other communities.
+    pub guests: Arc<Semaphore>,
+    /// Subscribers at once to what other communities tell.
+    pub follows: Arc<Semaphore>,
     /// Work under way, waited for at a stop.
     pub tasks: TaskTracker,
     /// Tells background work to stop.
@@ -380,6 +390,11 @@ impl Gateway {
             notices,
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             watches: Arc::new(Semaphore::new(MAX_WATCHES)),
+            guests: Arc::new(Semaphore::new(MAX_GUESTS)),
+            follows: Arc::new(Semaphore::new(match federation.parent.is_some() {
+                true => MAX_PASSED,
+                false => MAX_JOINED,
+            })),
             started: clock.now(),
             stop: CancellationToken::new(),
             config,

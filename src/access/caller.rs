@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use crate::types::{
     CertificatePin, HomeCommunityId, InstitutionCode, PersonRole, PurposeOfUse, Relation,
 };
@@ -94,6 +96,8 @@ pub struct Caller {
     pub relay: Option<HomeCommunityId>,
     /// The assertion as received, to be passed on unchanged.
     pub assertion: Option<Arc<str>>,
+    /// When the assertion ends; none without one.
+    pub until: Option<Timestamp>,
 }
 
 impl Caller {

@@ -38,6 +38,7 @@ fn caller(role: PersonRole, purpose: PurposeOfUse) -> Caller {
         pin: CertificatePin::from_bytes([0; 32]),
         relay: None,
         assertion: None,
+        until: None,
     }
 }
 

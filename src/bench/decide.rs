@@ -130,6 +130,7 @@ fn caller(role: PersonRole, purpose: PurposeOfUse) -> Result<Caller> {
         pin: CertificatePin::from_bytes([0; 32]),
         relay: None,
         assertion: None,
+        until: None,
     })
 }
 

@@ -149,6 +149,7 @@ impl Authenticator {
                 pin: peer.pin,
                 relay: None,
                 assertion: None,
+                until: None,
             });
         };
         let verified = self.verified(token, now)?;
@@ -185,6 +186,7 @@ impl Authenticator {
             pin: peer.pin,
             relay,
             assertion: Some(token.into()),
+            until: Some(verified.claims.expires_at),
         })
     }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 
 use crate::access::{Action, Call};
 use crate::consent::Guard;
@@ -16,9 +17,11 @@ use crate::identity::identifier;
 use crate::store::{AppliedWrite, Frame, Row, Sequence, Versioned};
 use crate::types::{EntryUuid, PatientIdentifier};
 use crate::wire::pb::documents as pb;
+use crate::wire::pb::federation as fpb;
 use pb::{DocumentChange as Change, WatchTopic as Topic};
 
 use super::Documents;
+use super::document_ref;
 use super::query::{EntryFilter, Found, FoundFolder, FoundSet, Item, Reader};
 use super::tables::{EntryRow, FolderRow, SubmissionRow};
 
@@ -26,6 +29,8 @@ use super::tables::{EntryRow, FolderRow, SubmissionRow};
 const MAX_PATIENTS: usize = 500;
 /// Bytes of the keyed hash in a token.
 const SEAL: usize = 16;
+/// Entries of what is there already that are read and told at once.
+const HELD: usize = 128;
 
 /// What a subscriber wants to know of.
 #[derive(Debug)]
@@ -47,6 +52,27 @@ pub struct Notice {
     pub patient: Vec<u8>,
     /// entryUUIDs of the objects.
     pub objects: Vec<String>,
+    /// Of each entry, in their order: the frame of its change, and when that was recorded.
+    places: Vec<(u64, Timestamp)>,
+}
+
+impl Notice {
+    /// What another community is told of it: of entries only, and no more than is needed to ask for them.
+    pub fn news(&self) -> Vec<fpb::DocumentNews> {
+        let objects = self.event.objects.as_ref();
+        let entries = objects.map(|objects| objects.entries.as_slice());
+        let entries = entries.unwrap_or_default().iter().zip(&self.places);
+        let news = entries.map(|(entry, (sequence, recorded))| fpb::DocumentNews {
+            entry_uuid: entry.entry_uuid.clone(),
+            sequence: *sequence,
+            change: self.event.change,
+            document: Some(document_ref(entry)),
+            class_code: entry.class_code.clone(),
+            type_code: entry.type_code.clone(),
+            recorded: Some(crate::wire::timestamp(*recorded)),
+        });
+        news.collect()
+    }
 }
 
 impl Subscription {
@@ -84,6 +110,26 @@ impl Subscription {
             }
         }
         Ok(subscription)
+    }
+
+    /// The entries of patients, for a subscriber of another community. Whether they may be told of is for
+    /// whoever takes the request to ask, and asked again of each entry when it is told.
+    ///
+    /// # Errors
+    /// A field of the filter without its form.
+    pub fn of_patients(
+        patients: Vec<PatientIdentifier>,
+        filter: Option<&pb::DocumentFilter>,
+    ) -> Result<Self> {
+        let filter = filter.cloned().unwrap_or_default();
+        Ok(Self {
+            patients,
+            filter: EntryFilter::of_changes(&filter)?,
+            recipients: Vec::new(),
+            sources: Vec::new(),
+            topics: vec![Topic::DocumentEntry],
+            as_refs: false,
+        })
     }
 
     fn wants(&self, topic: Topic) -> bool {
@@ -125,10 +171,63 @@ impl Documents {
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| wrong())?;
         let place = bytes.get(SEAL..).and_then(|place| place.try_into().ok());
         let sequence = Sequence(u64::from_be_bytes(place.ok_or_else(wrong)?));
-        if self.watch_token(sequence) != token {
+        // What is not there yet was not told: a store that was restored has lost what came after.
+        if self.watch_token(sequence) != token || sequence > self.store.last_sequence() {
             return Err(wrong());
         }
         Ok(sequence.next())
+    }
+
+    /// The frame to go on with after [`Documents::held`], if it is read after this.
+    pub fn watch_beginning(&self) -> Sequence {
+        self.store.applied().next()
+    }
+
+    /// The tags of the subscription's patients, as they are linked now.
+    pub fn followed(&self, guard: &Guard, subscription: &Subscription) -> Vec<Vec<u8>> {
+        let tags = self.tags(guard, subscription);
+        tags.into_iter().flatten().collect()
+    }
+
+    /// What there already is of a patient's entries that the subscriber who calls may be told of, behind the
+    /// place `after`: some of them, and the place to go on from if there may be more.
+    ///
+    /// # Errors
+    /// The store.
+    pub fn held(
+        &self,
+        guard: &Guard,
+        call: &Call,
+        subscription: &Subscription,
+        (patient, after): (&[u8], Option<&[u8]>),
+    ) -> Result<(Vec<Notice>, Option<Vec<u8>>)> {
+        let index = EntryRow::BY_PATIENT;
+        let page = self
+            .store
+            .by_index::<EntryRow>(index, patient, after, HELD)?;
+        let last = page.last().map(|(place, _)| place.clone());
+        let more = last.filter(|_| page.len() == HELD);
+        let mut reader = Reader::new(self, guard, call);
+        let mut told: BTreeMap<i32, Vec<Item>> = BTreeMap::new();
+        for (_, row) in page {
+            if !row.row.superseded
+                && let Some(found) = Found::of(row)
+                && subscription.filter.suits(&found)
+                && reader.shows_entry(&found)?
+            {
+                let status = found.entry.availability_status();
+                let change = match status == pb::AvailabilityStatus::Deprecated {
+                    true => Change::Deprecated,
+                    false => Change::Registered,
+                };
+                let items = told.entry(change.into()).or_default();
+                items.push(Item::Entry(Box::new(found)));
+            }
+        }
+        let told = told.into_iter();
+        let notices =
+            told.map(|(change, items)| notice(subscription, None, patient.to_vec(), change, items));
+        Ok((notices.collect(), more))
     }
 
     /// Whether a frame changed anything that a subscriber may be told of.
@@ -210,7 +309,9 @@ impl Documents {
         }
         Ok(told
             .into_iter()
-            .map(|((patient, change), items)| notice(subscription, frame, patient, change, items))
+            .map(|((patient, change), items)| {
+                notice(subscription, Some(frame.time), patient, change, items)
+            })
             .collect())
     }
 
@@ -302,26 +403,34 @@ impl Rows {
     }
 }
 
+/// What is told of one patient; without a time of its own, each entry has that of its registration.
 fn notice(
     subscription: &Subscription,
-    frame: &Frame,
+    recorded: Option<Timestamp>,
     patient: Vec<u8>,
     change: i32,
     items: Vec<Item>,
 ) -> Notice {
     let mut objects = pb::RegistryObjects::default();
     let mut named = Vec::with_capacity(items.len());
+    let mut places = Vec::new();
     for item in items {
         named.push(item.entry_uuid().to_owned());
+        let registered = Timestamp::from_millisecond(item.registered_ms());
+        if let Item::Entry(found) = &item {
+            let time = recorded.or(registered.ok()).unwrap_or_default();
+            places.push((found.sequence, time));
+        }
         item.put(&mut objects, subscription.as_refs);
     }
     Notice {
         event: pb::DocumentEvent {
             change,
             objects: Some(objects),
-            recorded: Some(crate::wire::timestamp(frame.time)),
+            recorded: recorded.map(crate::wire::timestamp),
         },
         patient,
         objects: named,
+        places,
     }
 }

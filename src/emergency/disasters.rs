@@ -343,6 +343,7 @@ mod tests {
             pin: CertificatePin::from_bytes([number; 32]),
             relay: None,
             assertion: None,
+            until: None,
         }
     }
 

@@ -14,6 +14,7 @@ use crate::federation::Federation;
 use crate::identity::{Identity, identifier};
 use crate::store::Store;
 use crate::types::{Confidentiality, EntryUuid, LinkageId, PatientIdentifier};
+use crate::wire::pb::common as cpb;
 use crate::wire::pb::documents as dpb;
 use crate::wire::pb::federation as fpb;
 
@@ -187,16 +188,15 @@ impl Emergency {
 ///
 /// # Errors
 /// None, more than [`MAX_IDENTIFIERS`], or a malformed one.
-pub fn asked_patients(request: &fpb::GetSummaryItemsRequest) -> Result<Vec<PatientIdentifier>> {
-    if request.patient_ids.is_empty() {
+pub fn asked_patients(patient_ids: &[cpb::Identifier]) -> Result<Vec<PatientIdentifier>> {
+    if patient_ids.is_empty() {
         return Err(Error::missing("patient_ids"));
     }
-    if request.patient_ids.len() > MAX_IDENTIFIERS {
+    if patient_ids.len() > MAX_IDENTIFIERS {
         let message = format!("must name at most {MAX_IDENTIFIERS} identifiers");
         return Err(Error::field(Reason::InvalidField, "patient_ids", message));
     }
-    request
-        .patient_ids
+    patient_ids
         .iter()
         .map(|id| identifier(Some(id), "patient_ids"))
         .collect()

@@ -204,7 +204,8 @@ fn finish<T>(peer: &Peer, elapsed: Duration, result: Result<Said<T>, Failure>) -
     Answer { status, value }
 }
 
-fn state_of(peer: &Peer, failure: &Failure) -> cpb::RegionState {
+/// What a failure means for a caller who asked several.
+pub(super) fn state_of(peer: &Peer, failure: &Failure) -> cpb::RegionState {
     let (state, detail) = match failure {
         Failure::Late => (cpb::RegionState::Timeout, "late".to_owned()),
         Failure::NotSent(NotSent::Open) => (cpb::RegionState::CircuitOpen, "breaker".to_owned()),

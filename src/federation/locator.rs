@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::access::{Action, Call, Permit};
 use crate::clock::Clock;
 use crate::error::Result;
-use crate::store::{Store, Write};
+use crate::store::{Store, Tag, Write};
 use crate::types::{HomeCommunityId, PatientIdentifier};
 use crate::wire::pb::federation as pb;
 
@@ -91,6 +91,13 @@ impl Locator {
         let idempotency = call.idempotency(&self.store, &request.idempotency_key, request, now)?;
         call.commit_holding(&self.store, now, writes, idempotency, response, turn)
             .await
+    }
+
+    /// What this node seals the places of a subscription with: for `question`, and for no other.
+    pub(super) fn seal(&self, question: &[u8], places: &[u8]) -> Tag {
+        let length = question.len() as u64;
+        let sealed = [&length.to_be_bytes(), question, places].concat();
+        self.store.keys().tag("subscription-token", &sealed)
     }
 
     /// What communities hold for any of these identifiers of one person.

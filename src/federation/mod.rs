@@ -19,6 +19,7 @@ pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
 mod uplink;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub use outbox::Outbox;
 pub use path::Paths;
 pub use peers::{Peers, Wire};
 pub use uplink::follow_parent;
+pub use watch::Lasting;
 
 use crate::directory::Directory;
 use crate::error::{Error, Reason, Result};

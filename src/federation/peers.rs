@@ -35,9 +35,18 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What a channel goes to: an endpoint, the certificates its server may show, and whether it is for
-/// emergencies only.
-type Target = (Endpoint, Vec<CertificatePin>, bool);
+/// What a channel goes to: an endpoint, the certificates its server may show, and what it is for.
+type Target = (Endpoint, Vec<CertificatePin>, Line);
+
+/// What a channel is for. Each has a connection of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Line {
+    Ordinary,
+    /// Calls of the emergency class.
+    Emergency,
+    /// Streams that stay open: a connection has room for so many at once, and others must not wait for it.
+    Following,
+}
 
 /// Channels to other nodes.
 pub struct Peers {
@@ -106,7 +115,7 @@ impl Peers {
     /// [`Reason::CommunityUnavailable`] if the directory has no endpoint or certificate for it, or has
     /// expired.
     pub fn channel(&self, peer: &Peer) -> Result<Channel> {
-        self.channel_for(peer, false)
+        self.channel_for(peer, Line::Ordinary)
     }
 
     /// As [`Peers::channel`], for calls of the emergency class only: the revocation lists of the
@@ -115,10 +124,18 @@ impl Peers {
     /// # Errors
     /// As [`Peers::channel`].
     pub fn emergency_channel(&self, peer: &Peer) -> Result<Channel> {
-        self.channel_for(peer, true)
+        self.channel_for(peer, Line::Emergency)
     }
 
-    fn channel_for(&self, peer: &Peer, emergency: bool) -> Result<Channel> {
+    /// As [`Peers::channel`], for streams that stay open.
+    ///
+    /// # Errors
+    /// As [`Peers::channel`].
+    pub fn following_channel(&self, peer: &Peer) -> Result<Channel> {
+        self.channel_for(peer, Line::Following)
+    }
+
+    fn channel_for(&self, peer: &Peer, line: Line) -> Result<Channel> {
         let Some(endpoint) = peer.endpoint.as_ref().filter(|_| !peer.pins.is_empty()) else {
             let message = "the directory has no endpoint or certificate for the community";
             return Err(Error::new(Reason::CommunityUnavailable, message));
@@ -132,7 +149,7 @@ impl Peers {
             let message = "the directory has expired, and where the community is with it";
             return Err(Error::new(Reason::CommunityUnavailable, message));
         }
-        let key = (endpoint.clone(), peer.pins.clone(), emergency);
+        let key = (endpoint.clone(), peer.pins.clone(), line);
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&key) {
             return Ok(channel.clone());
@@ -143,6 +160,7 @@ impl Peers {
             pins: peer.pins.clone(),
         };
         let (trust, clock) = (Arc::clone(&self.trust), Arc::clone(&self.clock));
+        let emergency = line == Line::Emergency;
         let config = if emergency {
             emergency_client_config(&self.identity, trust, clock, expect)
         } else {
@@ -154,7 +172,7 @@ impl Peers {
             emergency,
         };
         let channel = channel_in(endpoint, name, config, &self.dialler, join)?;
-        // One channel a community and class: what an older directory named is dropped.
+        // One channel a community and line: what an older directory named is dropped.
         channels.retain(|(known, pins, _), _| known != endpoint || *pins == peer.pins);
         channels.insert(key, channel.clone());
         Ok(channel)

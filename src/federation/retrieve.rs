@@ -135,7 +135,7 @@ pub(super) type RegionResponse =
     tonic::Response<tonic::Streaming<pb::RespondingGatewayServiceRetrieveDocumentsResponse>>;
 
 /// The beginning of an answer, or a community that is unavailable.
-async fn first<T>(
+pub(super) async fn first<T>(
     idle: Duration,
     answer: impl Future<Output = Result<T, tonic::Status>>,
 ) -> Result<T> {

@@ -41,6 +41,7 @@ mod federation_direct;
 mod federation_directory;
 mod federation_discovery;
 mod federation_forward;
+mod federation_watch;
 mod federation_wide;
 mod idempotency;
 mod idempotency_table;

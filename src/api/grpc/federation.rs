@@ -23,6 +23,7 @@ use super::discover;
 use super::door::{Answer, Class, Door, Replies};
 use super::passes::{passes, with_pass};
 use super::retrieve::retrieve_local;
+use super::watch;
 
 /// Holdings notices in one message.
 const MAX_NOTICES: usize = 1_000;
@@ -270,6 +271,18 @@ impl InitiatingGatewayService for Initiating {
             )
             .await
     }
+
+    type WatchDocumentsStream = Replies<pb::InitiatingGatewayServiceWatchDocumentsResponse>;
+
+    async fn watch_documents(
+        &self,
+        request: Request<pb::InitiatingGatewayServiceWatchDocumentsRequest>,
+    ) -> Result<Response<Self::WatchDocumentsStream>, Status> {
+        let method = initiating!("WatchDocuments");
+        self.0
+            .stream(method, Class::Stream, request, watch::ask)
+            .await
+    }
 }
 
 fn respond_find(
@@ -379,7 +392,7 @@ fn summary_items(
 ) -> Answer<pb::GetSummaryItemsResponse> {
     Box::pin(async move {
         gateway.serves(Capability::Repository)?;
-        let patients = asked_patients(&request)?;
+        let patients = asked_patients(&request.patient_ids)?;
         about(&gateway, &call, &patients);
         one_person(&gateway, &call, &patients)?;
         let grant = request
@@ -406,7 +419,7 @@ fn summary_items(
 
 /// A hub knows whose identifiers it asks about together; whoever asks directly may ask about one
 /// person, as this node knows them, since one event of the audit is about one.
-fn one_person(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) -> Result<()> {
+pub(super) fn one_person(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) -> Result<()> {
     let Some(first) = patients.first().filter(|_| call.caller().relay.is_none()) else {
         return Ok(());
     };
@@ -634,6 +647,18 @@ impl RespondingGatewayService for Responding {
                 request,
                 summary_items,
             )
+            .await
+    }
+
+    type WatchDocumentsStream = Replies<pb::RespondingGatewayServiceWatchDocumentsResponse>;
+
+    async fn watch_documents(
+        &self,
+        request: Request<pb::RespondingGatewayServiceWatchDocumentsRequest>,
+    ) -> Result<Response<Self::WatchDocumentsStream>, Status> {
+        let method = responding!("WatchDocuments");
+        self.0
+            .stream(method, Class::Stream, request, watch::respond)
             .await
     }
 

@@ -226,6 +226,7 @@ fn caller(person: Option<(&str, PersonRole)>) -> Caller {
         pin: CertificatePin::from_bytes([0; 32]),
         relay: None,
         assertion: None,
+        until: None,
     }
 }
 

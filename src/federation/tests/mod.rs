@@ -294,6 +294,7 @@ fn call(within: Duration) -> Call {
         pin: CertificatePin::from_bytes([0; 32]),
         relay: None,
         assertion: None,
+        until: None,
     };
     Call::new(caller, "test", "request".into(), Instant::now() + within)
 }

@@ -199,6 +199,7 @@ fn call() -> Call {
         pin: CertificatePin::from_bytes([0; 32]),
         relay: None,
         assertion: None,
+        until: None,
     };
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_mins(1);
     let method = "renkei.documents.v1.DocumentService/QueryRegistry";
