@@ -57,6 +57,7 @@ pub const METHODS: &[(&str, Methods)] = &[
         ("DiscoverPatient", &[A::SearchPatients]),
         ("GetSummaryItems", &[A::ReadSummary]),
         ("NotifyHoldings", &[A::Exchange]),
+        ("CompareHoldings", &[A::Exchange]),
         ("DeliverNotices", &[A::Exchange, A::AssertIdentity]),
         ("Ping", &[A::ReadDirectory]),
     ]),

@@ -1,5 +1,6 @@
 //! Every request that writes, sent again under its key: the same answer and nothing done twice, over
-//! another connection and over a restart; another request under the key is refused. Bar: D-14.
+//! another connection and over a restart; another request under the key is refused. And all of them sent
+//! again and again, in random order and over restarts. Bars: D-14, F-17.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -24,6 +25,7 @@ use tonic::Status;
 
 use crate::support::calls::{feed, opt_out, provide};
 use crate::support::expect::refused;
+use crate::support::tier::{Dice, count};
 use crate::support::{At, Network, Setup, emergency_physician, officer, physician};
 
 const HERE: At = At::Region(0);
@@ -489,6 +491,47 @@ async fn every_write_is_done_once_under_its_key() {
     for ((method, send), first) in TABLE.iter().zip(&answers) {
         repeat(&case, method, *send, first, rows).await;
     }
+    case.network.stop().await;
+}
+
+/// Numbers below `length` in an order by chance.
+fn shuffled(length: usize, dice: &mut Dice) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..length).collect();
+    for at in (1..length).rev() {
+        let other = usize::try_from(dice.below(at as u64 + 1)).unwrap();
+        order.swap(at, other);
+    }
+    order
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_replayed_in_any_order_over_restarts_leaves_the_same_state() {
+    // bars: F-17
+    let rounds = count(4, 100, 400);
+    let restarts = count(2, 10, 40);
+    let mut dice = Dice::new();
+    let mut case = Case::new().await;
+    let mut answers = Vec::new();
+    for (method, send) in TABLE {
+        let first = send(&case, false).await;
+        answers.push(first.unwrap_or_else(|status| panic!("{method}: {status}")));
+    }
+    let rows = case.rows();
+    for round in 0..rounds {
+        if round % (rounds / restarts) == 0 {
+            case.network.stop_node(HERE).await;
+            case.network.start_node(HERE).await;
+            assert_eq!(case.rows(), rows, "round {round}: after a restart");
+        }
+        for one in shuffled(TABLE.len(), &mut dice) {
+            let (method, send) = TABLE[one];
+            let again = send(&case, false).await;
+            let again = again.unwrap_or_else(|status| panic!("{method} again: {status}"));
+            assert_eq!(again, answers[one], "round {round}: {method}");
+            assert_eq!(case.rows(), rows, "round {round}: {method} was done twice");
+        }
+    }
+    println!("{} writes, each {rounds} times more, {restarts} restarts", TABLE.len());
     case.network.stop().await;
 }
 
