@@ -331,3 +331,36 @@ impl Named {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn patient(number: usize) -> PatientIdentifier {
+        PatientIdentifier {
+            authority: "1.2.3".parse().unwrap(),
+            id: number.to_string().parse().unwrap(),
+        }
+    }
+
+    #[test]
+    fn as_many_places_as_fit_are_told_and_each_whole() {
+        let mut named = Named::at(&[3, 1, 2, 2]);
+        for number in 0..MAX_NAMED {
+            let place = if number % 2 == 0 { 1 } else { 2 };
+            named.add(place, patient(number)).unwrap();
+        }
+        named.add(9, patient(0)).unwrap();
+        named.add(3, patient(MAX_NAMED)).unwrap();
+        let told = named.answer(7);
+        assert_eq!((told.count, told.places_told), (7, 2));
+        assert_eq!(told.patients.len(), MAX_NAMED);
+
+        let mut one = Named::at(&[1]);
+        for number in 0..MAX_NAMED {
+            one.add(1, patient(number)).unwrap();
+        }
+        let error = one.add(1, patient(MAX_NAMED)).unwrap_err();
+        assert_eq!(error.reason(), Reason::InvalidField);
+    }
+}

@@ -39,6 +39,8 @@ const PACE: Duration = Duration::from_millis(20);
 /// How long changes are waited for that the parent has yet to be told, and between two looks at them.
 const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK: Duration = Duration::from_millis(100);
+/// One that was begun longer ago, and the interval, is begun anew: what it compared is too old.
+const LASTS: Duration = Duration::from_hours(24);
 /// After a failure.
 const RETRY: Duration = Duration::from_mins(10);
 /// Alarm: no comparison with the parent's locator has come to its end for long.
@@ -197,7 +199,9 @@ impl Reconciler {
         self.nothing_waits().await?;
         let parent = peers.channel(&*peers.peer(&self.parent)?)?;
         let client = RespondingGatewayServiceClient::new(parent);
-        match (noted.under_way, noted.places.is_empty()) {
+        let begun = Timestamp::from_millisecond(noted.begun_ms).ok();
+        let old = due_in(self.every.max(LASTS), begun, self.clock.now()).is_zero();
+        match (noted.under_way && !old, noted.places.is_empty()) {
             (false, _) => self.begin(client, noted).await,
             (true, false) => self.look(client, noted).await,
             (true, true) => self.end(client, noted).await,
@@ -257,6 +261,7 @@ impl Reconciler {
         let places = held.folded(bits).differing(&told.sums);
         let begun = ReconciliationRow {
             under_way: true,
+            begun_ms: self.clock.now().as_millisecond(),
             salt: salt.to_vec(),
             bits,
             places: places.ok_or_else(unreadable)?,

@@ -272,6 +272,9 @@ pub(crate) struct ReconciliationRow {
     /// When the last one ended, Unix milliseconds; 0: none has.
     #[prost(int64, tag = "7")]
     pub(crate) ended_ms: i64,
+    /// When the one under way began, Unix milliseconds.
+    #[prost(int64, tag = "8")]
+    pub(crate) begun_ms: i64,
 }
 
 impl Row for ReconciliationRow {

@@ -33,6 +33,7 @@ struct Case {
 impl Case {
     async fn new() -> Self {
         let setup = Setup::federation(2).set("parent.feeds_patients", "false");
+        let setup = setup.set("parent.reconcile_hours", "0");
         let mut network = setup.start().await;
         let truth = network.sample.scenario.cross_region;
         let documents = network.sample.documents_of(truth);
