@@ -27,12 +27,12 @@ use crate::config::{AskOthers, Capability, Config, IndexEngine, Tls};
 use crate::consent::{Consents, Grounds, Guard};
 use crate::directory::{Authenticator, Directory};
 use crate::documents::{Documents, Maker};
-use crate::edge::{Severity, State};
+use crate::edge::{Clocks, Severity, State};
 use crate::emergency::{self, Disasters, Emergency};
 use crate::error::{Error, Reason, Result};
 use crate::federation::{
     Broadcasts, Contributions, Correlations, Dialler, Direct, Federation, Links, Locator, Outbox,
-    Paths, Peers, Policy, SystemResolver, follow_parent,
+    Parts, Paths, Peers, Policy, Reconciler, SystemResolver, follow_parent,
 };
 use crate::identity::Identity;
 use crate::pki::{
@@ -80,6 +80,8 @@ pub struct Gateway {
     pub certificate: IdentityHandle,
     /// Its edge: who is connected, what is under way, what needs an operator.
     pub edge: Arc<State>,
+    /// What other nodes' clocks show.
+    pub clocks: Arc<Clocks>,
     /// Where it may connect to.
     pub dialler: Dialler,
     watched: reload::Watched,
@@ -256,6 +258,14 @@ fn direct(config: &Config, clock: &Arc<dyn Clock>) -> Option<Direct> {
     Some(Direct::new(Arc::clone(clock), else_through_parent))
 }
 
+/// What compares what a region holds with its parent's locator, if the parent is told of patients.
+fn reconciler(config: &Config, parts: Option<Parts>) -> Option<Arc<Reconciler>> {
+    let parent = config.parent.as_ref().filter(|parent| parent.feeds_patients);
+    let every = Duration::from_hours(u64::from(parent?.reconcile_hours));
+    let random = Arc::new(rand::random::<u64>);
+    Some(Arc::new(Reconciler::new(parts?, every, random)))
+}
+
 impl Gateway {
     /// Opens a node: its certificate, trust, store and services.
     ///
@@ -272,6 +282,9 @@ impl Gateway {
         let certificate = load_identity(&config.tls).map_err(Error::internal)?;
         let certificate = IdentityHandle::new(certificate);
         let edge = State::new(&config.listen);
+        let apart = Duration::from_secs(u64::from(config.node.clock_apart_seconds));
+        let clocks = Clocks::new(Arc::clone(&edge), Arc::clone(&clock), apart);
+        let clocks = Arc::new(clocks);
         let dialler = dialler(&config, &edge)?;
         let trust = TrustHandle::new(load_trust(&config)?);
         let home = config.home().map_err(Error::internal)?;
@@ -331,14 +344,30 @@ impl Gateway {
             Duration::from_hours(u64::from(config.emergency.contribution_hours)),
             Duration::from_mins(u64::from(config.emergency.refresh_minutes)),
         ));
+        let outbox = Arc::new(Outbox::open(
+            Arc::clone(&store),
+            Arc::clone(&clock),
+            parent.clone(),
+            config.parent.as_ref().map_or((0, false), |parent| {
+                (parent.queue_items, parent.feeds_patients)
+            }),
+        )?);
+        let parts = parent.clone().map(|parent| Parts {
+            store: Arc::clone(&store),
+            clock: Arc::clone(&clock),
+            documents: Arc::clone(&documents),
+            outbox: Arc::clone(&outbox),
+            parent,
+        });
         let federation = Arc::new(Federation {
+            reconciler: reconciler(&config, parts),
             peers: Arc::new(Peers::new(
                 Arc::clone(&directory),
                 certificate.clone(),
                 Arc::clone(&trust),
                 Arc::clone(&clock),
                 dialler.clone(),
-                Links::new(Arc::clone(&edge.counters)),
+                (Links::new(Arc::clone(&edge.counters)), Arc::clone(&clocks)),
             )),
             paths: Paths::new(Arc::new(rand::random)),
             locator: Arc::new(Locator::new(
@@ -347,14 +376,7 @@ impl Gateway {
                 Arc::clone(&contributions),
             )),
             contributions,
-            outbox: Arc::new(Outbox::open(
-                Arc::clone(&store),
-                Arc::clone(&clock),
-                parent.clone(),
-                config.parent.as_ref().map_or((0, false), |parent| {
-                    (parent.queue_items, parent.feeds_patients)
-                }),
-            )?),
+            outbox,
             correlations: Correlations::new(
                 Arc::clone(&store),
                 Arc::clone(&clock),
@@ -405,6 +427,7 @@ impl Gateway {
             trust,
             certificate,
             edge,
+            clocks,
             dialler,
             watched,
             directory,
@@ -423,8 +446,9 @@ impl Gateway {
     }
 
     /// Starts what runs beside the calls: key rotation, keeping the search index, looking at the files of
-    /// trust, fetching revocation lists, the outbox, following the parent's directory, reading documents
-    /// ahead, and deleting what regions said too long ago, and correlations that have ended.
+    /// trust, fetching revocation lists, the outbox, following the parent's directory, comparing with its
+    /// locator, reading documents ahead, and deleting what regions said too long ago, and correlations that
+    /// have ended.
     pub fn start(self: &Arc<Self>) {
         let settings = &self.config.store;
         let upkeep = Upkeep {
@@ -478,6 +502,11 @@ impl Gateway {
             Arc::clone(&self.edge),
             self.stop.clone(),
         ));
+        if let Some(reconciler) = federation.reconciler.clone() {
+            let (peers, edge) = (Arc::clone(&federation.peers), Arc::clone(&self.edge));
+            self.tasks
+                .spawn(reconciler.run(peers, edge, self.stop.clone()));
+        }
         self.tasks.spawn(follow_parent(
             parent,
             Arc::clone(&self.directory),

@@ -59,6 +59,7 @@ pub const METHODS: &[(&str, Methods)] = &[
         ("GetSummaryItems", &[A::ReadSummary]),
         ("WatchDocuments", &[A::FindDocuments, A::ReadDocument]),
         ("NotifyHoldings", &[A::Exchange]),
+        ("CompareHoldings", &[A::Exchange]),
         ("DeliverNotices", &[A::Exchange, A::AssertIdentity]),
         ("Ping", &[A::ReadDirectory]),
     ]),

@@ -5,6 +5,7 @@
 
 mod example;
 mod load;
+mod parent;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ use crate::token::TokenKey;
 
 pub use example::{ExampleRole, example};
 pub use load::{ConfigError, ENVIRONMENT_PREFIX};
+pub use parent::{AskOthers, Parent};
 
 /// A node's settings. Every path is relative to the working directory unless absolute.
 #[derive(Clone, Debug, Deserialize)]
@@ -113,6 +115,14 @@ pub struct Node {
     pub data_dir: PathBuf,
     /// What it does.
     pub capabilities: BTreeSet<Capability>,
+    /// How far another node's clock may be from this node's, in seconds, before it is an alarm. It decides
+    /// nothing else.
+    #[serde(default = "clock_apart_seconds")]
+    pub clock_apart_seconds: u32,
+}
+
+fn clock_apart_seconds() -> u32 {
+    60
 }
 
 /// Where a node listens, and the limits of its edge. Sizes are bytes, times milliseconds.
@@ -328,50 +338,6 @@ pub struct Outgoing {
     /// If not empty: the only hosts that are connected to, by name (`gateway.example.jp`,
     /// `*.example.jp`) or address.
     pub hosts: Vec<String>,
-}
-
-/// The hub above a region.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Parent {
-    /// Its community.
-    pub home_community_id: String,
-    /// `https://host:port`.
-    pub endpoint: String,
-    /// The pin of its certificate (hex SHA-256 of the public key).
-    pub certificate_pin: String,
-    /// Notices that may wait for it while it is away. At half of them there is an alarm; when all are
-    /// there, changes of which it must be told are refused. A patient's wishes never are.
-    #[serde(default = "queue_items")]
-    pub queue_items: u64,
-    /// Whether it is told of patients, documents and consents. If not, it asks when it wants to know
-    /// (ITI-55).
-    #[serde(default = "feeds_patients")]
-    pub feeds_patients: bool,
-    /// How this region asks the others for documents.
-    #[serde(default)]
-    pub ask: AskOthers,
-}
-
-/// How a region asks the others for documents.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum AskOthers {
-    /// Through the parent.
-    #[default]
-    ThroughParent,
-    /// Itself, with the parent's leave; one that cannot be reached so is a gap.
-    Directly,
-    /// Itself, and through the parent those that do not answer.
-    DirectlyElseThroughParent,
-}
-
-fn feeds_patients() -> bool {
-    true
-}
-
-fn queue_items() -> u64 {
-    1_000_000
 }
 
 /// Patient identifiers.

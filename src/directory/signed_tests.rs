@@ -305,7 +305,14 @@ async fn nobody_is_called_by_a_directory_that_has_expired() {
         trust,
         Arc::clone(&clock) as Arc<dyn Clock>,
         crate::federation::Dialler::open(),
-        crate::federation::Links::new(Arc::default()),
+        (
+            crate::federation::Links::new(Arc::default()),
+            Arc::new(crate::edge::Clocks::new(
+                crate::edge::State::new(&crate::config::Listen::default()),
+                Arc::clone(&clock) as Arc<dyn Clock>,
+                HOUR,
+            )),
+        ),
     );
     let other = peers.peer(&home(1)).unwrap();
     let hub = peers.peer(&all.world.hub.home.parse().unwrap()).unwrap();

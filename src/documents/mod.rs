@@ -5,6 +5,7 @@ mod content;
 mod count;
 pub mod ebxml;
 mod faults;
+mod holders;
 mod lifecycle;
 mod on_demand;
 mod profile;
@@ -24,6 +25,7 @@ mod watch;
 mod tests;
 
 pub use codes::{CodeInUse, codes_in_use};
+pub use holders::Patients;
 pub use on_demand::{Fresh, Made, Maker, Order};
 pub use provide::Provision;
 pub use query::{Found, MAX_PAGE, Page, facts_of};

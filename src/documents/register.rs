@@ -3,7 +3,7 @@
 //! Changes about one patient are judged and committed one after the other, so that what one rests on
 //! is not changed by another; what patients share (uniqueIds) is guarded by preconditions.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -34,6 +34,8 @@ pub struct Withdrawn {
     pub patient: cpb::Identifier,
     /// DocumentEntry.uniqueId.
     pub unique_id: String,
+    /// With the change nothing of the patient is left here.
+    pub last: bool,
 }
 
 /// Gives rows to commit with a change, from the documents that it withdraws.
@@ -51,7 +53,10 @@ impl Default for Turns {
 
 impl Turns {
     /// Waits for the turn of all these patients (by keyed hash), always in the same order.
-    async fn of<'a>(&self, patients: impl Iterator<Item = &'a [u8]>) -> Vec<MutexGuard<'_, ()>> {
+    pub(super) async fn of<'a>(
+        &self,
+        patients: impl Iterator<Item = &'a [u8]>,
+    ) -> Vec<MutexGuard<'_, ()>> {
         let stripe = |tag: &[u8]| usize::from(tag.first().copied().unwrap_or_default()) % STRIPES;
         let stripes: BTreeSet<usize> = patients.map(stripe).collect();
         let mut turns = Vec::with_capacity(stripes.len());
@@ -200,14 +205,24 @@ impl Documents {
     /// The documents that `writes` change or remove.
     fn withdrawn(&self, writes: &[Write]) -> Result<Vec<Withdrawn>> {
         let mut withdrawn = Vec::new();
+        let mut left: BTreeMap<Vec<u8>, bool> = BTreeMap::new();
         for write in writes.iter().filter(|write| write.table == EntryRow::TABLE) {
-            let before = self.store.get::<EntryRow>(&write.key)?;
-            let Some(entry) = before.and_then(|before| before.row.entry) else {
+            let Some(before) = self.store.get::<EntryRow>(&write.key)? else {
                 continue;
             };
+            let patient = before.row.patient;
+            let Some(entry) = before.row.entry else {
+                continue;
+            };
+            let last = match left.get(&patient) {
+                Some(last) => *last,
+                None => self.none_is_left(&patient, writes)?,
+            };
+            left.insert(patient, last);
             withdrawn.push(Withdrawn {
                 patient: entry.patient_id.unwrap_or_default(),
                 unique_id: entry.unique_id,
+                last,
             });
         }
         Ok(withdrawn)

@@ -1,9 +1,10 @@
 //! What the edge of a node knows of itself: counters, alarms, who is connected, how many calls may
-//! be under way, and how much memory is in use. No I/O; `server` and the doors use it, `api` shows it to operators.
+//! be under way, how much memory is in use, and whose clock is apart. No I/O; `server` and the doors use it, `api` shows it to operators.
 
 mod adaptive;
 mod admission;
 mod alarms;
+mod clocks;
 mod connections;
 mod counters;
 mod memory;
@@ -15,6 +16,7 @@ use crate::config::Listen;
 pub use adaptive::LedgerPace;
 pub use admission::{Admission, Admitted, Class, Room, Shed};
 pub use alarms::{Alarm, Alarms, EMERGENCY_ON_LATE_CRL, Severity};
+pub use clocks::Clocks;
 pub use connections::{Connections, HalfOpen, Live, Refused, Seen};
 pub use counters::{Counter, Counters};
 pub use memory::Memory;

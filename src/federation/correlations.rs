@@ -2,7 +2,7 @@
 //! as long as it said; and what this node told its parent so. What has ended is deleted when nobody is
 //! told of it any more.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -219,7 +219,7 @@ impl Correlations {
             let holding = holding(one);
             // What a region told of its own accord is known better.
             let known = self.store.get::<HoldingRow>(&holding.key())?;
-            if known.is_none_or(|known| is_by_discovery(&known.row)) {
+            if known.is_none_or(|known| !known.row.is_told()) {
                 writes.push(Write::put(&holding));
             }
         }
@@ -365,29 +365,35 @@ impl Correlations {
             after = Some(last.clone());
             let forgotten = self.clock.now().as_millisecond() - millis(NAMED_AFTER);
             let mut writes = Vec::new();
+            // Two that go may rest on one holding: it goes once.
+            let mut unheld = BTreeMap::new();
             for (key, found) in page {
                 if found.row.expires_ms >= forgotten {
                     continue;
                 }
-                writes.extend(self.unheld(&found.row)?);
+                if let Some(write) = self.unheld(&found.row, forgotten)? {
+                    unheld.insert(write.key.clone(), write);
+                }
                 let gone = Write::delete::<CorrelationRow>(key);
                 writes.push(gone.expecting(Expect::Version(found.version)));
                 count += 1;
             }
+            writes.extend(unheld.into_values());
             self.forget(writes).await?;
         }
     }
 
     /// The row that takes out of the locator what it knows by a correlation that goes, unless another
-    /// rests on it or the region told of it itself.
-    fn unheld(&self, gone: &CorrelationRow) -> Result<Option<Write>> {
+    /// that stays rests on it (one that does not ended before `forgotten`, too) or the region told of it
+    /// itself.
+    fn unheld(&self, gone: &CorrelationRow, forgotten: i64) -> Result<Option<Write>> {
         let index = CorrelationRow::BY_THEIRS;
         let tag = gone.theirs_tag.as_slice();
         let rows = self
             .store
             .by_index::<CorrelationRow>(index, tag, None, PAGE)?;
-        let key = gone.key();
-        if rows.iter().any(|(_, other)| other.row.key() != key) {
+        let stays = |other: &CorrelationRow| other.expires_ms >= forgotten;
+        if rows.iter().any(|(_, other)| stays(&other.row)) {
             return Ok(None);
         }
         let holding = HoldingRow {
@@ -597,6 +603,23 @@ mod tests {
         let left = kept.store.range::<HoldingRow>(&[], None, PAGE).unwrap();
         let left: Vec<u8> = left.iter().map(|(_, row)| row.row.patient[0]).collect();
         assert_eq!(left, [12, 13], "only what nothing else rests on goes");
+    }
+
+    #[tokio::test]
+    async fn a_holding_goes_with_two_correlations_that_end_together() {
+        let kept = kept();
+        kept.write(vec![
+            Write::put(&kept.correlation(1, 11)),
+            Write::put(&kept.correlation(2, 11)),
+            Write::put(&holding(11, 0)),
+        ])
+        .await;
+        kept.clock.advance(HOUR + NAMED_AFTER);
+        assert_eq!(kept.correlations.sweep().await.unwrap(), 0);
+        kept.clock.advance(Duration::from_millis(1));
+        assert_eq!(kept.correlations.sweep().await.unwrap(), 2);
+        assert_eq!(kept.count::<CorrelationRow>(), 0);
+        assert_eq!(kept.count::<HoldingRow>(), 0);
     }
 
     fn somebody() -> PatientIdentifier {

@@ -8,13 +8,16 @@ mod direct;
 mod discover;
 pub mod fanout;
 mod find;
+mod line;
 mod links;
 mod locator;
 mod outbox;
 pub mod pass;
 pub mod path;
 pub mod peers;
+mod reconcile;
 mod retrieve;
+mod spread;
 pub(crate) mod tables;
 #[cfg(test)]
 mod tests;
@@ -37,11 +40,13 @@ pub use direct::Direct;
 pub use discover::Wanted;
 pub use fanout::{Answer, Failure, Said, Target, completeness};
 pub use find::in_messages;
+pub use line::Line;
 pub use links::Links;
-pub use locator::Locator;
+pub use locator::{Currency, Locator};
 pub use outbox::Outbox;
 pub use path::Paths;
 pub use peers::{Peers, Wire};
+pub use reconcile::{Parts, Random, Reconciler, Step};
 pub use uplink::follow_parent;
 pub use watch::Lasting;
 
@@ -61,6 +66,9 @@ pub fn tables(schema: Schema) -> Schema {
         .table::<tables::CorrelationRow>()
         .table::<tables::ToldRow>()
         .table::<tables::ContributionRow>()
+        .table::<tables::ReconciliationRow>()
+        .table::<tables::HeardRow>()
+        .table::<tables::ReconciledRow>()
 }
 
 /// The other communities, as this node reaches them.
@@ -84,6 +92,8 @@ pub struct Federation {
     pub contributions: Arc<Contributions>,
     /// What the parent must be told.
     pub outbox: Arc<Outbox>,
+    /// What compares that with the parent's locator, if the parent is told of patients.
+    pub reconciler: Option<Arc<Reconciler>>,
     /// Who is known in communities that do not feed this node.
     pub correlations: Correlations,
     /// Who asked regions of which nothing is known.

@@ -18,6 +18,7 @@ use crate::types::{HomeCommunityId, PatientIdentifier};
 use crate::wire::pb::federation as pb;
 use crate::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
+use super::line::Line;
 use super::peers::{Peers, own};
 use super::tables::{OutboxRow, UndeliveredRow};
 
@@ -349,7 +350,7 @@ impl Outbox {
 /// An item as it was in the queue when it was read.
 type Queued = Versioned<OutboxRow>;
 
-type Client = RespondingGatewayServiceClient<tonic::transport::Channel>;
+type Client = RespondingGatewayServiceClient<Line>;
 
 /// An item's number, and why it was refused for good if it was.
 type Settled = (u64, Option<String>);

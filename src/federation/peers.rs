@@ -17,6 +17,7 @@ use tower::service_fn;
 use crate::access::Call;
 use crate::clock::Clock;
 use crate::directory::{Directory, Peer, Snapshot};
+use crate::edge::Clocks;
 use crate::error::{Error, Reason, Result};
 use crate::pki::tls::{
     ServerExpectation, bare_client_config, client_config, emergency_client_config, refusal_of,
@@ -26,6 +27,7 @@ use crate::types::{CertificatePin, Endpoint, HomeCommunityId};
 use crate::wire::{ASSERTION, REQUEST_ID};
 
 use super::dial::Dialler;
+use super::line::Line;
 use super::links::{Links, Shown};
 
 /// How long a TCP connection and TLS handshake may take.
@@ -35,12 +37,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(4);
 
+/// Why a server's certificate is refused when one of the clocks is wrong by much.
+const OUT_OF_TIME: [&str; 3] = ["expired", "not-yet-valid", "crl-not-yet-valid"];
+
 /// What a channel goes to: an endpoint, the certificates its server may show, and what it is for.
-type Target = (Endpoint, Vec<CertificatePin>, Line);
+type Target = (Endpoint, Vec<CertificatePin>, Traffic);
 
 /// What a channel is for. Each has a connection of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Line {
+enum Traffic {
     Ordinary,
     /// Calls of the emergency class.
     Emergency,
@@ -56,6 +61,7 @@ pub struct Peers {
     clock: Arc<dyn Clock>,
     dialler: Dialler,
     links: Arc<Links>,
+    clocks: Arc<Clocks>,
     channels: Mutex<HashMap<Target, Channel>>,
 }
 
@@ -66,14 +72,15 @@ impl std::fmt::Debug for Peers {
 }
 
 impl Peers {
-    /// Peers of the directory, called with this node's certificate.
+    /// Peers of the directory, called with this node's certificate. Connections join `links`; the times that
+    /// peers tell go to `clocks`.
     pub fn new(
         directory: Arc<Directory>,
         identity: IdentityHandle,
         trust: Arc<TrustHandle>,
         clock: Arc<dyn Clock>,
         dialler: Dialler,
-        links: Arc<Links>,
+        (links, clocks): (Arc<Links>, Arc<Clocks>),
     ) -> Self {
         Self {
             directory,
@@ -82,6 +89,7 @@ impl Peers {
             clock,
             dialler,
             links,
+            clocks,
             channels: Mutex::default(),
         }
     }
@@ -114,8 +122,8 @@ impl Peers {
     /// # Errors
     /// [`Reason::CommunityUnavailable`] if the directory has no endpoint or certificate for it, or has
     /// expired.
-    pub fn channel(&self, peer: &Peer) -> Result<Channel> {
-        self.channel_for(peer, Line::Ordinary)
+    pub fn channel(&self, peer: &Peer) -> Result<Line> {
+        self.channel_for(peer, Traffic::Ordinary)
     }
 
     /// As [`Peers::channel`], for calls of the emergency class only: the revocation lists of the
@@ -123,19 +131,19 @@ impl Peers {
     ///
     /// # Errors
     /// As [`Peers::channel`].
-    pub fn emergency_channel(&self, peer: &Peer) -> Result<Channel> {
-        self.channel_for(peer, Line::Emergency)
+    pub fn emergency_channel(&self, peer: &Peer) -> Result<Line> {
+        self.channel_for(peer, Traffic::Emergency)
     }
 
     /// As [`Peers::channel`], for streams that stay open.
     ///
     /// # Errors
     /// As [`Peers::channel`].
-    pub fn following_channel(&self, peer: &Peer) -> Result<Channel> {
-        self.channel_for(peer, Line::Following)
+    pub fn following_channel(&self, peer: &Peer) -> Result<Line> {
+        self.channel_for(peer, Traffic::Following)
     }
 
-    fn channel_for(&self, peer: &Peer, line: Line) -> Result<Channel> {
+    fn channel_for(&self, peer: &Peer, traffic: Traffic) -> Result<Line> {
         let Some(endpoint) = peer.endpoint.as_ref().filter(|_| !peer.pins.is_empty()) else {
             let message = "the directory has no endpoint or certificate for the community";
             return Err(Error::new(Reason::CommunityUnavailable, message));
@@ -149,10 +157,11 @@ impl Peers {
             let message = "the directory has expired, and where the community is with it";
             return Err(Error::new(Reason::CommunityUnavailable, message));
         }
-        let key = (endpoint.clone(), peer.pins.clone(), line);
+        let line = |channel| Line::new(channel, peer.home.clone(), Arc::clone(&self.clocks));
+        let key = (endpoint.clone(), peer.pins.clone(), traffic);
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&key) {
-            return Ok(channel.clone());
+            return Ok(line(channel.clone()));
         }
         let name = server_name(endpoint)?;
         let expect = ServerExpectation {
@@ -160,7 +169,7 @@ impl Peers {
             pins: peer.pins.clone(),
         };
         let (trust, clock) = (Arc::clone(&self.trust), Arc::clone(&self.clock));
-        let emergency = line == Line::Emergency;
+        let emergency = traffic == Traffic::Emergency;
         let config = if emergency {
             emergency_client_config(&self.identity, trust, clock, expect)
         } else {
@@ -169,13 +178,14 @@ impl Peers {
         let config = config.map_err(|error| unusable(&error))?;
         let join = Join {
             links: Arc::clone(&self.links),
+            clocks: Some((Arc::clone(&self.clocks), peer.home.clone())),
             emergency,
         };
         let channel = channel_in(endpoint, name, config, &self.dialler, join)?;
         // One channel a community and line: what an older directory named is dropped.
         channels.retain(|(known, pins, _), _| known != endpoint || *pins == peer.pins);
         channels.insert(key, channel.clone());
-        Ok(channel)
+        Ok(line(channel))
     }
 
     /// When the certificate ends that the community's gateway shows; unknown without a connection.
@@ -296,15 +306,29 @@ pub fn channel(
 ) -> Result<Channel> {
     let join = Join {
         links: Arc::default(),
+        clocks: None,
         emergency: false,
     };
     channel_in(endpoint, name, config, dialler, join)
 }
 
-/// Among which links a channel's connections are, which can close them.
+/// Among which links a channel's connections are, which can close them; and who is told if the server's
+/// certificate is out of its time.
 struct Join {
     links: Arc<Links>,
+    clocks: Option<(Arc<Clocks>, HomeCommunityId)>,
     emergency: bool,
+}
+
+impl Join {
+    fn untrusted(&self, target: &Endpoint, rule: &'static str) {
+        self.links.untrusted(target, rule);
+        if let Some((clocks, home)) = &self.clocks
+            && OUT_OF_TIME.contains(&rule)
+        {
+            clocks.doubted(home);
+        }
+    }
 }
 
 fn channel_in(
@@ -312,27 +336,27 @@ fn channel_in(
     name: ServerName<'static>,
     config: Arc<rustls::ClientConfig>,
     dialler: &Dialler,
-    Join { links, emergency }: Join,
+    join: Join,
 ) -> Result<Channel> {
     let connector = TlsConnector::from(config);
-    let (dialler, target) = (dialler.clone(), endpoint.clone());
+    let (dialler, target, join) = (dialler.clone(), endpoint.clone(), Arc::new(join));
     let dial = service_fn(move |_: Uri| {
         let (connector, name) = (connector.clone(), name.clone());
-        let (dialler, links, target) = (dialler.clone(), Arc::clone(&links), target.clone());
+        let (dialler, join, target) = (dialler.clone(), Arc::clone(&join), target.clone());
         async move {
             let tcp = dialler.connect(target.host(), target.port()).await?;
             let tls = connector.connect(name, tcp).await.inspect_err(|error| {
                 if let Some(refusal) = refusal_of(error) {
-                    links.untrusted(&target, refusal.rule());
+                    join.untrusted(&target, refusal.rule());
                 }
             })?;
             let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
             let shown = Shown {
                 endpoint: target,
                 chain: chain.iter().map(|der| der.clone().into_owned()).collect(),
-                emergency,
+                emergency: join.emergency,
             };
-            Ok::<_, io::Error>(TokioIo::new(links.join(tls, shown)))
+            Ok::<_, io::Error>(TokioIo::new(join.links.join(tls, shown)))
         }
     });
     // The scheme is http because TLS is ours; tonic would otherwise insist on its own.

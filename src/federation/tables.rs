@@ -2,18 +2,22 @@
 //!
 //! | table | key | secondary keys |
 //! |---|---|---|
-//! | `holding` | patient tag, community | – |
+//! | `holding` | patient tag, community | 1: community, patient tag |
 //! | `outbox` | number, in the order of writing | – |
 //! | `undelivered` | number | – |
 //! | `correlation` | linkage id, tag of their identifier | 1: tag of their identifier |
 //! | `told` | patient tag | – |
 //! | `contribution` | patient tag, community | – |
+//! | `reconciliation` | parent | – |
+//! | `heard` | community | – |
+//! | `reconciled` | community | – |
 
 use crate::store::{IndexKey, KeyBuilder, Row, TableId, Tag};
 use crate::wire::pb::common as cpb;
 use crate::wire::pb::federation as pb;
 
-/// The locator's knowledge: this community holds something for this patient.
+/// The locator's knowledge: this community holds something for this patient, or nothing any more. That it
+/// is nothing stays known, so that an earlier notice that comes late is passed over.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct HoldingRow {
     /// Keyed hash of the patient identifier, in the holding community's domain.
@@ -30,15 +34,44 @@ pub(crate) struct HoldingRow {
     pub(crate) confirmed_ms: i64,
 }
 
+impl HoldingRow {
+    /// Secondary key: what one community holds.
+    pub(crate) const BY_COMMUNITY: u8 = 1;
+
+    /// The beginning of the secondary keys of one community.
+    pub(crate) fn of_community(home_community_id: &str) -> Vec<u8> {
+        KeyBuilder::new().text(home_community_id).build()
+    }
+
+    /// Whether the community said of its own accord that it holds something; not by a discovery.
+    pub(crate) fn is_told(&self) -> bool {
+        self.notice
+            .as_ref()
+            .is_some_and(|notice| notice.sequence > 0 && holds(notice))
+    }
+}
+
+/// Whether a notice says that something is held.
+pub(crate) fn holds(notice: &pb::HoldingNotice) -> bool {
+    notice.has_documents || notice.has_summary_items
+}
+
 impl Row for HoldingRow {
     const TABLE: TableId = TableId(80);
     const NAME: &'static str = "holding";
+    const INDEX_VERSION: u16 = 2;
 
     fn key(&self) -> Vec<u8> {
         KeyBuilder::new()
             .fixed(&self.patient)
             .text(&self.home_community_id)
             .build()
+    }
+
+    fn index(&self) -> Vec<IndexKey> {
+        let mut key = Self::of_community(&self.home_community_id);
+        key.extend_from_slice(&self.patient);
+        vec![IndexKey::new(Self::BY_COMMUNITY, key)]
     }
 
     fn subject(&self) -> Option<Tag> {
@@ -212,5 +245,86 @@ impl Row for ContributionRow {
 
     fn subject(&self) -> Option<Tag> {
         Tag::from_slice(&self.patient)
+    }
+}
+
+/// How far the comparison of what this node holds with its parent's locator has come.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ReconciliationRow {
+    /// homeCommunityId of the parent.
+    #[prost(string, tag = "1")]
+    pub(crate) parent: String,
+    /// One is under way.
+    #[prost(bool, tag = "2")]
+    pub(crate) under_way: bool,
+    /// How patients are spread: the salt, 16 bytes.
+    #[prost(bytes = "vec", tag = "3")]
+    pub(crate) salt: Vec<u8>,
+    /// And the bits of a place.
+    #[prost(uint32, tag = "4")]
+    pub(crate) bits: u32,
+    /// The places that differ and have not been looked at, in order.
+    #[prost(uint32, repeated, tag = "5")]
+    pub(crate) places: Vec<u32>,
+    /// What has been found so far, or was found by the last one.
+    #[prost(message, optional, tag = "6")]
+    pub(crate) found: Option<pb::HoldingsReconciled>,
+    /// When the last one ended, Unix milliseconds; 0: none has.
+    #[prost(int64, tag = "7")]
+    pub(crate) ended_ms: i64,
+    /// When the one under way began, Unix milliseconds.
+    #[prost(int64, tag = "8")]
+    pub(crate) begun_ms: i64,
+}
+
+impl Row for ReconciliationRow {
+    const TABLE: TableId = TableId(86);
+    const NAME: &'static str = "reconciliation";
+
+    fn key(&self) -> Vec<u8> {
+        KeyBuilder::new().text(&self.parent).build()
+    }
+}
+
+/// When a community last told the locator what it holds.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct HeardRow {
+    /// homeCommunityId.
+    #[prost(string, tag = "1")]
+    pub(crate) home_community_id: String,
+    /// When, Unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub(crate) heard_ms: i64,
+}
+
+impl Row for HeardRow {
+    const TABLE: TableId = TableId(87);
+    const NAME: &'static str = "heard";
+
+    fn key(&self) -> Vec<u8> {
+        KeyBuilder::new().text(&self.home_community_id).build()
+    }
+}
+
+/// What a community's last reconciliation with the locator found.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ReconciledRow {
+    /// homeCommunityId.
+    #[prost(string, tag = "1")]
+    pub(crate) home_community_id: String,
+    /// When it ended, Unix milliseconds.
+    #[prost(int64, tag = "2")]
+    pub(crate) ended_ms: i64,
+    /// What it found.
+    #[prost(message, optional, tag = "3")]
+    pub(crate) found: Option<pb::HoldingsReconciled>,
+}
+
+impl Row for ReconciledRow {
+    const TABLE: TableId = TableId(88);
+    const NAME: &'static str = "reconciled";
+
+    fn key(&self) -> Vec<u8> {
+        KeyBuilder::new().text(&self.home_community_id).build()
     }
 }

@@ -28,6 +28,21 @@ pub const REQUEST_ID: &str = "renkei-request-id";
 /// leaf's index, and the leaf's hash in base64, with spaces between.
 pub const RECEIPT: &str = "renkei-audit-receipt";
 
+/// Metadata of a call of another node, and of the answer to it: the sender's time, in milliseconds of Unix
+/// time. A difference is an alarm, and decides nothing.
+pub const TIME: &str = "renkei-time";
+
+/// A time as it is told in metadata.
+pub fn told_time(time: jiff::Timestamp) -> http::HeaderValue {
+    http::HeaderValue::from(time.as_millisecond())
+}
+
+/// The time that metadata tell, if it is one.
+pub fn time_told(told: &http::HeaderValue) -> Option<jiff::Timestamp> {
+    let milliseconds = told.to_str().ok()?.parse().ok()?;
+    jiff::Timestamp::from_millisecond(milliseconds).ok()
+}
+
 /// The descriptors of everything in `proto/`, with comments; for server reflection and linting.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 

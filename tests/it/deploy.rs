@@ -29,9 +29,12 @@ fn every_configuration_is_read() {
     }
 }
 
-/// The names of the settings, as `src/config/mod.rs` declares them.
+/// The names of the settings, as `src/config` declares them.
 fn settings() -> Vec<String> {
-    let text = std::fs::read_to_string(root().join("src/config/mod.rs")).unwrap();
+    let files = ["src/config/mod.rs", "src/config/parent.rs"];
+    let text: String = files
+        .map(|file| std::fs::read_to_string(root().join(file)).unwrap())
+        .concat();
     let fields = text.lines().filter_map(|line| {
         let (name, _) = line.strip_prefix("    pub ")?.split_once(':')?;
         name.bytes()

@@ -130,6 +130,7 @@ fn node_status(
             calls_in_flight: count(gateway.edge.admission.in_flight()),
             connections: count(gateway.edge.connections.len()),
             counts: counters
+                .chain(locator(&gateway)?)
                 .map(|(name, value)| (name.to_owned(), value))
                 .collect(),
             revocation_lists: lists(&gateway),
@@ -137,6 +138,31 @@ fn node_status(
             ..pb::GetStatusResponse::default()
         })
     })
+}
+
+/// How current the locator is: the communities that tell it what they hold, what their last comparisons
+/// found together, and the age in seconds of the oldest of these; and of those who never were compared.
+fn locator(gateway: &Gateway) -> Result<[(&'static str, u64); 4]> {
+    let now = gateway.clock.now();
+    let (mut told, mut never, mut differences, mut oldest) = (0, 0, 0, 0);
+    for peer in gateway.directory.snapshot().peers() {
+        let known = gateway.federation.locator.currency(&peer.home)?;
+        told += u64::from(known.heard.is_some());
+        differences += known.found.lacking_count + known.found.left_over_count;
+        match known.reconciled {
+            Some(then) => oldest = oldest.max(now.duration_since(then).as_secs()),
+            None => never += u64::from(known.heard.is_some()),
+        }
+    }
+    Ok([
+        ("locator.communities", told),
+        ("locator.never_reconciled", never),
+        ("locator.differences", differences),
+        (
+            "locator.oldest_reconciliation_seconds",
+            u64::try_from(oldest).unwrap_or_default(),
+        ),
+    ])
 }
 
 fn alarm(alarm: Alarm) -> pb::Alarm {

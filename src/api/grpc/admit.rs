@@ -23,7 +23,7 @@ use crate::edge::{Admitted, Class, EMERGENCY_ON_LATE_CRL, LedgerPace, Room, Seve
 use crate::error::{Error, Reason};
 use crate::gateway::Gateway;
 use crate::pki::Usage;
-use crate::wire::{ASSERTION, REQUEST_ID};
+use crate::wire::{ASSERTION, REQUEST_ID, TIME, told_time};
 
 use super::door::{Door, OnLateList};
 use super::status::{status, undecoded};
@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MEMORY: Duration = Duration::from_secs(2);
 
 /// Batch methods: nobody waits for them.
-const BATCH: [&str; 10] = [
+const BATCH: [&str; 11] = [
     "renkei.admin.v1.AdminService/CheckStore",
     "renkei.admin.v1.AdminService/CreateBackup",
     "renkei.admin.v1.AdminService/RotateKeys",
@@ -42,6 +42,7 @@ const BATCH: [&str; 10] = [
     "renkei.audit.v1.AuditService/ReportPatientAccess",
     "renkei.directory.v1.DirectoryService/ApplyDirectory",
     "renkei.consent.v1.ConsentService/ExportConsent",
+    "renkei.federation.v1.RespondingGatewayService/CompareHoldings",
     "renkei.federation.v1.RespondingGatewayService/DeliverNotices",
     "renkei.federation.v1.RespondingGatewayService/NotifyHoldings",
     "renkei.identity.v1.IdentityService/LoadPatients",
@@ -103,6 +104,22 @@ impl Services {
             gateway: Arc::clone(gateway),
             routes: routes.prepare(),
         }
+    }
+
+    /// Takes note of the time that another node tells with its call. Says whether it did: then the answer
+    /// tells this node's.
+    fn hears_time(&self, peer: &Peer, headers: &http::HeaderMap) -> bool {
+        let Some(told) = headers.get(TIME) else {
+            return false;
+        };
+        let now = self.gateway.clock.now();
+        let directory = self.gateway.directory.snapshot();
+        let known = directory.participant(&peer.certified, now);
+        let Some(node) = known.filter(|known| known.kind == ParticipantKind::Gateway) else {
+            return false;
+        };
+        self.gateway.clocks.heard(&node.community, told, now);
+        true
     }
 
     fn admit(&self, peer: &Peer, class: Class) -> Result<Arc<Admitted>, Error> {
@@ -248,6 +265,7 @@ where
             // Not of this interface: it has no audit event.
             admitted.record();
         }
+        let told = self.hears_time(&peer, request.headers());
         request.extensions_mut().insert(Arc::clone(&admitted));
         let late = self.in_time(&peer, class);
         let mut arriving = method.map(|method| Arriving {
@@ -277,6 +295,7 @@ where
         }
         let answer = self.routes.call(request);
         let counters = Arc::clone(&self.gateway.edge.counters);
+        let clock = Arc::clone(&self.gateway.clock);
         Box::pin(async move {
             let mut answer = answer.await?;
             if !admitted.reached() {
@@ -292,6 +311,10 @@ where
             }
             if let Some(arriving) = &mut arriving {
                 arriving.answered = true;
+            }
+            if told {
+                let time = told_time(clock.now());
+                answer.headers_mut().insert(TIME, time);
             }
             answer.extensions_mut().insert(admitted);
             Ok(answer)

@@ -238,10 +238,26 @@ fn region_status(
             let community =
                 communities.find(|one| one.home_community_id == region.home_community_id);
             region.planned_absence = community.is_some_and(|one| planned_absence(one, now));
+            tell_currency(&gateway, region)?;
         }
         regions.sort_by(|a, b| a.home_community_id.cmp(&b.home_community_id));
         Ok(pb::GetRegionStatusResponse { regions })
     })
+}
+
+/// Adds how current the locator is about a region.
+fn tell_currency(gateway: &Gateway, region: &mut pb::RegionHealth) -> Result<()> {
+    let home = region.home_community_id.parse().map_err(Error::internal)?;
+    let known = gateway.federation.locator.currency(&home)?;
+    let since = |then| gateway.clock.now().duration_since(then);
+    let age = known
+        .heard
+        .map(|heard| Duration::try_from(since(heard)).unwrap_or_default());
+    region.locator_notice_age = age.map(crate::wire::duration);
+    region.locator_reconciled = known.reconciled.map(crate::wire::timestamp);
+    region.locator_lacking = known.found.lacking_count;
+    region.locator_left_over = known.found.left_over_count;
+    Ok(())
 }
 
 /// Asks a region whether it is there. What is told is what was seen just now.

@@ -21,11 +21,12 @@ use crate::wire::pb::federation::responding_gateway_service_server::RespondingGa
 
 use super::discover;
 use super::door::{Answer, Class, Door, Replies};
+use super::holdings;
 use super::passes::{passes, with_pass};
 use super::retrieve::retrieve_local;
 use super::watch;
 
-/// Holdings notices in one message.
+/// Notices in one message.
 const MAX_NOTICES: usize = 1_000;
 /// Entries of one answer, whatever is asked.
 const MAX_ROWS: u32 = 1_000;
@@ -448,38 +449,6 @@ fn carried(gateway: &Gateway, call: &Call, context: &pb::BreakGlassContext) -> R
     })
 }
 
-fn notify(
-    gateway: Arc<Gateway>,
-    call: Arc<Call>,
-    request: pb::NotifyHoldingsRequest,
-) -> Answer<pb::NotifyHoldingsResponse> {
-    Box::pin(async move {
-        gateway.serves(Capability::Federation)?;
-        let permit = gateway.guard.authorize(&call, Action::Exchange)?;
-        if request.full {
-            let message = "a full reconciliation is not done by this version";
-            return Err(Error::field(Reason::NotImplemented, "full", message));
-        }
-        if request.notices.len() > MAX_NOTICES {
-            let message = format!("has more than {MAX_NOTICES} notices");
-            return Err(Error::field(Reason::InvalidField, "notices", message));
-        }
-        let mut notices = Vec::new();
-        for (index, notice) in request.notices.iter().enumerate() {
-            let id = identifier(notice.patient_id.as_ref(), "patient_id")
-                .map_err(|error| error.within(&format!("notices[{index}]")))?;
-            super::identity::own_domain(&gateway, &call, &id)?;
-            notices.push((id, notice.clone()));
-        }
-        let home = call.caller().participant.community.clone();
-        gateway
-            .federation
-            .locator
-            .notify(&permit, &call, &home, &notices, &request)
-            .await
-    })
-}
-
 /// Takes over what a community stored for forwarding: each notice by itself, at least once, so each
 /// is one that may come twice.
 fn deliver(
@@ -667,7 +636,23 @@ impl RespondingGatewayService for Responding {
         request: Request<pb::NotifyHoldingsRequest>,
     ) -> Result<Response<pb::NotifyHoldingsResponse>, Status> {
         self.0
-            .run(responding!("NotifyHoldings"), Class::Query, request, notify)
+            .run(
+                responding!("NotifyHoldings"),
+                Class::Query,
+                request,
+                holdings::notify,
+            )
+            .await
+    }
+
+    /// Looks at all that the locator knows of a region, which takes as long as it takes: two at once.
+    async fn compare_holdings(
+        &self,
+        request: Request<pb::CompareHoldingsRequest>,
+    ) -> Result<Response<pb::CompareHoldingsResponse>, Status> {
+        let method = responding!("CompareHoldings");
+        self.0
+            .run(method, Class::Stream, request, holdings::compare)
             .await
     }
 

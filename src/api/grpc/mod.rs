@@ -10,6 +10,7 @@ mod documents;
 mod door;
 mod emergency;
 mod federation;
+mod holdings;
 mod identity;
 mod made;
 mod passes;

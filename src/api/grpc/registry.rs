@@ -37,34 +37,40 @@ pub(super) fn notice<'a>(
     gateway.federation.outbox.has_room()?;
     Ok(|withdrawn: &[Withdrawn]| {
         let withdrawn = withdrawn.iter().map(|one| one.unique_id.clone());
-        holding(gateway, patient, withdrawn.collect())
+        holding(gateway, patient, withdrawn.collect(), true)
     })
 }
 
-/// The same for a removal, whose patients are those of the documents.
+/// The same for a removal, whose patients are those of the documents, and who may have none left.
 fn removal(gateway: &Gateway) -> Result<impl Fn(&[Withdrawn]) -> Vec<Write> + Send + Sync + '_> {
     gateway.federation.outbox.has_room()?;
     Ok(|withdrawn: &[Withdrawn]| {
-        let mut patients: BTreeMap<PatientIdentifier, Vec<String>> = BTreeMap::new();
+        let mut patients: BTreeMap<PatientIdentifier, (Vec<String>, bool)> = BTreeMap::new();
         for one in withdrawn {
             // What is registered has a patient; a row of another kind has nothing to tell.
             if let Ok(patient) = identifier(Some(&one.patient), "patient_id") {
-                let ids = patients.entry(patient).or_default();
+                let (ids, last) = patients.entry(patient).or_default();
                 ids.push(one.unique_id.clone());
+                *last = one.last;
             }
         }
         let notices = patients.into_iter();
         notices
-            .flat_map(|(patient, withdrawn)| holding(gateway, &patient, withdrawn))
+            .flat_map(|(patient, (ids, last))| holding(gateway, &patient, ids, !last))
             .collect()
     })
 }
 
-fn holding(gateway: &Gateway, patient: &PatientIdentifier, withdrawn: Vec<String>) -> Vec<Write> {
+fn holding(
+    gateway: &Gateway,
+    patient: &PatientIdentifier,
+    withdrawn: Vec<String>,
+    held: bool,
+) -> Vec<Write> {
     let notice = fpb::HoldingNotice {
         patient_id: Some(identifier_message(patient)),
-        has_documents: true,
-        has_summary_items: true,
+        has_documents: held,
+        has_summary_items: held,
         changed: Some(crate::wire::timestamp(gateway.clock.now())),
         sequence: 0,
         withdrawn,

@@ -299,6 +299,8 @@ fn health(regions: &[RegionHealth]) -> Table {
         "Failed",
         "Waiting",
         "Directory",
+        "Locator told",
+        "Locator compared",
         "Certificate to",
         "Version",
         "Last failure",
@@ -331,12 +333,31 @@ fn health(regions: &[RegionHealth]) -> Table {
             region.recent_failures.to_string(),
             waiting,
             region.directory_version.to_string(),
+            told(region),
+            compared(region),
             time(region.certificate_expires.as_ref()),
             region.software_version.clone(),
             region.last_failure_reason.clone(),
         ]);
     }
     table
+}
+
+/// How long ago the region last told what it holds.
+fn told(region: &RegionHealth) -> String {
+    let age = region.locator_notice_age.as_ref();
+    age.map(|age| format!("{} ago", elapsed(Some(age))))
+        .unwrap_or_default()
+}
+
+/// When the locator was last compared with what the region holds, and what differed.
+fn compared(region: &RegionHealth) -> String {
+    let found = region.locator_lacking + region.locator_left_over;
+    match (region.locator_reconciled, found) {
+        (None, _) => String::new(),
+        (when, 0) => time(when.as_ref()),
+        (when, found) => format!("{}, {found} differed", time(when.as_ref())),
+    }
 }
 
 /// The Japanese name.

@@ -114,6 +114,7 @@ impl Setup {
             sample: prepared.sample,
             standalone: self.standalone,
             clock: self.clock,
+            clocks: BTreeMap::new(),
             overrides: self.overrides,
             processes: self.processes,
             disk: self.disk,
@@ -158,6 +159,8 @@ pub(crate) struct Network {
     pub(crate) world: World,
     pub(crate) sample: Sample,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Nodes with a clock of their own.
+    clocks: BTreeMap<At, Arc<dyn Clock>>,
     standalone: bool,
     overrides: Vec<(String, String)>,
     processes: bool,
@@ -233,7 +236,7 @@ impl Network {
         let overrides: Vec<_> = self.overrides_of(at).cloned().collect();
         let config = Config::parse(&self.config(at, address), overrides).unwrap();
         let options = Options {
-            clock: Arc::clone(&self.clock),
+            clock: Arc::clone(self.clocks.get(&at).unwrap_or(&self.clock)),
             disk: Arc::clone(&self.disk),
             ..Options::default()
         };
@@ -406,6 +409,11 @@ impl Network {
     /// Overrides a key of the configuration of nodes that are started from now on.
     pub(crate) fn set(&mut self, key: &str, value: &str) {
         self.overrides.push(overriding(key, value));
+    }
+
+    /// A node lives by this clock when it is started again.
+    pub(crate) fn give_clock(&mut self, at: At, clock: Arc<dyn Clock>) {
+        self.clocks.insert(at, clock);
     }
 
     /// Starts a stopped node again, on its address and data.
