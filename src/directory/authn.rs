@@ -147,6 +147,7 @@ impl Authenticator {
                 person: None,
                 purpose: PurposeOfUse::Operations,
                 pin: peer.pin,
+                holder: peer.certified.subject.text.as_str().into(),
                 relay: None,
                 assertion: None,
             });
@@ -183,6 +184,7 @@ impl Authenticator {
             }),
             purpose: verified.claims.purpose,
             pin: peer.pin,
+            holder: peer.certified.subject.text.as_str().into(),
             relay,
             assertion: Some(token.into()),
         })

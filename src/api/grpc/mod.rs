@@ -13,6 +13,7 @@ mod federation;
 mod identity;
 mod made;
 mod passes;
+mod purges;
 mod referrals;
 mod reflect;
 mod registry;
