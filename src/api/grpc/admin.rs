@@ -289,6 +289,8 @@ impl AdminService for Admin {
         request: Request<pb::ListPurgesRequest>,
     ) -> Result<Response<pb::ListPurgesResponse>, Status> {
         let method = method!("ListPurges");
-        self.0.run(method, Class::Query, request, purges::list).await
+        self.0
+            .run(method, Class::Query, request, purges::list)
+            .await
     }
 }

@@ -17,12 +17,13 @@ use crate::store::{Frame, Sequence};
 use crate::wire::pb::documents as pb;
 
 use super::door::{Answer, audit};
+use super::revocable::{Judged, changed_meanwhile};
 
 /// Without anything to tell, the place to go on from is told this often.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 /// Between two looks whether reads see a frame that is durable already.
 const APPLYING: Duration = Duration::from_millis(1);
-/// Messages on their way to the subscriber: what waits here was judged before it waited.
+/// Messages on their way to the subscriber: what waits here is judged again when it leaves.
 const QUEUE: usize = 1;
 
 /// Follows the registry from a token on, or from now.
@@ -33,7 +34,7 @@ pub(super) fn watch(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::WatchDocumentsRequest,
-) -> Answer<Stream<pb::WatchDocumentsResponse>> {
+) -> Answer<Stream<Judged<pb::WatchDocumentsResponse>>> {
     Box::pin(async move {
         gateway.serves(Capability::Registry)?;
         let subscription = Subscription::new(&gateway.guard, &call, &request)?;
@@ -60,7 +61,7 @@ struct Watcher {
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     subscription: Subscription,
-    sender: mpsc::Sender<Result<pb::WatchDocumentsResponse>>,
+    sender: mpsc::Sender<Result<Judged<pb::WatchDocumentsResponse>>>,
 }
 
 impl Watcher {
@@ -106,7 +107,7 @@ impl Watcher {
         while !self.gateway.documents.has_applied(frame) {
             tokio::time::sleep(APPLYING).await;
         }
-        let judging = self.call.for_part();
+        let judging = Arc::new(self.call.for_part());
         let (guard, documents) = (&self.gateway.guard, &self.gateway.documents);
         let notices = match documents.notices(guard, &judging, &self.subscription, frame) {
             Ok(notices) => notices,
@@ -116,10 +117,7 @@ impl Watcher {
         for notice in notices {
             left -= 1;
             if !judging.still_permitted() {
-                let message = "wishes changed meanwhile; go on from the last token";
-                return self
-                    .end(Error::new(Reason::ConcurrentChange, message))
-                    .await;
+                return self.end(changed_meanwhile()).await;
             }
             let one = self.call.for_part();
             one.note(|record| {
@@ -136,15 +134,24 @@ impl Watcher {
                 0 => frame.sequence,
                 _ => before(frame.sequence),
             };
-            self.send(seen, Some(notice.event)).await?;
+            let rests_on = Arc::clone(&judging);
+            self.send(seen, Some((notice.event, rests_on))).await?;
         }
         Some(())
     }
 
-    async fn send(&self, seen: Sequence, event: Option<pb::DocumentEvent>) -> Option<()> {
-        let message = pb::WatchDocumentsResponse {
-            resume_token: self.gateway.documents.watch_token(seen),
-            event,
+    async fn send(
+        &self,
+        seen: Sequence,
+        event: Option<(pb::DocumentEvent, Arc<Call>)>,
+    ) -> Option<()> {
+        let (event, rests_on) = event.unzip();
+        let message = Judged {
+            message: pb::WatchDocumentsResponse {
+                resume_token: self.gateway.documents.watch_token(seen),
+                event,
+            },
+            rests_on,
         };
         // A subscriber who takes nothing for too long is gone, and goes on from its token.
         let idle = self.gateway.federation.stream_idle;

@@ -90,7 +90,7 @@ enum Command {
     /// Begin a new key epoch; goes on where it was broken off
     #[command(after_help = "Example:\n  renkei store rotate-keys --config region.toml")]
     RotateKeys(Place),
-    Purge(purge::PurgeArgs),
+    Purge(Box<purge::PurgeArgs>),
     /// Back the store up, whether its node runs or not; only what is new is copied
     ///
     /// The backup is ciphertext. The root key is not in it: keep it elsewhere. Copies of the key

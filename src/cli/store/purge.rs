@@ -199,7 +199,9 @@ fn show(out: Output, purge: &Purge) -> Result<()> {
                 text.line("Another operator has to agree: `renkei store purge approve`.");
             }
             PurgeState::Approved => {
-                text.line("It is being carried out; `renkei store purge list` tells when it is done.");
+                text.line(
+                    "It is being carried out; `renkei store purge list` tells when it is done.",
+                );
             }
             PurgeState::Done => text.field("Rows deleted", purge.rows.to_string()),
             PurgeState::Withdrawn | PurgeState::Expired | PurgeState::Unspecified => {}
