@@ -6,6 +6,7 @@ mod http;
 mod lists;
 mod misuse;
 mod notices;
+mod purges;
 mod reload;
 mod search;
 mod sinks;
@@ -38,6 +39,7 @@ use crate::identity::Identity;
 use crate::pki::{
     IdentityError, IdentityHandle, NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore,
 };
+use crate::purge::Purges;
 use crate::store::{
     IndexKind, OpenReport, Options, RootSource, Schema, Store, Upkeep, keep_documents,
 };
@@ -107,6 +109,8 @@ pub struct Gateway {
     pub makers: Vec<Arc<dyn Maker>>,
     /// Disaster mode.
     pub disasters: Arc<Disasters>,
+    /// Whose keys are to be destroyed.
+    pub purges: Purges,
     /// What happened.
     pub audit: Audit,
     /// Answers without records, to measure what they cost: `bench` alone sets it, which a test asserts.
@@ -142,7 +146,8 @@ pub fn schema() -> Schema {
     let schema = crate::directory::tables(schema);
     let schema = crate::consent::tables(schema);
     let schema = crate::federation::tables(schema);
-    crate::emergency::tables(schema)
+    let schema = crate::emergency::tables(schema);
+    crate::purge::tables(schema)
 }
 
 /// Where the root key of the node's store is.
@@ -337,6 +342,7 @@ impl Gateway {
             Arc::clone(&clock),
             &config,
         )?);
+        let purges = Purges::new(Arc::clone(&store), Arc::clone(&clock), home.clone());
         let tasks = TaskTracker::new();
         let contributions = Arc::new(Contributions::new(
             Arc::clone(&store),
@@ -440,15 +446,16 @@ impl Gateway {
             federation,
             emergency,
             disasters,
+            purges,
             tasks,
             opened,
         }))
     }
 
-    /// Starts what runs beside the calls: key rotation, keeping the search index, looking at the files of
-    /// trust, fetching revocation lists, the outbox, following the parent's directory, comparing with its
-    /// locator, reading documents ahead, and deleting what regions said too long ago, and correlations that
-    /// have ended.
+    /// Starts what runs beside the calls: key rotation, approved purges, keeping the search index, looking at
+    /// the files of trust, fetching revocation lists, the outbox, following the parent's directory, comparing
+    /// with its locator, reading documents ahead, and deleting what regions said too long ago, and
+    /// correlations that have ended.
     pub fn start(self: &Arc<Self>) {
         let settings = &self.config.store;
         let upkeep = Upkeep {
@@ -464,6 +471,7 @@ impl Gateway {
             self.config.keys.rotate_after_days,
             self.stop.clone(),
         ));
+        self.tasks.spawn(Arc::clone(self).keep_purging());
         self.tasks.spawn(Arc::clone(self).keep_search_index());
         self.tasks.spawn(Arc::clone(self).watch());
         self.tasks.spawn(Arc::clone(self).keep_audit_log());

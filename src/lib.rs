@@ -22,6 +22,7 @@ pub mod gateway;
 pub mod identity;
 pub mod pki;
 pub mod planted;
+pub mod purge;
 pub mod server;
 pub mod store;
 pub mod token;

@@ -92,6 +92,8 @@ pub struct Caller {
     pub purpose: PurposeOfUse,
     /// The certificate of the connection.
     pub pin: CertificatePin,
+    /// Whose certificate that is: its subject, as text.
+    pub holder: Arc<str>,
     /// The gateway that passes the call on, if it is not the institution itself.
     pub relay: Option<HomeCommunityId>,
     /// The assertion as received, to be passed on unchanged.

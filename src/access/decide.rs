@@ -54,6 +54,8 @@ pub enum Action {
     Exchange,
     /// Declare a disaster, agree to one, end one.
     DeclareDisaster,
+    /// Propose that a patient's keys be destroyed, agree to it, see what was proposed.
+    Purge,
 }
 
 impl Action {
@@ -77,6 +79,7 @@ impl Action {
         Self::Operate,
         Self::Exchange,
         Self::DeclareDisaster,
+        Self::Purge,
     ];
 
     /// Its name in policies.
@@ -100,6 +103,7 @@ impl Action {
             Self::Operate => "Operate",
             Self::Exchange => "Exchange",
             Self::DeclareDisaster => "DeclareDisaster",
+            Self::Purge => "Purge",
         }
     }
 

@@ -399,6 +399,7 @@ const fn action_text(action: Action) -> &'static str {
         Action::Operate => "ノードの運用",
         Action::Exchange => "ゲートウェイ間の交換",
         Action::DeclareDisaster => "災害時モードの宣言",
+        Action::Purge => "患者の鍵の破棄 (完全消去)",
     }
 }
 

@@ -109,6 +109,10 @@ pub const METHODS: &[(&str, Methods)] = &[
         ("CheckStore", &[A::Operate]),
         ("CreateBackup", &[A::Operate]),
         ("RotateKeys", &[A::Operate]),
+        ("ProposePurge", &[A::Purge]),
+        ("ApprovePurge", &[A::Purge]),
+        ("WithdrawPurge", &[A::Purge]),
+        ("ListPurges", &[A::Purge]),
     ]),
 ];
 

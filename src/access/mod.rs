@@ -17,6 +17,7 @@ mod pass;
 mod permit;
 pub mod policy;
 mod scenario;
+pub mod two_people;
 
 #[cfg(test)]
 mod tests;

@@ -128,6 +128,7 @@ fn caller(role: PersonRole, purpose: PurposeOfUse) -> Result<Caller> {
         }),
         purpose,
         pin: CertificatePin::from_bytes([0; 32]),
+        holder: "CN=test".into(),
         relay: None,
         assertion: None,
         until: None,

@@ -58,7 +58,8 @@ printable! {
         ExportEventsResponse;
     directory: ApplyDirectoryRequest ApplyDirectoryResponse ListCommunitiesResponse
         ListInstitutionsResponse GetRegionStatusResponse SuspendInstitutionResponse;
-    admin: GetNodeInfoResponse GetStatusResponse ReloadConfigurationResponse;
+    admin: GetNodeInfoResponse GetStatusResponse ReloadConfigurationResponse Purge
+        ListPurgesResponse;
 }
 
 /// `message` as JSON.

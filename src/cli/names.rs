@@ -42,6 +42,8 @@ macro_rules! named {
 
 named! {
     admin::NodeRole: "NODE_ROLE_";
+    admin::PurgeReason: "PURGE_REASON_";
+    admin::PurgeState: "PURGE_STATE_";
     admin::Severity: "SEVERITY_";
     audit::Action: "ACTION_";
     audit::Outcome: "OUTCOME_";

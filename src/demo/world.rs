@@ -91,11 +91,13 @@ impl World {
                 institutions.insert(institution.code.clone(), (index, institution.clone()));
             }
         }
-        pki.issue(&IssueRequest::new(
-            Kind::Operator,
-            "operator",
-            "Network operator",
-        ))?;
+        // Two, since some things take two people's word.
+        for (name, holder) in [
+            ("operator", "Network operator"),
+            ("operator-2", "Second network operator"),
+        ] {
+            pki.issue(&IssueRequest::new(Kind::Operator, name, holder))?;
+        }
         Ok(Self {
             root: root.to_owned(),
             pki,
@@ -222,13 +224,14 @@ impl World {
         let layout = self.layout();
         let (certificate, key) = self.files(&node.name);
         let operator = self.identity("operator")?.pin();
+        let second = self.identity("operator-2")?.pin();
         let data = self.root.join("data").join(&node.name);
         Ok(format!(
             "# Written by `renkei demo`. Development only.\n[node]\nhome_community_id = \"{}\"\n\
              name = \"{}\"\ndata_dir = {}\ncapabilities = {capabilities}\n\n[listen]\n\
              address = \"{address}\"\ndrain_timeout_ms = 3000\n\n[outgoing]\nnetworks = [\"127.0.0.0/8\"]\n\n[tls]\ncertificate = {}\n\
              key = {}\nroots = [{}]\nintermediates = [{}]\ncrls = [{}]\ntest_profile = true\n\
-             operators = [\"{operator}\"]\n\n[consent]\ncross_community = \"opt-out\"\n\n\
+             operators = [\"{operator}\", \"{second}\"]\n\n[consent]\ncross_community = \"opt-out\"\n\n\
              [log]\nformat = \"json\"\nfilter = \"warn\"\n{more}",
             node.home,
             node.title,

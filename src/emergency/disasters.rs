@@ -5,21 +5,19 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::access::two_people::{self, Approver, person};
 use crate::access::{Action, Call, Caller, Permit};
 use crate::clock::Clock;
 use crate::consent::Declared;
 use crate::error::{Error, Reason, Result};
 use crate::store::{AppliedWrite, Expect, Follower, Row as _, Sequence, Store, Versioned, Write};
 use crate::types::Redacted;
-use crate::wire::pb::common as cpb;
 use crate::wire::pb::emergency as pb;
 
 use super::tables::DisasterRow;
 
 /// The longest a disaster lasts, and how long if nothing is asked.
 const LONGEST: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// A proposal that nobody agreed to for so long is none.
-const PROPOSAL: SignedDuration = SignedDuration::from_hours(24);
 /// Areas of one disaster.
 const MAX_AREAS: usize = 47;
 /// Characters of a reason that says something, and at most.
@@ -87,7 +85,8 @@ impl Disasters {
     /// Proposes a disaster, or agrees to one that another person proposed.
     ///
     /// # Errors
-    /// A malformed proposal; [`Reason::WrongState`] if the same person agrees, or too late; the store.
+    /// A malformed proposal; [`Reason::SecondPersonNeeded`] if the same person agrees, [`Reason::WrongState`]
+    /// if too late; the store.
     pub async fn declare(
         &self,
         permit: &Permit,
@@ -122,17 +121,12 @@ impl Disasters {
 
     fn agree(&self, call: &Call, id: &str, now: Timestamp) -> Result<(DisasterRow, Expect)> {
         let (mut row, version) = self.row(id)?;
-        let wrong = |message| Error::field(Reason::WrongState, "disaster_id", message);
-        let me = approver(call.caller());
-        if row.ended || row.approvers.len() != 1 {
-            return Err(wrong("it is declared already, or ended"));
+        if row.ended {
+            let message = "it was ended, or taken back";
+            return Err(Error::field(Reason::WrongState, "disaster_id", message));
         }
-        if row.approvers.contains(&me) {
-            return Err(wrong("the second approver must be another person"));
-        }
-        if age(row.proposed_ms, now) > PROPOSAL {
-            return Err(wrong("the proposal is too old; propose again"));
-        }
+        let (caller, proposed) = (call.caller(), row.proposed_ms);
+        let me = two_people::second(&row.approvers, proposed, caller, now, "disaster_id")?;
         row.approvers.push(me);
         let lasts = SignedDuration::from_secs(row.seconds);
         let ends = now.checked_add(lasts).map_err(Error::internal)?;
@@ -162,7 +156,7 @@ impl Disasters {
             return Ok(first);
         }
         let (mut row, version) = self.row(&request.disaster_id)?;
-        if row.approvers.len() == 2 && !in_force(&row, now) || row.ended {
+        if two_people::agreed(&row.approvers) && !in_force(&row, now) || row.ended {
             let message = "it is over already";
             return Err(Error::field(Reason::WrongState, "disaster_id", message));
         }
@@ -215,11 +209,7 @@ impl Declared for Disasters {
 }
 
 fn in_force(row: &DisasterRow, now: Timestamp) -> bool {
-    row.approvers.len() == 2 && !row.ended && now.as_millisecond() < row.ends_ms
-}
-
-fn age(since_ms: i64, now: Timestamp) -> SignedDuration {
-    SignedDuration::from_millis(now.as_millisecond().saturating_sub(since_ms))
+    two_people::agreed(&row.approvers) && !row.ended && now.as_millisecond() < row.ends_ms
 }
 
 fn propose(
@@ -255,7 +245,7 @@ fn propose(
             drill: request.drill,
             ..pb::Disaster::default()
         }),
-        approvers: vec![approver(call.caller())],
+        approvers: vec![Approver::of(call.caller()).stored()],
         reason: request.reason.clone(),
         proposed_ms: now.as_millisecond(),
         seconds,
@@ -278,23 +268,6 @@ fn prefecture(area: &str, index: usize) -> Result<()> {
             let message = "is not a prefecture (JIS X 0401) or municipality (JIS X 0402)";
             Err(Error::field(Reason::InvalidField, field, message))
         }
-    }
-}
-
-/// Who approves, as one person: by the assertion, or, for an operator without one, by certificate.
-fn approver(caller: &Caller) -> String {
-    match &caller.person {
-        Some(person) => format!("{}\0{}", caller.participant.community, person.subject),
-        None => caller.pin.to_string(),
-    }
-}
-
-fn person(caller: &Caller) -> cpb::PersonRef {
-    let subject = caller.person.as_ref().map(|person| person.subject.clone());
-    cpb::PersonRef {
-        subject: subject.unwrap_or_else(|| caller.pin.to_string()),
-        role: caller.role().code().to_owned(),
-        ..cpb::PersonRef::default()
     }
 }
 
@@ -341,6 +314,7 @@ mod tests {
             person: None,
             purpose: PurposeOfUse::Operations,
             pin: CertificatePin::from_bytes([number; 32]),
+            holder: format!("CN=operator {number}").into(),
             relay: None,
             assertion: None,
             until: None,
@@ -437,7 +411,7 @@ mod tests {
         assert!(!node.covers("1310000001"), "one person is not enough");
         let id = id_of(proposed);
         let same = node.agree(1, &id).await.unwrap_err();
-        assert_eq!(same.reason(), Reason::WrongState);
+        assert_eq!(same.reason(), Reason::SecondPersonNeeded);
         assert!(!node.covers("1310000001"));
         assert!(node.agree(2, &id).await.unwrap().in_force);
         assert!(node.covers("1310000001"));

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 const ANYONE: [&str; 7] = ["types", "error", "clock", "wire", "xml", "planted", "token"];
 
 /// Module and what it may use besides [`ANYONE`], lowest first.
-const LAYERS: [(&str, &[&str]); 26] = [
+const LAYERS: [(&str, &[&str]); 27] = [
     ("planted", &[]),
     ("token", &[]),
     ("types", &[]),
@@ -24,6 +24,8 @@ const LAYERS: [(&str, &[&str]); 26] = [
     ("directory", &["access", "audit", "store", "pki", "config"]),
     ("consent", &["access", "audit", "store", "pki", "config"]),
     ("identity", IDENTITY),
+    // `identity` for the form of an identifier.
+    ("purge", &["identity", "access", "audit", "store"]),
     ("documents", DOCUMENTS),
     ("federation", FEDERATION),
     ("emergency", EMERGENCY),
@@ -73,6 +75,7 @@ const EMERGENCY: &[&str] = &[
 const GATEWAY: &[&str] = &[
     "edge",
     "emergency",
+    "purge",
     "federation",
     "documents",
     "identity",
@@ -87,6 +90,7 @@ const GATEWAY: &[&str] = &[
 const API: &[&str] = &[
     "edge",
     "gateway",
+    "purge",
     "emergency",
     "federation",
     "documents",

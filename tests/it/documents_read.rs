@@ -1,20 +1,25 @@
 //! Reading the registry and repository over mutual TLS: queries, ranges, subscriptions, referrals.
 
+use hyper::body::Body;
+use prost::Message as _;
+use renkei::api::grpc::services;
 use renkei::audit::Filter;
 use renkei::demo::actor::Caller;
 use renkei::demo::sample::{SampleDocument, SampleRecord};
 use renkei::error::Reason;
-use renkei::wire::REQUEST_ID;
 use renkei::wire::pb::audit as apb;
 use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::documents as pb;
 use renkei::wire::pb::documents::document_service_client::DocumentServiceClient;
+use renkei::wire::{ASSERTION, REQUEST_ID};
 use tokio_stream::StreamExt as _;
 use tonic::{Request, Status, Streaming};
+use tower::Service as _;
 
+use crate::audit_methods;
 use crate::support::calls::{opt_out, provide};
 use crate::support::expect::refused;
-use crate::support::{At, Network, Setup, officer, physician};
+use crate::support::{At, Network, Setup, eventually, officer, physician};
 use pb::retrieved_part::Part;
 use pb::stored_query::Query;
 
@@ -548,6 +553,71 @@ async fn a_patient_who_opts_out_is_told_of_no_more() {
     };
     let mut stream = watch(&doctor, again).await.unwrap();
     assert_eq!(*entry_of(&next(&mut stream, &mut token).await), shown);
+    network.stop().await;
+}
+
+/// All that a body has left, and how it ended.
+async fn rest<B>(body: B) -> (Vec<u8>, String)
+where
+    B: Body<Data = bytes::Bytes>,
+    B::Error: std::fmt::Debug,
+{
+    let (mut body, mut octets, mut ended) = (std::pin::pin!(body), Vec::new(), String::new());
+    while let Some(frame) = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await
+    {
+        match frame.unwrap().into_data() {
+            Ok(data) => octets.extend_from_slice(&data),
+            Err(frame) => ended = format!("{:?}", frame.into_trailers().unwrap()),
+        }
+    }
+    (octets, ended)
+}
+
+/// What was judged and waits for a subscriber who does not read is judged again when it leaves. Bar: Z-03.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_waits_for_a_slow_subscriber_is_judged_again() {
+    let network = Setup::standalone().start().await;
+    let patient = Patient::new(&network).await;
+    let institution = network.institution(patient.record);
+    let method = "renkei.documents.v1.DocumentService/WatchDocuments";
+    let watched = pb::WatchDocumentsRequest {
+        patient_ids: vec![patient.id()],
+        ..Default::default()
+    };
+    let peer = audit_methods::peer(&network, &format!("inst-{}", institution.code));
+    let mut call = audit_methods::request(&peer, method, "slow", &watched.encode_to_vec());
+    let assertion = patient.doctor().request(());
+    let assertion = assertion.metadata().get(ASSERTION).unwrap();
+    let headers = call.headers_mut();
+    headers.insert(ASSERTION, assertion.to_str().unwrap().parse().unwrap());
+    let mut services = services(network.gateway(HERE)).unwrap();
+    let answer = services.call(call).await.unwrap();
+    let entry = patient.provide(b"1", |_| ()).await;
+    // Nobody reads the answer: the first message waits, and then the event behind it.
+    let mut body = Box::pin(answer.into_body());
+    let first = std::future::poll_fn(|context| body.as_mut().poll_frame(context)).await;
+    assert!(first.unwrap().unwrap().is_data());
+    eventually("the event is judged and audited", || async {
+        let audited = events(&network, "slow");
+        let mut audited = audited.iter();
+        let told = audited.any(|event| event.object_tags == [entry.entry_uuid.clone()]);
+        told.then_some(())
+    })
+    .await;
+    let clerk = network.acting(HERE, &officer(&institution.code));
+    opt_out(&clerk, patient.id()).await;
+    let (octets, ended) = rest(body).await;
+    let id = entry.entry_uuid.as_bytes();
+    assert!(!octets.windows(id.len()).any(|window| window == id));
+    assert!(
+        ended.contains("CONCURRENT_CHANGE") || ended.contains("grpc-status"),
+        "{ended}"
+    );
+    let audited = events(&network, "slow");
+    let refused = audited
+        .iter()
+        .filter(|event| event.outcome() == apb::Outcome::Denied);
+    assert_eq!(refused.count(), 1, "{audited:#?}");
     network.stop().await;
 }
 

@@ -11,6 +11,8 @@ use prost_types::FileDescriptorSet;
 use renkei::demo::messages;
 use renkei::demo::sample::{SampleDocument, SampleInstitution, SampleRecord};
 use renkei::error::Reason;
+use renkei::wire::pb::admin as apb;
+use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::consent as npb;
 use renkei::wire::pb::consent::consent_service_client::ConsentServiceClient;
@@ -41,7 +43,7 @@ type Pending<'a> = Pin<Box<dyn Future<Output = Answer> + 'a>>;
 type Ask = for<'a> fn(&'a Case, other: bool) -> Pending<'a>;
 
 /// The requests that write, by method. A method that begins to write gets its line here.
-const TABLE: [(&str, Ask); 19] = [
+const TABLE: [(&str, Ask); 22] = [
     ("FeedPatient", feed_patient),
     ("ProvideDocuments", provide_documents),
     ("RecordConsent", record_consent),
@@ -61,6 +63,9 @@ const TABLE: [(&str, Ask); 19] = [
     ("RemoveDocuments", remove_documents),
     ("MergePatients", merge_patients),
     ("UnmergePatients", unmerge_patients),
+    ("ProposePurge", propose_purge),
+    ("WithdrawPurge", withdraw_purge),
+    ("ApprovePurge", approve_purge),
 ];
 
 /// Requests with a key that write nothing into the store, and why.
@@ -103,6 +108,8 @@ struct Case {
     /// The consent as a FHIR resource.
     exported: Vec<u8>,
     disaster_id: String,
+    /// Two proposals to destroy keys, each about another patient.
+    purge_ids: [String; 2],
     /// An institution as the directory has it.
     member: rpb::Institution,
 }
@@ -117,6 +124,7 @@ impl Case {
             grant_id: String::new(),
             exported: Vec::new(),
             disaster_id: String::new(),
+            purge_ids: Default::default(),
             member: rpb::Institution::default(),
             network,
         };
@@ -142,6 +150,10 @@ impl Case {
         let proposed = propose(&case, "before", "before").await.unwrap();
         let proposed = epb::DeclareDisasterResponse::decode(proposed.as_slice()).unwrap();
         case.disaster_id = proposed.disaster.unwrap().disaster_id;
+        case.purge_ids = [
+            proposed_purge(&case, 0).await,
+            proposed_purge(&case, 1).await,
+        ];
         let granted = open(&case, "before", "before").await.unwrap();
         let granted = epb::OpenBreakGlassResponse::decode(granted.as_slice()).unwrap();
         case.grant_id = granted.grant_id;
@@ -565,6 +577,63 @@ fn unmerge_patients(case: &Case, other: bool) -> Pending<'_> {
         });
         let mut client = IdentityServiceClient::new(system.channel.clone());
         encoded(client.unmerge_patients(request).await)
+    })
+}
+
+/// A patient of whom nothing else is known.
+fn purged(case: &Case, number: usize) -> cpb::Identifier {
+    let mut patient = case.network.patient(case.record());
+    patient.value = format!("PURGED-{number}");
+    patient
+}
+
+/// Proposes that the keys of a patient be destroyed.
+async fn about_purge(case: &Case, key: &str, number: usize) -> Answer {
+    let operator = case.network.operator(HERE);
+    let request = operator.request(apb::ProposePurgeRequest {
+        patient_id: Some(purged(case, number)),
+        reason: apb::PurgeReason::Ordered.into(),
+        decision: "a decision of the test".to_owned(),
+        idempotency_key: key.to_owned(),
+    });
+    let mut client = AdminServiceClient::new(operator.channel.clone());
+    encoded(client.propose_purge(request).await)
+}
+
+/// Proposes one; its id.
+async fn proposed_purge(case: &Case, number: usize) -> String {
+    let proposed = about_purge(case, &format!("before {number}"), number).await;
+    let proposed = apb::ProposePurgeResponse::decode(proposed.unwrap().as_slice()).unwrap();
+    proposed.purge.unwrap().purge_id
+}
+
+fn propose_purge(case: &Case, other: bool) -> Pending<'_> {
+    Box::pin(async move { about_purge(case, "purge", if other { 3 } else { 2 }).await })
+}
+
+fn withdraw_purge(case: &Case, other: bool) -> Pending<'_> {
+    Box::pin(async move {
+        let operator = case.network.operator(HERE);
+        let request = operator.request(apb::WithdrawPurgeRequest {
+            purge_id: case.purge_ids[usize::from(other)].clone(),
+            idempotency_key: "withdraw purge".to_owned(),
+        });
+        let mut client = AdminServiceClient::new(operator.channel.clone());
+        encoded(client.withdraw_purge(request).await)
+    })
+}
+
+/// By the second operator; it is done before the answer.
+fn approve_purge(case: &Case, other: bool) -> Pending<'_> {
+    Box::pin(async move {
+        let operator = case.network.second_operator(HERE);
+        let request = operator.request(apb::ApprovePurgeRequest {
+            purge_id: case.purge_ids[1].clone(),
+            patient_id: Some(purged(case, if other { 0 } else { 1 })),
+            idempotency_key: "approve purge".to_owned(),
+        });
+        let mut client = AdminServiceClient::new(operator.channel.clone());
+        encoded(client.approve_purge(request).await)
     })
 }
 

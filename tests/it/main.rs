@@ -52,6 +52,7 @@ mod linkage;
 mod on_demand;
 mod policy;
 mod proto_lint;
+mod purge;
 mod registry;
 mod shared;
 mod storage;

@@ -105,7 +105,11 @@ fn role_allows(role: R, action: A, purpose: P) -> bool {
             purpose == P::Operations
                 && matches!(
                     action,
-                    A::Operate | A::ApplyDirectory | A::ReadDirectory | A::DeclareDisaster
+                    A::Operate
+                        | A::ApplyDirectory
+                        | A::ReadDirectory
+                        | A::DeclareDisaster
+                        | A::Purge
                 )
         }
     }
@@ -142,7 +146,8 @@ fn model(cell: Cell) -> bool {
         | A::ReadAudit
         | A::Operate
         | A::ApplyDirectory
-        | A::DeclareDisaster => own,
+        | A::DeclareDisaster
+        | A::Purge => own,
         A::QueryIdentifiers | A::SearchPatients => {
             own || role == R::DataSteward || !matches!(consent, C::Denied | C::DeniedAlways)
         }
@@ -194,7 +199,7 @@ fn every_cell_is_as_the_rules_say() {
             }
         }
     }
-    assert_eq!(cells, 3 * 18 * 15 * 9 * 5 * 5);
+    assert_eq!(cells, 3 * 19 * 15 * 9 * 5 * 5);
     assert!(
         permitted > 1_000 && permitted < cells / 5,
         "{permitted} of {cells}"

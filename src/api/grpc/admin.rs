@@ -14,6 +14,7 @@ use crate::wire::pb::admin as pb;
 use crate::wire::pb::admin::admin_service_server::AdminService;
 
 use super::door::{Answer, Class, Door, Replies};
+use super::purges;
 
 macro_rules! method {
     ($name:literal) => {
@@ -277,5 +278,45 @@ impl AdminService for Admin {
         request: Request<pb::RotateKeysRequest>,
     ) -> Result<Response<Self::RotateKeysStream>, Status> {
         self.0.not_implemented(method!("RotateKeys"), request).await
+    }
+
+    async fn propose_purge(
+        &self,
+        request: Request<pb::ProposePurgeRequest>,
+    ) -> Result<Response<pb::ProposePurgeResponse>, Status> {
+        let method = method!("ProposePurge");
+        self.0
+            .run(method, Class::Query, request, purges::propose)
+            .await
+    }
+
+    async fn approve_purge(
+        &self,
+        request: Request<pb::ApprovePurgeRequest>,
+    ) -> Result<Response<pb::ApprovePurgeResponse>, Status> {
+        let method = method!("ApprovePurge");
+        self.0
+            .run(method, Class::Query, request, purges::approve)
+            .await
+    }
+
+    async fn withdraw_purge(
+        &self,
+        request: Request<pb::WithdrawPurgeRequest>,
+    ) -> Result<Response<pb::WithdrawPurgeResponse>, Status> {
+        let method = method!("WithdrawPurge");
+        self.0
+            .run(method, Class::Query, request, purges::withdraw)
+            .await
+    }
+
+    async fn list_purges(
+        &self,
+        request: Request<pb::ListPurgesRequest>,
+    ) -> Result<Response<pb::ListPurgesResponse>, Status> {
+        let method = method!("ListPurges");
+        self.0
+            .run(method, Class::Query, request, purges::list)
+            .await
     }
 }

@@ -241,7 +241,7 @@ impl DocumentService for DocumentSets {
         request: Request<pb::WatchDocumentsRequest>,
     ) -> Result<Response<Self::WatchDocumentsStream>, Status> {
         self.0
-            .stream(method!("WatchDocuments"), Class::Stream, request, watch)
+            .stream_judged(method!("WatchDocuments"), Class::Stream, request, watch)
             .await
     }
 

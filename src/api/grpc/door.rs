@@ -23,7 +23,7 @@ use crate::store::{Commit, Outcome as Stored};
 use crate::types::{PersonRole, PurposeOfUse};
 use crate::wire::{ASSERTION, RECEIPT, REQUEST_ID};
 
-use super::revocable::Revocable;
+use super::revocable::{Judged, Leave, Revocable};
 use super::status::status;
 
 /// A stream of messages to a caller.
@@ -189,6 +189,37 @@ impl Door {
         Q: Send + 'static,
         T: Send + 'static,
     {
+        self.stream_leaving(method, class, request, handler, Ok)
+    }
+
+    /// As [`Door::stream`], for messages that are judged one by one, and again when they leave.
+    pub(super) fn stream_judged<Q, T>(
+        &self,
+        method: &'static str,
+        class: Class,
+        request: Request<Q>,
+        handler: Handler<Q, crate::federation::Stream<Judged<T>>>,
+    ) -> Told<'_, Replies<T>>
+    where
+        Q: Send + 'static,
+        T: Send + 'static,
+    {
+        self.stream_leaving(method, class, request, handler, Judged::leave)
+    }
+
+    fn stream_leaving<Q, M, T>(
+        &self,
+        method: &'static str,
+        class: Class,
+        request: Request<Q>,
+        handler: Handler<Q, crate::federation::Stream<M>>,
+        leave: Leave<M, T>,
+    ) -> Told<'_, Replies<T>>
+    where
+        Q: Send + 'static,
+        M: Send + 'static,
+        T: Send + 'static,
+    {
         let (metadata, extensions, message) = request.into_parts();
         let start: Start<_> = Box::new(move |gateway, call| {
             Box::pin(async move {
@@ -200,7 +231,7 @@ impl Door {
         let gateway = Arc::clone(&self.gateway);
         Box::pin(async move {
             Ok(answer.await?.map(|(answer, call)| -> Replies<T> {
-                Box::pin(Revocable::new(answer.receiver, call, gateway))
+                Box::pin(Revocable::new(answer.receiver, leave, call, gateway))
             }))
         })
     }

@@ -627,7 +627,7 @@ impl RespondingGatewayService for Responding {
     ) -> Result<Response<Self::WatchDocumentsStream>, Status> {
         let method = responding!("WatchDocuments");
         self.0
-            .stream(method, Class::Stream, request, watch::respond)
+            .stream_judged(method, Class::Stream, request, watch::respond)
             .await
     }
 

@@ -14,6 +14,7 @@ mod holdings;
 mod identity;
 mod made;
 mod passes;
+mod purges;
 mod referrals;
 mod reflect;
 mod registry;

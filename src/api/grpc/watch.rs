@@ -23,12 +23,13 @@ use crate::wire::pb::federation as fpb;
 
 use super::door::{Answer, audit};
 use super::federation::{about, as_refused, authorize_asking, one_person};
+use super::revocable::{Judged, changed_meanwhile};
 
 /// Without anything to tell, the place to go on from is told this often.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 /// Between two looks whether reads see a frame that is durable already.
 const APPLYING: Duration = Duration::from_millis(1);
-/// Messages on their way to the subscriber: what waits here was judged before it waited.
+/// Messages on their way to the subscriber: what waits here is judged again when it leaves.
 const QUEUE: usize = 1;
 /// Whoever passes a subscription on may have a clock that is behind by so much: it ends the stream.
 const GRACE: Duration = Duration::from_mins(1);
@@ -41,7 +42,7 @@ pub(super) fn watch(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: pb::WatchDocumentsRequest,
-) -> Answer<Stream<pb::WatchDocumentsResponse>> {
+) -> Answer<Stream<Judged<pb::WatchDocumentsResponse>>> {
     Box::pin(async move {
         gateway.serves(Capability::Registry)?;
         let subscription = Subscription::new(&gateway.guard, &call, &request)?;
@@ -70,7 +71,7 @@ pub(super) fn respond(
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     request: fpb::RespondingGatewayServiceWatchDocumentsRequest,
-) -> Answer<Stream<fpb::RespondingGatewayServiceWatchDocumentsResponse>> {
+) -> Answer<Stream<Judged<fpb::RespondingGatewayServiceWatchDocumentsResponse>>> {
     Box::pin(async move {
         gateway.serves(Capability::Registry)?;
         let patients = asked_patients(&request.patient_ids)?;
@@ -181,7 +182,7 @@ fn start<T: Send + 'static>(
     call: Arc<Call>,
     begin: Begin,
     say: Say<T>,
-) -> Stream<T> {
+) -> Stream<Judged<T>> {
     let (sender, receiver) = mpsc::channel(QUEUE);
     let tasks = gateway.tasks.clone();
     let watcher = Watcher {
@@ -199,7 +200,7 @@ struct Watcher<T> {
     gateway: Arc<Gateway>,
     call: Arc<Call>,
     begin: Begin,
-    sender: mpsc::Sender<Result<T>>,
+    sender: mpsc::Sender<Result<Judged<T>>>,
     say: Say<T>,
 }
 
@@ -251,7 +252,7 @@ impl<T: Send + 'static> Watcher<T> {
         for patient in documents.followed(guard, subscription) {
             let mut after: Option<Vec<u8>> = None;
             loop {
-                let judging = self.call.for_part();
+                let judging = Arc::new(self.call.for_part());
                 let place = (patient.as_slice(), after.as_deref());
                 let page = documents.held(guard, &judging, subscription, place);
                 let (notices, more) = match page {
@@ -277,7 +278,7 @@ impl<T: Send + 'static> Watcher<T> {
         while !self.gateway.documents.has_applied(frame) {
             tokio::time::sleep(APPLYING).await;
         }
-        let judging = self.call.for_part();
+        let judging = Arc::new(self.call.for_part());
         let (guard, documents) = (&self.gateway.guard, &self.gateway.documents);
         let notices = match documents.notices(guard, &judging, &self.begin.subscription, frame) {
             Ok(notices) => notices,
@@ -294,7 +295,7 @@ impl<T: Send + 'static> Watcher<T> {
     /// Delivers what was judged for `judging`, each notice with the place to go on from if so many are left.
     async fn deliver(
         &self,
-        judging: &Call,
+        judging: &Arc<Call>,
         notices: Vec<Notice>,
         seen: impl Fn(usize) -> Option<Sequence>,
     ) -> Option<()> {
@@ -302,10 +303,7 @@ impl<T: Send + 'static> Watcher<T> {
         for mut notice in notices {
             left -= 1;
             if !judging.still_permitted() {
-                let message = "wishes changed meanwhile; go on from the last token";
-                return self
-                    .end(Error::new(Reason::ConcurrentChange, message))
-                    .await;
+                return self.end(changed_meanwhile()).await;
             }
             let one = self.call.for_part();
             one.note(|record| {
@@ -317,15 +315,23 @@ impl<T: Send + 'static> Watcher<T> {
             if let Err(error) = audit(&self.gateway, &one, Outcome::Success).await {
                 return self.end(error).await;
             }
-            self.send(seen(left), Some(notice)).await?;
+            self.send(seen(left), Some((notice, Arc::clone(judging)))).await?;
         }
         Some(())
     }
 
-    async fn send(&self, seen: Option<Sequence>, notice: Option<Notice>) -> Option<()> {
+    async fn send(
+        &self,
+        seen: Option<Sequence>,
+        notice: Option<(Notice, Arc<Call>)>,
+    ) -> Option<()> {
         let documents = &self.gateway.documents;
         let token = seen.map(|seen| documents.watch_token(seen));
-        let message = (self.say)(token.unwrap_or_default(), notice);
+        let (notice, rests_on) = notice.unzip();
+        let message = Judged {
+            message: (self.say)(token.unwrap_or_default(), notice),
+            rests_on,
+        };
         // A subscriber who takes nothing for too long is gone, and goes on from its token.
         let idle = self.gateway.federation.stream_idle;
         let sent = tokio::time::timeout(idle, self.sender.send(Ok(message))).await;

@@ -1,6 +1,7 @@
 //! `renkei store`: a node's store seen from its machine, with the node stopped; backups also beside
-//! a running one.
+//! a running one. Purges are asked of a running node.
 
+mod purge;
 mod show;
 
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use crate::gateway;
 use crate::store::backup::{BackupRequest, Cut, RestoreRequest, backup, restore};
 use crate::store::{Options, RootSource, ScrubOptions, Sequence, Store, StoreError, inspect};
 
-/// A node's store: check, rebuild, back up, restore, scrub, rotate keys
+/// A node's store: check, rebuild, back up, restore, scrub, rotate keys, purge a patient
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     renkei store check --config region.toml\n  \
@@ -89,6 +90,7 @@ enum Command {
     /// Begin a new key epoch; goes on where it was broken off
     #[command(after_help = "Example:\n  renkei store rotate-keys --config region.toml")]
     RotateKeys(Place),
+    Purge(Box<purge::PurgeArgs>),
     /// Back the store up, whether its node runs or not; only what is new is copied
     ///
     /// The backup is ciphertext. The root key is not in it: keep it elsewhere. Copies of the key
@@ -239,6 +241,7 @@ impl StoreArgs {
                 bar.done();
                 show::rotation(out, rotation.map_err(told)?)
             }
+            Command::Purge(command) => command.run(out).await,
             Command::Backup {
                 place,
                 to,

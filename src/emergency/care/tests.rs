@@ -224,6 +224,7 @@ fn caller(person: Option<(&str, PersonRole)>) -> Caller {
         }),
         purpose: PurposeOfUse::Treatment,
         pin: CertificatePin::from_bytes([0; 32]),
+        holder: "CN=test".into(),
         relay: None,
         assertion: None,
         until: None,

@@ -292,6 +292,7 @@ fn call(within: Duration) -> Call {
         }),
         purpose: PurposeOfUse::Treatment,
         pin: CertificatePin::from_bytes([0; 32]),
+        holder: "CN=test".into(),
         relay: None,
         assertion: None,
         until: None,

@@ -477,6 +477,11 @@ impl Network {
         self.caller(at, "operator", None)
     }
 
+    /// Another operator, at any node.
+    pub(crate) fn second_operator(&self, at: At) -> Caller {
+        self.caller(at, "operator-2", None)
+    }
+
     /// The system of an institution.
     pub(crate) fn system(&self, at: At, institution: &SampleInstitution) -> Caller {
         self.caller(at, &format!("inst-{}", institution.code), None)

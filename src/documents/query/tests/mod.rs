@@ -197,6 +197,7 @@ fn call() -> Call {
         }),
         purpose: PurposeOfUse::Treatment,
         pin: CertificatePin::from_bytes([0; 32]),
+        holder: "CN=test".into(),
         relay: None,
         assertion: None,
         until: None,
