@@ -35,7 +35,7 @@ use crate::federation::{
     Broadcasts, Contributions, Correlations, Dialler, Direct, Federation, Links, Locator, Outbox,
     Parts, Paths, Peers, Policy, Reconciler, SystemResolver, follow_parent,
 };
-use crate::identity::Identity;
+use crate::identity::{Identity, choose_model};
 use crate::pki::{
     IdentityError, IdentityHandle, NodeIdentity, Profiles, TrustHandle, TrustOptions, TrustStore,
 };
@@ -242,6 +242,23 @@ fn policies(config: &Config, edge: &Arc<State>, clock: &Arc<dyn Clock>) -> Resul
     }))
 }
 
+/// Takes the matching model that a configuration names: before anything is indexed by another.
+fn choose_matching(folder: &Path) -> Result<()> {
+    let text = |name: &str| {
+        let path = folder.join(name);
+        let text = std::fs::read_to_string(&path);
+        text.map_err(|error| Error::internal(format!("{}: {error}", path.display())))
+    };
+    let (weights, frequencies) = (text("weights.txt")?, text("frequencies.txt")?);
+    let chosen = choose_model(&weights, &frequencies);
+    let version = chosen.map_err(|problem| {
+        let problem = format!("identity.model: the model in {} {problem}", folder.display());
+        Error::internal(problem)
+    })?;
+    tracing::info!(version, "matching by a model of the node's own");
+    Ok(())
+}
+
 /// Where a configuration lets a node connect to.
 fn dialler(config: &Config, edge: &State) -> Result<Dialler> {
     let hosts = config.outgoing.hosts.iter().map(|host| host.parse());
@@ -323,6 +340,9 @@ impl Gateway {
             clock.now(),
         );
         let consents = Arc::new(Consents::new(Arc::clone(&store), Arc::clone(&clock)));
+        if let Some(folder) = &config.identity.model {
+            choose_matching(folder)?;
+        }
         let identity = Arc::new(Identity::open(Arc::clone(&store), Arc::clone(&clock))?);
         let policies = Arc::new(policies(&config, &edge, &clock)?);
         let disasters = Disasters::open(Arc::clone(&store), Arc::clone(&clock))?;

@@ -346,6 +346,10 @@ pub struct Outgoing {
 pub struct Identity {
     /// The assigning authorities this community owns (INV-4).
     pub assigning_authorities: Vec<String>,
+    /// A matching model of its own: the folder that `renkei identity learn --out` made. It must link by
+    /// no fewer bits than the shipped one. Absent: the shipped one. Records that are there already are
+    /// not matched again when it changes.
+    pub model: Option<PathBuf>,
 }
 
 /// The document repository.

@@ -1,6 +1,7 @@
 //! Two records compared, as the service and its stewards see it: what agrees, what contradicts, and
 //! what follows. The judgement is [`matching`](super::matching)'s.
 
+use super::matching::chosen;
 use super::matching::decide::{self, Guard};
 use super::matching::model::{Model, Score};
 use super::matching::normalize::address::Nearness;
@@ -137,9 +138,9 @@ impl Comparison {
     }
 }
 
-/// Compares two records by the shipped model.
+/// Compares two records by the model in use.
 pub fn compare(a: &Traits, b: &Traits) -> Comparison {
-    let model = Model::shipped();
+    let model: &Model = chosen::model();
     let found = decide::compare(model, a, b);
     let relation = found.relation;
     let given = name_level(relation.given);

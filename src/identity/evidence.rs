@@ -3,7 +3,7 @@
 use crate::wire::pb::identity as pb;
 
 use super::compare::{Comparison, Level, Proof, Verdict};
-use super::matching::model::Model;
+use super::matching::chosen;
 
 /// The comparison as a message: a waterfall of bits, field by field.
 pub(super) fn evidence(comparison: &Comparison, proof: Option<Proof>) -> pb::MatchEvidence {
@@ -32,7 +32,7 @@ pub(super) fn evidence(comparison: &Comparison, proof: Option<Proof>) -> pb::Mat
 
 /// The version of the weights that comparisons are made with.
 pub(super) fn model_version() -> String {
-    Model::shipped().version.clone()
+    chosen::model().version.clone()
 }
 
 fn agreement(level: Level) -> pb::AgreementLevel {

@@ -29,6 +29,7 @@ pub use decide::Decision;
 pub use demands::Demands;
 pub use history::Told;
 pub use load::{BATCH, Load, LoadItem};
+pub use matching::chosen::choose as choose_model;
 pub use narrow::{ADDRESS_BITS, Narrowing};
 pub use people::Resolved;
 pub use service::{Identity, Still};

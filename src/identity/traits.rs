@@ -6,7 +6,7 @@ use crate::wire::pb::common as cpb;
 use crate::wire::pb::identity as pb;
 
 use super::compare::{Sex, Traits};
-use super::matching::model::Model;
+use super::matching::chosen;
 use super::matching::normalize::{date, number};
 use super::matching::record::Script;
 
@@ -281,7 +281,7 @@ fn add_name(traits: &mut Traits, name: &pb::PersonName) {
         }
     };
     traits.add_name(script, &family, &given, &|name| {
-        Model::shipped().is_family(name)
+        chosen::model().is_family(name)
     });
 }
 

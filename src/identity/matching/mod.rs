@@ -4,6 +4,7 @@
 //! without contradictions → a verdict with its explanation. Neither the service nor the store is
 //! known here, so that `bench matching` drives the very engine the service does.
 
+pub mod chosen;
 pub mod cluster;
 pub mod decide;
 pub mod keys;

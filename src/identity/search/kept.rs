@@ -23,6 +23,7 @@ use std::time::Instant;
 use aws_lc_rs::digest;
 
 use crate::identity::compare::{NameKey, Policy, Traits};
+use crate::identity::matching::chosen;
 use crate::identity::matching::normalize::address::Place;
 use crate::identity::matching::normalize::date::BirthDate;
 use crate::identity::matching::normalize::kana;
@@ -83,6 +84,9 @@ static MAKING: LazyLock<[u8; 32]> = LazyLock::new(|| {
     ] {
         context.update(&(table.len() as u64).to_be_bytes());
         context.update(table.as_bytes());
+    }
+    if let Some(mark) = chosen::mark() {
+        context.update(&mark.to_be_bytes());
     }
     let mut making = [0; 32];
     making.copy_from_slice(context.finish().as_ref());
