@@ -43,5 +43,6 @@ pub fn tables(schema: Schema) -> Schema {
         .table::<tables::SubmissionRow>()
         .table::<tables::FolderRow>()
         .table::<tables::AssociationRow>()
+        .table::<tables::RemovedRow>()
         .table::<referrals::ReferralRow>()
 }
