@@ -45,5 +45,6 @@ pub fn tables(schema: Schema) -> Schema {
         .table::<tables::SubmissionRow>()
         .table::<tables::FolderRow>()
         .table::<tables::AssociationRow>()
+        .table::<tables::RemovedRow>()
         .table::<referrals::ReferralRow>()
 }

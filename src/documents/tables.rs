@@ -6,6 +6,7 @@
 //! | `unique` | tag of the uniqueId | – |
 //! | `submission` | entryUUID of the SubmissionSet | 1: patient tag, entryUUID |
 //! | `folder` | entryUUID | 1: patient tag, entryUUID; 2: logicalID, version |
+//! | `removed` | patient tag | – |
 //! | `association` | entryUUID | 1: sourceObject, entryUUID; 2: targetObject, entryUUID; 3: patient tag, entryUUID |
 //!
 //! Every version of an entry or folder is a row of its own. Fields that a store of the first version
@@ -178,6 +179,67 @@ impl Row for UniqueRow {
 
     fn key(&self) -> Vec<u8> {
         self.tag.clone()
+    }
+
+    fn subject(&self) -> Option<Tag> {
+        Tag::from_slice(&self.patient)
+    }
+}
+
+/// What was removed of a patient last: for those who follow the ledger, and are told of what they might
+/// have known of. The next removal takes its place.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct RemovedRow {
+    /// Keyed hash of the patient identifier.
+    #[prost(bytes = "vec", tag = "1")]
+    pub(crate) patient: Vec<u8>,
+    /// The entries, with what a decision or a filter asks of them.
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) entries: Vec<EntryRow>,
+    /// The sets that brought them: from and for whom.
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) sets: Vec<SubmissionRow>,
+}
+
+impl RemovedRow {
+    /// Adds an entry, and the set that brought it.
+    pub(crate) fn add(&mut self, row: EntryRow, set: Option<pb::SubmissionSet>) {
+        if self.sets.iter().all(|known| known.uuid != row.submission) {
+            self.sets.push(SubmissionRow {
+                uuid: row.submission.clone(),
+                set: set.map(|set| pb::SubmissionSet {
+                    source_id: set.source_id,
+                    intended_recipients: set.intended_recipients,
+                    ..pb::SubmissionSet::default()
+                }),
+                ..SubmissionRow::default()
+            });
+        }
+        let entry = row.entry.map(|entry| pb::DocumentEntry {
+            source_patient_id: None,
+            source_patient_info: Vec::new(),
+            legal_authenticator: None,
+            title: None,
+            comments: None,
+            reference_ids: Vec::new(),
+            uri: String::new(),
+            extension_slots: Vec::new(),
+            ..entry
+        });
+        self.entries.push(EntryRow {
+            entry,
+            blob: Vec::new(),
+            ..row
+        });
+    }
+}
+
+impl Row for RemovedRow {
+    const TABLE: TableId = TableId(37);
+    const NAME: &'static str = "removed";
+
+    fn key(&self) -> Vec<u8> {
+        self.patient.clone()
     }
 
     fn subject(&self) -> Option<Tag> {

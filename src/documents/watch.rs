@@ -23,7 +23,7 @@ use pb::{DocumentChange as Change, WatchTopic as Topic};
 use super::Documents;
 use super::document_ref;
 use super::query::{EntryFilter, Found, FoundFolder, FoundSet, Item, Reader};
-use super::tables::{EntryRow, FolderRow, SubmissionRow};
+use super::tables::{EntryRow, FolderRow, RemovedRow, SubmissionRow};
 
 /// Patients one subscription names.
 const MAX_PATIENTS: usize = 500;
@@ -232,7 +232,12 @@ impl Documents {
 
     /// Whether a frame changed anything that a subscriber may be told of.
     pub fn is_of_interest(frame: &Frame) -> bool {
-        let tables = [EntryRow::TABLE, SubmissionRow::TABLE, FolderRow::TABLE];
+        let tables = [
+            EntryRow::TABLE,
+            SubmissionRow::TABLE,
+            FolderRow::TABLE,
+            RemovedRow::TABLE,
+        ];
         let mut writes = frame.writes.iter();
         writes.any(|write| write.value.is_some() && tables.contains(&write.table))
     }
@@ -272,10 +277,7 @@ impl Documents {
             let key = (patient.to_vec(), i32::from(change));
             told.entry(key).or_default().push(item);
         };
-        for row in rows.entries.iter().filter(|row| about(&row.patient)) {
-            let Some(change) = rows.change(row) else {
-                continue;
-            };
+        for (row, change) in rows.changes().filter(|(row, _)| about(&row.patient)) {
             let found = Found::of(Versioned {
                 version: frame.sequence,
                 row: row.clone(),
@@ -329,7 +331,8 @@ impl Documents {
         if subscription.recipients.is_empty() && subscription.sources.is_empty() {
             return Ok(true);
         }
-        let here = rows.sets.iter().find(|set| set.uuid == row.submission);
+        let mut sets = rows.sets.iter().chain(&rows.sets_of_removed);
+        let here = sets.find(|set| set.uuid == row.submission);
         let set = if let Some(set) = here {
             set.set.clone()
         } else {
@@ -351,11 +354,13 @@ fn is_for(subscription: &Subscription, set: &pb::SubmissionSet) -> bool {
         && (sources.is_empty() || sources.contains(&set.source_id))
 }
 
-/// The objects that a frame put.
+/// The objects that a frame put, and the entries that it removed.
 struct Rows {
     entries: Vec<EntryRow>,
     sets: Vec<SubmissionRow>,
     folders: Vec<FolderRow>,
+    removed: Vec<EntryRow>,
+    sets_of_removed: Vec<SubmissionRow>,
 }
 
 impl Rows {
@@ -366,11 +371,25 @@ impl Rows {
                 .filter_map(|write| write.row::<R>().transpose());
             Ok(rows.collect::<Result<_, _>>()?)
         }
+        let (mut removed, mut sets_of_removed) = (Vec::new(), Vec::new());
+        for row in rows::<RemovedRow>(&frame.writes)? {
+            removed.extend(row.entries);
+            sets_of_removed.extend(row.sets);
+        }
         Ok(Self {
             entries: rows(&frame.writes)?,
             sets: rows(&frame.writes)?,
             folders: rows(&frame.writes)?,
+            removed,
+            sets_of_removed,
         })
+    }
+
+    /// What happened to which entry.
+    fn changes(&self) -> impl Iterator<Item = (&EntryRow, Change)> {
+        let put = self.entries.iter();
+        let put = put.filter_map(|row| Some((row, self.change(row)?)));
+        put.chain(self.removed.iter().map(|row| (row, Change::Removed)))
     }
 
     /// Whether the object came with this frame.
@@ -411,6 +430,8 @@ fn notice(
     change: i32,
     items: Vec<Item>,
 ) -> Notice {
+    // What was removed is not given out any more.
+    let as_refs = subscription.as_refs || change == i32::from(Change::Removed);
     let mut objects = pb::RegistryObjects::default();
     let mut named = Vec::with_capacity(items.len());
     let mut places = Vec::new();
@@ -421,7 +442,7 @@ fn notice(
             let time = recorded.or(registered.ok()).unwrap_or_default();
             places.push((found.sequence, time));
         }
-        item.put(&mut objects, subscription.as_refs);
+        item.put(&mut objects, as_refs);
     }
     Notice {
         event: pb::DocumentEvent {

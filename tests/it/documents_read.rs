@@ -524,6 +524,56 @@ async fn a_subscription_survives_restarts_and_asks_for_consent_at_delivery() {
     network.stop().await;
 }
 
+/// A subscriber is told of a removal, by reference; what its filter does not let through it is not told of.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_subscriber_is_told_of_removals() {
+    let network = Setup::standalone().start().await;
+    let patient = Patient::new(&network).await;
+    let doctor = patient.doctor();
+    let mut made = Vec::new();
+    for mime_type in ["application/pdf", "text/plain"] {
+        let change = |submission: &mut pb::Submission| {
+            submission.entries[0].mime_type = mime_type.into();
+        };
+        made.push(patient.provide(b"%PDF- %%EOF", change).await);
+    }
+    let request = pb::WatchDocumentsRequest {
+        patient_ids: vec![patient.id()],
+        filter: Some(pb::DocumentFilter {
+            mime_types: vec!["text/plain".into()],
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut stream = watch(&doctor, request).await.unwrap();
+    let everything = asked(Query::GetAll(pb::GetAllQuery {
+        patient_id: Some(patient.id()),
+        ..Default::default()
+    }));
+    let all = ask(&doctor, everything).await.unwrap().objects.unwrap();
+    let entries = all.entries.iter().map(|one| &one.entry_uuid);
+    let sets = all.submission_sets.iter().map(|one| &one.entry_uuid);
+    let associations = all.associations.iter().map(|one| &one.entry_uuid);
+    let entry_uuids = entries.chain(sets).chain(associations).cloned().collect();
+    let removal = pb::RemoveMetadataRequest {
+        entry_uuids,
+        reason: "誤登録".into(),
+        idempotency_key: uuid::Uuid::new_v4().to_string(),
+    };
+    let system = network.system(HERE, network.institution(patient.record));
+    let mut client = DocumentServiceClient::new(system.channel.clone());
+    let removed = client.remove_metadata(system.request(removal)).await;
+    removed.unwrap();
+
+    let event = next(&mut stream, &mut String::new()).await;
+    assert_eq!(event.change(), pb::DocumentChange::Removed);
+    let told = event.objects.unwrap();
+    assert!(told.entries.is_empty(), "by reference");
+    let told: Vec<_> = told.object_refs.iter().map(|one| &one.entry_uuid).collect();
+    assert_eq!(told, [&made[1].entry_uuid]);
+    network.stop().await;
+}
+
 /// What is registered after a patient has opted out is not delivered: the next event is another's.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_patient_who_opts_out_is_told_of_no_more() {

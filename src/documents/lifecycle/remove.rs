@@ -1,7 +1,7 @@
 //! Removal of metadata (ITI-62 Remove Metadata) and of documents (ITI-86 Remove Documents). Nothing
 //! cascades: what is to go is named, and nothing may be left that points to it or belongs to nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
@@ -11,7 +11,7 @@ use crate::types::EntryUuid;
 use crate::wire::pb::documents as pb;
 
 use super::super::faults::Faults;
-use super::super::tables::{AssociationRow, EntryRow, Kind};
+use super::super::tables::{AssociationRow, EntryRow, Kind, RemovedRow};
 use super::{Change, Origin, State, kind_of};
 
 /// Objects of one removal.
@@ -76,10 +76,13 @@ pub(in super::super) fn remove_metadata(
     }
     change.nothing_left_alone(&removed)?;
     std::mem::take(&mut change.faults).result()?;
+    let gone = change.remembered(&removed)?;
     for (uuid, kind) in kinds {
         change.remove(tag, uuid, kind)?;
     }
-    Ok(change.state.into_writes())
+    let mut writes = change.state.into_writes();
+    writes.extend(gone.values().map(Write::put));
+    Ok(writes)
 }
 
 impl Change<'_> {
@@ -157,6 +160,24 @@ impl Change<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The entries that go, by patient: who follows the ledger is told of them.
+    fn remembered(
+        &mut self,
+        removed: &BTreeSet<Vec<u8>>,
+    ) -> Result<BTreeMap<Vec<u8>, RemovedRow>> {
+        let mut gone: BTreeMap<Vec<u8>, RemovedRow> = BTreeMap::new();
+        for key in removed {
+            let Some(entry) = self.state.entry(key)? else {
+                continue;
+            };
+            let set = self.state.set(&entry.submission)?;
+            let of_patient = gone.entry(entry.patient.clone()).or_default();
+            of_patient.patient.clone_from(&entry.patient);
+            of_patient.add(entry, set.and_then(|row| row.set));
+        }
+        Ok(gone)
     }
 
     fn remove(
