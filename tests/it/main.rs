@@ -41,6 +41,7 @@ mod federation_directory;
 mod federation_discovery;
 mod federation_forward;
 mod federation_wide;
+mod full_disk;
 mod idempotency;
 mod idempotency_table;
 mod identities;
