@@ -93,7 +93,7 @@ pub(super) fn open(
         sizes,
         end.last.next(),
         end.chain,
-        health.clone(),
+        (health.clone(), Arc::clone(&room)),
     )?;
     let core = Core {
         keys,
