@@ -402,6 +402,9 @@ impl std::error::Error for Error {
     }
 }
 
+/// When to try again what a full disk refused: space comes back by an operator's hand.
+const DISK_FULL_RETRY: Duration = Duration::from_secs(10);
+
 /// The result of a service.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -428,6 +431,11 @@ impl From<crate::store::StoreError> for Error {
             Reason::StoreUnavailable => "the store cannot make this durable now",
             _ => "internal error",
         };
-        Self::new(reason, message).caused_by(error)
+        let full = error.is_disk_full();
+        let failed = Self::new(reason, message).caused_by(error);
+        match full {
+            true => failed.retry_after(DISK_FULL_RETRY),
+            false => failed,
+        }
     }
 }

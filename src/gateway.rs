@@ -169,6 +169,7 @@ pub fn store_options(config: &Config, options: Options) -> Options {
             IndexEngine::Sled => IndexKind::Sled,
         },
         index_cache_bytes: config.store.index_cache_mib << 20,
+        reserve_bytes: config.store.reserve_mib << 20,
         idempotency_kept: Duration::from_hours(u64::from(config.store.idempotency_hours)),
         ..options
     }

@@ -12,7 +12,7 @@ use crate::audit::Receipt;
 use crate::error::{Error, Reason, Result};
 use crate::store::{Commit, Idempotency, Outcome, Store, Write};
 
-use super::Call;
+use super::{Call, is_served_on_a_full_disk};
 
 /// Bytes of a client's idempotency key.
 const MAX_KEY: usize = 200;
@@ -123,6 +123,7 @@ impl Call {
             writes,
             audit: audit.clone(),
             idempotency,
+            emergency: is_served_on_a_full_disk(self.method()),
         };
         // From here on the event becomes durable even if this call is dropped: the commit runs in a
         // task of its own.

@@ -130,6 +130,19 @@ pub fn declared(method: &str) -> &'static [Action] {
         .map_or(&[], |(_, actions)| actions)
 }
 
+/// Whether a method is of the emergency class: break-glass, the summary and what leads to it. It is the
+/// last to be refused, whatever is short.
+pub fn is_emergency(method: &str) -> bool {
+    let summary = method.ends_with("RespondingGatewayService/GetSummaryItems");
+    summary || method.starts_with("renkei.emergency.")
+}
+
+/// Whether calls of a method are answered while the disk is full, their records taken from what is kept
+/// back for that: emergencies, and the operator's look at the node, which discloses nothing of patients.
+pub fn is_served_on_a_full_disk(method: &str) -> bool {
+    is_emergency(method) || method == "renkei.admin.v1.AdminService/GetStatus"
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -32,7 +32,7 @@ pub use directives::{
 };
 pub use exposure::Exposure;
 pub use lease::Lease;
-pub use methods::{METHODS, declared};
+pub use methods::{METHODS, declared, is_emergency, is_served_on_a_full_disk};
 pub use pass::Pass;
 pub use permit::{Grant, Permit};
 pub use policy::{Obligation, Policies, PolicyHandle, PolicyVersion};

@@ -31,7 +31,7 @@ impl Approver {
     pub fn of(caller: &Caller) -> Self {
         let name = match &caller.person {
             Some(person) => person.subject.as_str(),
-            None => &caller.holder,
+            None => &*caller.holder,
         };
         Self {
             certificate: caller.pin.to_string(),

@@ -120,7 +120,8 @@ fn prepare(folder: &Path, engine: IndexKind) -> Result<PathBuf> {
     let world = World::create(folder, &sample, clock)?;
     let node = world.regions.first().context("no region")?;
     let node = world.standalone_config(node, "127.0.0.1:0")?;
-    let text = format!("{node}\n[store]\nindex = \"{}\"\n", engine_name(engine));
+    let index = format!("[store]\nindex = \"{}\"\n", engine_name(engine));
+    let text = node.replacen("[store]\n", &index, 1);
     let path = folder.join("node.toml");
     std::fs::write(&path, text)?;
     Ok(path)

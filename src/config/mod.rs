@@ -408,6 +408,8 @@ pub struct StoreSettings {
     pub index: IndexEngine,
     /// The engine's cache, in MiB.
     pub index_cache_mib: u64,
+    /// Kept back of the disk for emergencies, in MiB; 0 keeps nothing back.
+    pub reserve_mib: u64,
     /// A folder, best on another disk, where every document is written a second time; damage is
     /// mended from it.
     pub second_copy: Option<PathBuf>,
@@ -432,6 +434,7 @@ impl Default for StoreSettings {
         Self {
             index: IndexEngine::default(),
             index_cache_mib: 64,
+            reserve_mib: 64,
             second_copy: None,
             scrub_every_hours: 168,
             scrub_mib_per_second: 20,

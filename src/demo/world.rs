@@ -232,7 +232,7 @@ impl World {
              address = \"{address}\"\ndrain_timeout_ms = 3000\n\n[outgoing]\nnetworks = [\"127.0.0.0/8\"]\n\n[tls]\ncertificate = {}\n\
              key = {}\nroots = [{}]\nintermediates = [{}]\ncrls = [{}]\ntest_profile = true\n\
              operators = [\"{operator}\", \"{second}\"]\n\n[consent]\ncross_community = \"opt-out\"\n\n\
-             [log]\nformat = \"json\"\nfilter = \"warn\"\n{more}",
+             [store]\nreserve_mib = 1\n\n[log]\nformat = \"json\"\nfilter = \"warn\"\n{more}",
             node.home,
             node.title,
             quoted(&data),

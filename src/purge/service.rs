@@ -248,7 +248,7 @@ impl Purges {
         let commit = Commit {
             writes: vec![Write::put(&row).expecting(Expect::Version(version))],
             audit: vec![self.event(&row, rows).close(Outcome::Success, now)],
-            idempotency: None,
+            ..Commit::default()
         };
         let _committed = self.store.commit(commit).await?;
         self.done.send_modify(|done| *done += 1);

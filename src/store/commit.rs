@@ -112,6 +112,8 @@ pub struct Commit {
     pub audit: Vec<Bytes>,
     /// Set for requests that may be repeated.
     pub idempotency: Option<Idempotency>,
+    /// It belongs to an emergency: taken also when the disk is full, from what is kept back for it.
+    pub emergency: bool,
 }
 
 impl Commit {

@@ -24,6 +24,7 @@ use super::ledger::NewFrame;
 use super::ledger::format::FrameKind;
 use super::overlay::{InFlight, Overlay};
 use super::prepare::{Prepared, prepare};
+use super::room::Room;
 use super::subjects::Subjects;
 use super::writer::{Judged, Ready, Writer};
 use crate::planted::planted;
@@ -174,7 +175,11 @@ impl Committer {
     pub(crate) fn commit_own(&mut self, commit: Commit) -> Result<Sequence, StoreError> {
         let (reply, mut answer) = oneshot::channel();
         self.commit_group(vec![Waiting {
-            commit,
+            commit: Commit {
+                // Small, and what it finishes may be what gives space back.
+                emergency: true,
+                ..commit
+            },
             permit: None,
             reply,
         }]);
@@ -191,7 +196,25 @@ impl Committer {
         self.core.health.stop();
     }
 
+    /// The commits that may be taken; on a full disk those of emergencies, and the rest is refused.
+    fn taken(&self, group: Vec<Waiting>) -> Vec<Waiting> {
+        if self.core.room.has_room() || planted("the reserve is everybody's") {
+            return group;
+        }
+        let urgent = |waiting: &Waiting| waiting.commit.emergency;
+        let (taken, refused): (Vec<_>, Vec<_>) = group.into_iter().partition(urgent);
+        for Waiting { reply, .. } in refused {
+            self.core.counters.settled(false);
+            answer(reply, Err(Room::refusal()));
+        }
+        taken
+    }
+
     fn commit_group(&mut self, group: Vec<Waiting>) {
+        let group = self.taken(group);
+        if group.is_empty() {
+            return;
+        }
         if self.writer.failures() != self.failures {
             self.settle();
         }

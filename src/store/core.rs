@@ -15,6 +15,7 @@ use super::ledger::reader::FrameIterator;
 use super::load::LoadCounters;
 use super::options::Stats;
 use super::replay::replay;
+use super::room::Room;
 use super::table::Schema;
 use crate::clock::Clock;
 
@@ -49,6 +50,7 @@ pub(crate) struct Core {
     pub(crate) random: Arc<dyn Random>,
     pub(crate) counters: Counters,
     pub(crate) health: Health,
+    pub(crate) room: Arc<Room>,
     pub(crate) live: Live,
 }
 
@@ -128,6 +130,7 @@ impl Core {
             failures: read(&self.counters.failures),
             clock_jumps: read(&self.counters.clock_jumps),
             poisoned: self.health.has_stopped(),
+            full: self.room.is_full(),
         }
     }
 }

@@ -142,6 +142,7 @@ impl Store {
         next: &mut dyn FnMut() -> Option<Vec<u8>>,
     ) -> Result<(), StoreError> {
         let core = &self.core;
+        core.room.check()?;
         let generation = core.keys.generation();
         let frame = self.read_frames(sequence).next().transpose()?;
         let frame = frame.filter(|frame| frame.sequence == sequence);

@@ -153,6 +153,15 @@ pub trait Disk: Debug + Send + Sync {
     /// [`io::ErrorKind::NotFound`], or what else the operating system reports.
     fn mode(&self, path: &Path) -> io::Result<u32>;
 
+    /// Bytes that may still be taken in the folder `path`; as many as there can be if that is not known.
+    ///
+    /// # Errors
+    /// What the operating system reports.
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        let _unknown = path;
+        Ok(u64::MAX)
+    }
+
     /// Whether a thread of the store's own may use it beside the writer. A simulated disk keeps one
     /// order of calls.
     fn allows_background(&self) -> bool {
@@ -308,6 +317,11 @@ impl Disk for RealDisk {
 
     fn mode(&self, path: &Path) -> io::Result<u32> {
         Ok(fs::metadata(path)?.permissions().mode() & 0o7777)
+    }
+
+    fn free(&self, path: &Path) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 
     fn allows_background(&self) -> bool {

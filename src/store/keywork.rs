@@ -155,6 +155,13 @@ impl Committer {
         if self.core.health.has_stopped() {
             return Err(StoreError::Poisoned);
         }
+        // They write much, which is not what the reserve is for.
+        if matches!(
+            work,
+            KeyWork::Rotate | KeyWork::Reseal(_) | KeyWork::BeginPurge(_)
+        ) {
+            self.core.room.check()?;
+        }
         match work {
             KeyWork::Rotate => self.rotate()?,
             KeyWork::Reseal(after) => {

@@ -40,6 +40,7 @@ mod prepare;
 mod projection;
 mod read;
 mod replay;
+mod room;
 mod scrub;
 mod subjects;
 mod sweep;

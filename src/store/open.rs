@@ -25,6 +25,7 @@ use super::ledger::{Ledger, Shared, Sizes};
 use super::options::{OpenReport, Options, RebuildReason};
 use super::overlay::InFlight;
 use super::replay::Visit;
+use super::room::Room;
 use super::subjects::Subjects;
 use super::table::Schema;
 use super::writer::Writer;
@@ -67,11 +68,13 @@ pub(super) fn open(
         random.as_ref(),
     )?;
     let health = Health::default();
-    let (blobs, removed) = Blobs::open(
-        dir.join("blobs"),
-        options.second_copy.clone(),
-        Medium::of(options, Arc::clone(&keys), health.clone()),
-    )?;
+    let room = Room::open(dir, disk, clock, &health, options.reserve_bytes)?;
+    let room = Arc::new(room);
+    let medium = Medium {
+        room: Arc::clone(&room),
+        ..Medium::of(options, Arc::clone(&keys), health.clone())
+    };
+    let (blobs, removed) = Blobs::open(dir.join("blobs"), options.second_copy.clone(), medium)?;
     let mut report = OpenReport {
         created: keys.created(),
         removed_temporary_files: removed,
@@ -90,7 +93,7 @@ pub(super) fn open(
         sizes,
         end.last.next(),
         end.chain,
-        health.clone(),
+        (health.clone(), Arc::clone(&room)),
     )?;
     let core = Core {
         keys,
@@ -101,6 +104,7 @@ pub(super) fn open(
         clock: Arc::clone(clock),
         random: Arc::clone(random),
         health,
+        room,
         counters: Counters::default(),
         live: Live::default(),
     };

@@ -45,6 +45,8 @@ pub struct Options {
     pub segment_bytes: u64,
     /// How far ahead of the ledger's end disk space is taken, in bytes.
     pub preallocate_bytes: u64,
+    /// Kept back of the disk for emergencies, in bytes; 0 keeps nothing back.
+    pub reserve_bytes: u64,
     /// Most commits in one group.
     pub batch_commits: usize,
     /// Most bytes in one group, before encryption.
@@ -83,6 +85,7 @@ impl Default for Options {
             index_cache_bytes: 64 << 20,
             segment_bytes: 64 << 20,
             preallocate_bytes: 4 << 20,
+            reserve_bytes: 0,
             batch_commits: 256,
             batch_bytes: 4 << 20,
             batch_wait: Duration::from_micros(200),
@@ -157,6 +160,8 @@ pub struct Stats {
     pub clock_jumps: u64,
     /// Whether the store stopped after a failed sync.
     pub poisoned: bool,
+    /// Whether the disk is full, so that only emergencies are taken.
+    pub full: bool,
 }
 
 /// One thing found wrong.

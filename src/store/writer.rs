@@ -247,6 +247,7 @@ impl Work {
             .ledger_bytes
             .store(ledger.bytes_written(), Ordering::Relaxed);
         if let Some(error) = &appended.error {
+            self.core.room.met(error);
             *self.failure() = error.clone();
             self.failures.fetch_add(1, Ordering::Release);
         }

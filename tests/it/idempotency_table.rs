@@ -629,7 +629,7 @@ fn approve_purge(case: &Case, other: bool) -> Pending<'_> {
         let operator = case.network.second_operator(HERE);
         let request = operator.request(apb::ApprovePurgeRequest {
             purge_id: case.purge_ids[1].clone(),
-            patient_id: Some(purged(case, if other { 0 } else { 1 })),
+            patient_id: Some(purged(case, usize::from(!other))),
             idempotency_key: "approve purge".to_owned(),
         });
         let mut client = AdminServiceClient::new(operator.channel.clone());

@@ -45,6 +45,7 @@ mod federation_forward;
 mod federation_locator;
 mod federation_watch;
 mod federation_wide;
+mod full_disk;
 mod idempotency;
 mod idempotency_table;
 mod identities;

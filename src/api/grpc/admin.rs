@@ -95,6 +95,14 @@ fn node_status(
                 since: None,
             });
         }
+        if stats.full {
+            alarms.push(pb::Alarm {
+                code: "DISK_FULL".to_owned(),
+                severity: pb::Severity::Error.into(),
+                message: "the disk is full: only emergencies are served".to_owned(),
+                since: None,
+            });
+        }
         for issuer in gateway.trust.current().authorities_without_crl() {
             alarms.push(pb::Alarm {
                 code: "CRL_MISSING".to_owned(),
@@ -124,7 +132,7 @@ fn node_status(
         let count = |number| u32::try_from(number).unwrap_or(u32::MAX);
         Ok(pb::GetStatusResponse {
             serving: !gateway.stop.is_cancelled(),
-            writable: !stats.poisoned,
+            writable: !stats.poisoned && !stats.full,
             alarms,
             ledger_sequence: stats.last_sequence.0,
             store_bytes: stats.ledger_bytes,

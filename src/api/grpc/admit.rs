@@ -17,7 +17,7 @@ use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tower::Service;
 
-use crate::access::ParticipantKind;
+use crate::access::{ParticipantKind, is_emergency};
 use crate::directory::CertifiedPeer as Peer;
 use crate::edge::{Admitted, Class, EMERGENCY_ON_LATE_CRL, LedgerPace, Room, Severity, Shed};
 use crate::error::{Error, Reason};
@@ -78,8 +78,7 @@ fn methods() -> &'static HashMap<String, Method> {
 }
 
 fn class(name: &str) -> Class {
-    let summary = name.ends_with("RespondingGatewayService/GetSummaryItems");
-    if name.starts_with("renkei.emergency.") || summary {
+    if is_emergency(name) {
         Class::Emergency
     } else if BATCH.contains(&name) {
         Class::Batch

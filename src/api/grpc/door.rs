@@ -13,7 +13,7 @@ use tokio_stream::Stream;
 use tonic::metadata::MetadataMap;
 use tonic::{Extensions, Request, Response, Status};
 
-use crate::access::{Call, Denial};
+use crate::access::{Call, Denial, is_served_on_a_full_disk};
 use crate::audit::{Outcome, Receipt, Record, Who};
 use crate::directory::{Arrival, CertifiedPeer as Peer, Unauthenticated};
 use crate::edge::{self, Admitted};
@@ -375,7 +375,7 @@ impl Door {
         let written = self
             .gateway
             .tasks
-            .spawn(async move { write(&gateway, event).await });
+            .spawn(async move { write(&gateway, event, method).await });
         match written.await.map_err(Error::internal).flatten() {
             Ok(receipt) => put_receipt(&self.gateway, receipt, status.metadata_mut()),
             Err(store) => tracing::error!(error = %store, "a refusal could not be audited"),
@@ -484,16 +484,17 @@ pub(super) async fn audit(gateway: &Gateway, call: &Call, outcome: Outcome) -> R
         return Ok(());
     }
     if let Some(event) = call.closing_event(outcome, gateway.clock.now()) {
-        call.set_receipt(write(gateway, event).await?);
+        call.set_receipt(write(gateway, event, call.method()).await?);
     }
     Ok(())
 }
 
-/// Makes an audit event durable by itself.
-async fn write(gateway: &Gateway, event: Bytes) -> Result<Receipt> {
+/// Makes an audit event of a method durable by itself.
+async fn write(gateway: &Gateway, event: Bytes, method: &str) -> Result<Receipt> {
     let audit = vec![event];
     let commit = Commit {
         audit: audit.clone(),
+        emergency: is_served_on_a_full_disk(method),
         ..Commit::default()
     };
     match gateway.store.commit(commit).await? {

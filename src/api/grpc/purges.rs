@@ -49,7 +49,6 @@ pub(super) fn withdraw(
     })
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "the form of a handler")]
 pub(super) fn list(
     gateway: Arc<Gateway>,
     call: Arc<Call>,

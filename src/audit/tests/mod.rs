@@ -137,7 +137,7 @@ impl Open {
         let commit = Commit {
             audit,
             writes,
-            idempotency: None,
+            ..Commit::default()
         };
         let _done = self.runtime.block_on(self.store.commit(commit)).unwrap();
     }

@@ -29,6 +29,7 @@ use super::error::{IoContext as _, StoreError};
 use super::health::Health;
 use super::keys::{Keys, Random, SubjectKey};
 use super::options::Options;
+use super::room::Room;
 use crate::clock::Clock;
 use crate::planted::planted;
 pub(crate) use hold::Hold;
@@ -93,6 +94,7 @@ pub struct Blobs {
     keys: Arc<Keys>,
     random: Arc<dyn Random>,
     health: Health,
+    room: Arc<Room>,
     folders: Arc<Folders>,
     holds: Holds,
     second: Option<Arc<Blobs>>,
@@ -108,6 +110,7 @@ pub(crate) struct Medium {
     pub(crate) keys: Arc<Keys>,
     pub(crate) random: Arc<dyn Random>,
     pub(crate) health: Health,
+    pub(crate) room: Arc<Room>,
 }
 
 impl Medium {
@@ -119,6 +122,7 @@ impl Medium {
             keys,
             random: Arc::clone(&options.random),
             health,
+            room: Arc::new(Room::unlimited(&options.disk, &options.clock)),
         }
     }
 }
@@ -137,6 +141,7 @@ impl Blobs {
             keys,
             random,
             health,
+            room,
         } = medium;
         Self {
             dir,
@@ -145,6 +150,7 @@ impl Blobs {
             keys,
             random,
             health,
+            room,
             folders: Arc::default(),
             holds: Holds::default(),
             second: None,

@@ -40,6 +40,7 @@ impl fmt::Debug for BlobWriter {
 impl BlobWriter {
     /// A writer into a temporary file of its own.
     pub(super) fn new(blobs: &Blobs, patient: &SubjectKey) -> Result<Self, StoreError> {
+        blobs.room.check()?;
         let mut file_id = [0; 16];
         let mut secret = Secret::new([0; 32]);
         blobs.random.fill(&mut file_id)?;
@@ -140,6 +141,7 @@ impl BlobWriter {
             return Err(StoreError::Closed);
         }
         self.failed = true;
+        self.temporary.blobs.room.check()?;
         let number = self.sealed;
         self.key.seal(
             SegmentCipher::nonce(number, last),

@@ -271,6 +271,12 @@ impl Drop for SimLock {
 }
 
 impl Disk for SimDisk {
+    fn free(&self, _: &Path) -> io::Result<u64> {
+        let world = self.world();
+        let capacity = world.faults.capacity_bytes;
+        Ok(capacity.map_or(u64::MAX, |capacity| capacity.saturating_sub(world.used())))
+    }
+
     fn open(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
         let (inode, generation) = {
             let mut world = self.world();

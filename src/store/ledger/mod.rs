@@ -31,6 +31,7 @@ use super::disk::DiskFile;
 use super::error::{IoContext as _, StoreError};
 use super::health::Health;
 use super::keys::Random;
+use super::room::Room;
 use crate::planted::planted;
 use format::{
     FRAME_HEADER_BYTES, FrameHeader, FrameKind, SEGMENT_HEADER_BYTES, SegmentHeader, frame_bytes,
@@ -90,6 +91,7 @@ pub(crate) struct Ledger {
     next_segment: u64,
     current: Option<Current>,
     health: Health,
+    room: Arc<Room>,
     /// Absent where threads of the store's own are not allowed.
     spare: Option<Spare>,
     bytes_written: u64,
@@ -112,7 +114,7 @@ impl Ledger {
         sizes: Sizes,
         next: Sequence,
         chain: [u8; 32],
-        health: Health,
+        (health, room): (Health, Arc<Room>),
     ) -> Result<Self, StoreError> {
         let start = SEGMENT_HEADER_BYTES as u64;
         let disk = Arc::clone(&shared.disk);
@@ -131,6 +133,7 @@ impl Ledger {
             next_segment: last + 1,
             current: None,
             health,
+            room,
             spare,
             bytes_written: 0,
         })
@@ -209,7 +212,9 @@ impl Ledger {
         if let Some(current) = &mut self.current {
             current.end = end;
         }
+        // It would take what is kept back for emergencies.
         if end > self.sizes.segment / SPARE_AFTER
+            && !self.room.is_full()
             && let Some(spare) = &mut self.spare
         {
             spare.ask();

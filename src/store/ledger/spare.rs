@@ -116,7 +116,11 @@ impl Shared {
         for () in orders {
             match self.make() {
                 Ok(file) => *self.ready() = file,
-                Err(error) => tracing::warn!(%error, "no segment could be made ahead of time"),
+                Err(error) => {
+                    tracing::warn!(%error, "no segment could be made ahead of time");
+                    // Its space may be all there is.
+                    let _taken_back = self.disk.remove(&self.path).is_ok();
+                }
             }
         }
     }

@@ -30,6 +30,7 @@ mod overlap;
 mod power;
 mod recovery;
 mod requests;
+mod room;
 mod rotation;
 mod scrub;
 mod secrets;

@@ -187,9 +187,13 @@ impl World {
     }
 
     /// Bytes of file content; only asked when the disk has an end.
-    fn used(&self) -> u64 {
-        let used = self.inodes.values().map(|file| file.current.len() as u64);
-        used.sum()
+    pub(super) fn used(&self) -> u64 {
+        // What has no name any more takes no space, though a power cut may bring it back.
+        let named = self
+            .names
+            .values()
+            .filter_map(|inode| self.inodes.get(inode));
+        named.map(|file| file.current.len() as u64).sum()
     }
 
     /// Changes names. A call that fails may have been done all the same, as over a network.
