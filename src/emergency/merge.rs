@@ -23,7 +23,7 @@ use prost::Message;
 
 use crate::wire::pb::common::NationalFlag;
 use crate::wire::pb::emergency::{
-    AbsenceStatement, ItemSource, ListedDocument, SummaryItem, VerificationStatus,
+    AbsenceStatement, AgedOut, ItemSource, ListedDocument, SummaryItem, VerificationStatus,
 };
 
 pub(super) use absence::is_denied;
@@ -52,8 +52,8 @@ pub struct Merged {
     pub absences: Vec<AbsenceStatement>,
     /// Newest first.
     pub documents: Vec<ListedDocument>,
-    /// Facts left out because they are older than the window of their section.
-    pub aged_out: usize,
+    /// How many facts of which sections were left out, older than the window of their section.
+    pub aged_out: Vec<AgedOut>,
 }
 
 /// Folds `parts` into one, as seen at `now`.

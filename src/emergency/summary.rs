@@ -104,6 +104,7 @@ impl Emergency {
             items: merged.items,
             absences: merged.absences,
             documents: merged.documents,
+            aged_out: merged.aged_out,
             identity_grade: asking.grade.into(),
             partly_withheld: composed.partly_withheld,
             cached,
