@@ -28,6 +28,7 @@ use crate::wire::pb::emergency::{
 
 pub(super) use absence::is_denied;
 pub use conflict::NONE_KNOWN_GROUP;
+pub(super) use date::day;
 pub use rules::{MaxAge, RULES, SectionRule};
 
 /// What one region contributes.
