@@ -79,6 +79,9 @@ pub(super) fn only(sections: &[pb::SummarySection], merged: &mut Merged) {
         let section = absence.section();
         section == pb::SummarySection::Unspecified || sections.contains(&section)
     });
+    merged
+        .aged_out
+        .retain(|aged| sections.contains(&aged.section()));
     let listed = sections.contains(&pb::SummarySection::Document);
     merged
         .documents
@@ -124,7 +127,12 @@ mod tests {
                 document("in part", true, "read in part"),
                 document("not read", false, "UNREADABLE"),
             ],
-            aged_out: 0,
+            aged_out: [Allergy, Problem]
+                .map(|section| pb::AgedOut {
+                    section: section.into(),
+                    count: 1,
+                })
+                .to_vec(),
         }
     }
 
@@ -147,6 +155,8 @@ mod tests {
             left,
             [pb::SummarySection::Allergy, pb::SummarySection::Unspecified]
         );
+        let aged: Vec<_> = some.aged_out.iter().map(pb::AgedOut::section).collect();
+        assert_eq!(aged, [pb::SummarySection::Allergy]);
         let titles: Vec<_> = some
             .documents
             .iter()

@@ -23,11 +23,12 @@ use prost::Message;
 
 use crate::wire::pb::common::NationalFlag;
 use crate::wire::pb::emergency::{
-    AbsenceStatement, ItemSource, ListedDocument, SummaryItem, VerificationStatus,
+    AbsenceStatement, AgedOut, ItemSource, ListedDocument, SummaryItem, VerificationStatus,
 };
 
 pub(super) use absence::is_denied;
 pub use conflict::NONE_KNOWN_GROUP;
+pub(super) use date::day;
 pub use rules::{MaxAge, RULES, SectionRule};
 
 /// What one region contributes.
@@ -52,8 +53,8 @@ pub struct Merged {
     pub absences: Vec<AbsenceStatement>,
     /// Newest first.
     pub documents: Vec<ListedDocument>,
-    /// Facts left out because they are older than the window of their section.
-    pub aged_out: usize,
+    /// How many facts of which sections were left out, older than the window of their section.
+    pub aged_out: Vec<AgedOut>,
 }
 
 /// Folds `parts` into one, as seen at `now`.

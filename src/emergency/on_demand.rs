@@ -56,6 +56,7 @@ impl Maker for Emergency {
             items: composed.merged.items,
             absences: composed.merged.absences,
             documents: composed.merged.documents,
+            aged_out: composed.merged.aged_out,
             // The entry is of this patient; nobody was looked for.
             identity_grade: ipb::MatchGrade::Certain.into(),
             partly_withheld: composed.partly_withheld,

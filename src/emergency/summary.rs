@@ -25,6 +25,7 @@ use super::Emergency;
 use super::choice;
 use super::compose::{Reply, compose};
 use super::kept::shown;
+use super::merge::day;
 
 /// Whose summary is asked for, on what ground, and what of it.
 #[derive(Clone, Debug)]
@@ -115,6 +116,7 @@ impl Emergency {
             items: merged.items,
             absences: merged.absences,
             documents: merged.documents,
+            aged_out: merged.aged_out,
             identity_grade: asking.grade.into(),
             partly_withheld: composed.partly_withheld || covered.len() < patients.len(),
             cached,
@@ -325,14 +327,7 @@ impl Emergency {
         let demographics = newest
             .and_then(|record| record.demographics.clone())
             .unwrap_or_default();
-        let year = self.clock.now().to_zoned(jiff::tz::TimeZone::UTC).date();
-        let age = demographics
-            .birth_date
-            .parse::<PartialDate>()
-            .ok()
-            .and_then(PartialDate::to_date)
-            .and_then(|birth| birth.until((jiff::Unit::Year, year)).ok())
-            .and_then(|span| u32::try_from(span.get_years()).ok());
+        let age = age(&demographics.birth_date, self.clock.now());
         Ok(pb::PatientHeader {
             names: demographics.names,
             birth_date: demographics.birth_date,
@@ -345,6 +340,13 @@ impl Emergency {
             deceased: demographics.deceased,
         })
     }
+}
+
+/// Whole years on the day in Japan; none if the day of birth is not known.
+fn age(birth_date: &str, now: Timestamp) -> Option<u32> {
+    let birth = birth_date.parse::<PartialDate>().ok()?.to_date()?;
+    let years = birth.until((jiff::Unit::Year, day(now))).ok()?.get_years();
+    u32::try_from(years).ok()
 }
 
 /// Regions being asked, and what was known of each before.
@@ -510,6 +512,15 @@ mod tests {
             }],
             ..fpb::GetSummaryItemsResponse::default()
         }
+    }
+
+    /// Half past midnight of 1 June in Japan is still 31 May in UTC.
+    #[test]
+    fn a_birthday_begins_at_midnight_in_japan() {
+        let now: Timestamp = "2026-05-31T15:30:00Z".parse().unwrap();
+        assert_eq!(age("1946-06-01", now), Some(80));
+        assert_eq!(age("1946-06-02", now), Some(79));
+        assert_eq!(age("1946-06", now), None);
     }
 
     /// Bars: Z-18. Whatever a region adds that it may not say, all it says is dropped and said to be

@@ -369,8 +369,9 @@ fn told(composed: &Composed) -> Vec<String> {
         let of = region(&listed.document.as_ref().unwrap().home_community_id);
         lines.push(format!("{how} {} of {of}: {}", listed.title, listed.reason));
     }
-    if merged.aged_out > 0 {
-        lines.push(format!("too old {}", merged.aged_out));
+    let too_old: u32 = merged.aged_out.iter().map(|one| one.count).sum();
+    if too_old > 0 {
+        lines.push(format!("too old {too_old}"));
     }
     if composed.partly_withheld {
         lines.push("partly withheld".to_owned());
@@ -393,6 +394,7 @@ fn forms(name: &str, composed: &Composed) {
             items: composed.merged.items.clone(),
             absences: composed.merged.absences.clone(),
             documents: composed.merged.documents.clone(),
+            aged_out: composed.merged.aged_out.clone(),
             partly_withheld: composed.partly_withheld,
             ..pb::EmergencySummary::default()
         }),

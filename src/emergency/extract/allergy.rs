@@ -34,11 +34,10 @@ pub(super) fn read(place: &Place<'_, '_, '_>) -> Reading {
     }
     let recorded = first_date(allergy, &["recordedDate", "lastOccurrence"]);
     if let Some(absent) = absence(place, SummarySection::Allergy, &concept, recorded.clone()) {
-        let refuted = verification == VerificationStatus::Refuted;
-        return if refuted {
-            Reading::NotUnderstood
-        } else {
+        return if is_held(clinical_status(allergy.get("clinicalStatus")), verification) {
             absent
+        } else {
+            Reading::NotUnderstood
         };
     }
     if concept.is_empty() {
@@ -71,6 +70,22 @@ pub(super) fn read(place: &Place<'_, '_, '_>) -> Reading {
     item.criticality = criticality.into();
     item.details = details(allergy, &categories);
     Reading::Items(vec![item])
+}
+
+/// Whether a statement that there is none is made now, and for sure: one that is over, refuted or only
+/// supposed is no statement of absence (INV-6).
+fn is_held(clinical: ClinicalStatus, verification: VerificationStatus) -> bool {
+    let over = matches!(
+        clinical,
+        ClinicalStatus::Inactive | ClinicalStatus::Resolved | ClinicalStatus::Remission
+    );
+    let unsure = matches!(
+        verification,
+        VerificationStatus::Unconfirmed
+            | VerificationStatus::Refuted
+            | VerificationStatus::EnteredInError
+    );
+    !over && !unsure
 }
 
 fn details(allergy: &Json<'_>, categories: &[&str]) -> Vec<ItemDetail> {

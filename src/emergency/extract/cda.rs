@@ -125,7 +125,9 @@ fn sections(header: &Header, outer: &Element, extracted: &mut Extracted, nesting
         let of = code.and_then(|code| filing(code.value("codeSystem"), code.value("code")));
         match of {
             Some(Filing::Section(of)) => section_entries(header, of, section, extracted),
-            Some(Filing::FamilyHistory) | None => {}
+            Some(Filing::FamilyHistory) => {}
+            // What it is about is not known: it may say something of the patient.
+            None => extracted.not_taken += own_parts(section),
         }
         if of != Some(Filing::FamilyHistory) {
             sections(header, section, extracted, nesting + 1);
@@ -133,19 +135,30 @@ fn sections(header: &Header, outer: &Element, extracted: &mut Extracted, nesting
     }
 }
 
+/// Entries of a section, or its narrative if it has none.
+fn own_parts(section: &Element) -> usize {
+    let narrative = usize::from(section.own_child("text").is_some());
+    section.own("entry").count().max(narrative)
+}
+
 fn section_entries(header: &Header, of: SummarySection, section: &Element, to: &mut Extracted) {
     let mut any = false;
     for entry in section.own("entry") {
         any = true;
-        let items = match of {
+        let members: Vec<_> = match of {
             SummarySection::Problem | SummarySection::PastProblem => diagnoses(header, of, entry),
             SummarySection::Result => results(header, entry),
             _ => Vec::new(),
         };
-        if items.is_empty() || to.items.len() >= MAX_ITEMS {
+        if members.is_empty() || to.items.len() >= MAX_ITEMS {
             to.not_taken += 1;
-        } else {
-            to.items.extend(items);
+            continue;
+        }
+        for member in members {
+            match member {
+                Some(item) => to.items.push(item),
+                None => to.not_taken += 1,
+            }
         }
     }
     // Narrative that nothing coded stands for.
@@ -154,8 +167,13 @@ fn section_entries(header: &Header, of: SummarySection, section: &Element, to: &
     }
 }
 
-/// Diagnoses of an entry: an observation, or the problem concern of C-CDA.
-fn diagnoses(header: &Header, section: SummarySection, entry: &Element) -> Vec<SummaryItem> {
+/// Diagnoses of an entry: an observation, or the problem concern of C-CDA. None for a member that is
+/// not understood.
+fn diagnoses(
+    header: &Header,
+    section: SummarySection,
+    entry: &Element,
+) -> Vec<Option<SummaryItem>> {
     let concerns = entry
         .own("act")
         .flat_map(|act| act.own("entryRelationship"));
@@ -164,7 +182,7 @@ fn diagnoses(header: &Header, section: SummarySection, entry: &Element) -> Vec<S
         .own("observation")
         .chain(inner.flat_map(|of| of.own("observation")));
     observations
-        .filter_map(|observation| diagnosis(header, section, observation))
+        .map(|observation| diagnosis(header, section, observation))
         .collect()
 }
 
@@ -206,8 +224,9 @@ fn diagnosis(
     Some(item)
 }
 
-/// Results of an entry: an observation, or those of an organizer.
-fn results(header: &Header, entry: &Element) -> Vec<SummaryItem> {
+/// Results of an entry: an observation, or those of an organizer. None for a member that is not
+/// understood.
+fn results(header: &Header, entry: &Element) -> Vec<Option<SummaryItem>> {
     let batteries = entry
         .own("organizer")
         .flat_map(|organizer| organizer.own("component"));
@@ -215,7 +234,7 @@ fn results(header: &Header, entry: &Element) -> Vec<SummaryItem> {
         .own("observation")
         .chain(batteries.flat_map(|of| of.own("observation")));
     observations
-        .filter_map(|observation| result(header, observation))
+        .map(|observation| result(header, observation))
         .collect()
 }
 

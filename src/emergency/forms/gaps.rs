@@ -48,11 +48,20 @@ impl<'a> Whole<'a> {
             words::WITHHELD
         } else if self.completeness.regions.is_empty() {
             words::NOBODY
+        } else if self.aged_out(sections) > 0 {
+            words::TOO_OLD
         } else if unknown().is_empty() {
             words::NO_INFORMATION
         } else {
             words::NOT_KNOWN
         })
+    }
+
+    /// Facts of `sections` that were left out because they are too old.
+    pub(super) fn aged_out(&self, sections: &[SummarySection]) -> u32 {
+        let aged = self.summary.aged_out.iter();
+        aged.filter(|aged| sections.contains(&aged.section()))
+            .fold(0, |sum, aged| sum.saturating_add(aged.count))
     }
 
     /// Whether something is withheld; never what.

@@ -491,6 +491,26 @@ fn nothing_is_left_for_the_patient_that_follows_from_what_is_hidden() {
     assert_eq!(summary.absences, [stated(SummarySection::Device)]);
 }
 
+/// INV-6: a section whose facts are too old is not one without information.
+#[test]
+fn what_is_left_out_as_too_old_is_said() {
+    let mut answer = empty();
+    let summary = answer.summary.as_mut().unwrap();
+    summary.aged_out = vec![crate::wire::pb::emergency::AgedOut {
+        section: SummarySection::Medication.into(),
+        count: 3,
+    }];
+    let completeness = answer.completeness.clone().unwrap();
+    let summary = answer.summary.as_ref().unwrap();
+    let text = plain(summary, &completeness, Options::default(), "2026-12-01");
+    let (_, drugs) = text.split_once("■ 処方").unwrap();
+    let drugs = drugs.split("■").next().unwrap();
+    assert!(drugs.contains("表示期間より古い記載"), "{text}");
+    assert!(drugs.contains("Left out as older") && drugs.contains(": 3"), "{text}");
+    assert!(!drugs.contains("情報なし"), "{text}");
+    assert!(text.contains("情報なし"), "of problems there is none: {text}");
+}
+
 #[test]
 fn english_comes_first_where_it_is_asked_for() {
     let options = Options {

@@ -121,6 +121,10 @@ pub(super) const NO_INFORMATION: Words = words(
     "情報なし(照会先に記載がありません。「ない」ことの確認ではありません)",
     "No information: nothing on record, which does not mean that there is none",
 );
+pub(super) const TOO_OLD: Words = words(
+    "表示期間より古い記載は省略しています(件数)",
+    "Left out as older than the period shown (number of facts)",
+);
 pub(super) const PERHAPS: Words = words(
     "不明(照会できなかった地域があります)",
     "Not known: regions could not be asked",

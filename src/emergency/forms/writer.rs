@@ -79,9 +79,17 @@ impl<'w> Writer<'w> {
         if nothing
             && always
             && let Nothing::NotStated(why) = self.whole.nothing(sections)
+            && why != words::TOO_OLD
         {
             rows.push(Row {
                 lead: why.both(self.language),
+                ..Row::default()
+            });
+        }
+        let aged_out = self.whole.aged_out(sections);
+        if aged_out > 0 {
+            rows.push(Row {
+                lead: format!("{}: {aged_out}", words::TOO_OLD.both(self.language)),
                 ..Row::default()
             });
         }

@@ -17,7 +17,7 @@ pub(super) struct Span {
 }
 
 /// The day in Japan.
-pub(super) fn day(time: Timestamp) -> Date {
+pub(in crate::emergency) fn day(time: Timestamp) -> Date {
     local(time).date()
 }
 

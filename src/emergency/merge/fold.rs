@@ -8,8 +8,10 @@ use jiff::{Timestamp, ToSpan};
 use prost::Message;
 
 use crate::wire::pb::common::{CodedValue, Confidentiality};
+use crate::wire::pb::emergency::item_value::Value;
 use crate::wire::pb::emergency::{
-    ClinicalStatus, Criticality, ItemSource, SummaryItem, SummarySection, VerificationStatus,
+    AgedOut, ClinicalStatus, Criticality, ItemSource, SummaryItem, SummarySection,
+    VerificationStatus,
 };
 
 use super::date::{Span, newest};
@@ -22,6 +24,8 @@ use super::series;
 /// Days between the end of one prescription and the next of the same dose that are still one
 /// medication: a monthly visit, and some days.
 const REFILL_GAP_DAYS: i64 = 35;
+/// Days of supply that are believed of one prescription or dispensing.
+const MAX_SUPPLY_DAYS: i64 = 366;
 /// Clusters of one code that an item is compared with; beyond, it stands for itself.
 const MAX_CANDIDATES: usize = 64;
 
@@ -43,8 +47,12 @@ struct Cluster {
     members: Vec<SummaryItem>,
 }
 
-/// Folds `items`, whatever their order, and leaves out what is too old. Gives how many those are.
-pub(super) fn fold(mut items: Vec<SummaryItem>, now: Timestamp) -> (Vec<SummaryItem>, usize) {
+/// Folds `items`, whatever their order, and leaves out what is too old. Gives how many those are,
+/// by section.
+pub(super) fn fold(
+    mut items: Vec<SummaryItem>,
+    now: Timestamp,
+) -> (Vec<SummaryItem>, Vec<AgedOut>) {
     items.sort_by_cached_key(|item| {
         let start = Span::of(&item.start).or_else(|| newest(&item.sources));
         // The most closely coded first: the others then find whether they are of one or of many.
@@ -83,9 +91,19 @@ pub(super) fn fold(mut items: Vec<SummaryItem>, now: Timestamp) -> (Vec<SummaryI
             }
         }
     }
-    let all = clusters.len();
-    clusters.retain(|cluster| cluster.is_inside(now));
-    let aged_out = all - clusters.len();
+    let mut too_old: BTreeMap<i32, u32> = BTreeMap::new();
+    clusters.retain(|cluster| {
+        let inside = cluster.is_inside(now);
+        if !inside {
+            let count = too_old.entry(cluster.rule.section.into()).or_default();
+            *count = count.saturating_add(1);
+        }
+        inside
+    });
+    let aged_out = too_old
+        .into_iter()
+        .map(|(section, count)| AgedOut { section, count })
+        .collect();
     (
         clusters.into_iter().flat_map(Cluster::into_items).collect(),
         aged_out,
@@ -240,10 +258,36 @@ fn last_day(item: &SummaryItem) -> Option<Date> {
         // Dialysis that goes on does not age.
         SummarySection::Procedure if item.clinical_status() == ClinicalStatus::Active => None,
         SummarySection::Procedure => start.map(day),
-        // Taken when it was asserted, whenever it began.
-        SummarySection::Medication => start.map(day).max(recorded.map(day)),
+        // Taken when it was asserted, whenever it began, and as long as the supply lasts.
+        SummarySection::Medication => supplied(start.map(day).max(recorded.map(day)), item),
+        SummarySection::Dispense => supplied(start.or(recorded).map(day), item),
         _ => start.or(recorded).map(day),
     }
+}
+
+/// The day on which the supply that `item` states (処方日数) ends, if it begins on `from`.
+fn supplied(from: Option<Date>, item: &SummaryItem) -> Option<Date> {
+    let stated = item.details.iter().filter_map(|detail| {
+        detail.name.as_ref().filter(|name| name.code == "supply")?;
+        match detail.value.as_ref()?.value.as_ref()? {
+            Value::Text(text) => days(text),
+            Value::Quantity(_) | Value::Coded(_) => None,
+        }
+    });
+    let days = stated.max().unwrap_or_default();
+    from.map(|from| from.saturating_add(days.days()))
+}
+
+/// Days of a duration as it is shown, `120 日` or `12 wk`; none of another unit, or with a comparator.
+fn days(shown: &str) -> Option<i64> {
+    let (number, unit) = shown.split_once(' ')?;
+    let each = match unit {
+        "d" | "day" | "days" | "日" | "日分" => 1,
+        "wk" | "week" | "weeks" | "週" | "週間" => 7,
+        _ => return None,
+    };
+    let whole: u16 = number.split('.').next()?.parse().ok()?;
+    Some((i64::from(whole) * each).min(MAX_SUPPLY_DAYS))
 }
 
 /// One item of several that say the same.

@@ -111,3 +111,29 @@ fn a_diagnosis_with_an_end_is_past() {
     );
     assert_eq!(item.clinical_status(), ClinicalStatus::Resolved);
 }
+
+#[test]
+fn what_is_not_taken_of_a_document_is_counted() {
+    let problem = section("11450-4", &diagnosis(r#"moodCode="EVN""#, ""));
+    assert_eq!(read_xml(&problem).not_taken, 0);
+    let unknown = section("99999-9", "<entry/><entry/>");
+    let extracted = read_xml(&format!("{problem}{unknown}{}", section("99999-8", "")));
+    assert_eq!(
+        (extracted.items.len(), extracted.not_taken),
+        (1, 3),
+        "two entries and a narrative"
+    );
+    let observation = |value: &str| {
+        format!(
+            r#"<component><observation classCode="OBS" moodCode="EVN"><code code="1" codeSystem="1.2"/>
+            <value xsi:type="{value}" value="2" unit="g"/></observation></component>"#
+        )
+    };
+    let battery = format!(
+        "<entry><organizer>{}{}</organizer></entry>",
+        observation("PQ"),
+        observation("RTO")
+    );
+    let extracted = read_xml(&section("30954-2", &battery));
+    assert_eq!((extracted.items.len(), extracted.not_taken), (1, 1));
+}

@@ -158,6 +158,32 @@ fn absence_is_stated_only_where_a_source_does() {
 }
 
 #[test]
+fn none_known_that_is_over_or_unsure_states_nothing() {
+    let stated = |status: &str| {
+        format!(
+            r#"{{"resourceType":"AllergyIntolerance",{status},
+            "code":{{"coding":[{{"system":"http://snomed.info/sct","code":"716186003"}}]}}}}"#
+        )
+    };
+    for (name, status) in [
+        ("clinicalStatus", "inactive"),
+        ("clinicalStatus", "resolved"),
+        ("verificationStatus", "unconfirmed"),
+        ("verificationStatus", "refuted"),
+    ] {
+        let status = format!(r#""{name}":{{"coding":[{{"code":"{status}"}}]}}"#);
+        assert_eq!(nothing(&stated(&status)), 1, "{status}");
+    }
+    for (name, status) in [
+        ("clinicalStatus", "active"),
+        ("verificationStatus", "confirmed"),
+    ] {
+        let status = format!(r#""{name}":{{"coding":[{{"code":"{status}"}}]}}"#);
+        assert_eq!(read(&bundle(&[&stated(&status)])).absences.len(), 1);
+    }
+}
+
+#[test]
 fn a_suspected_diagnosis_is_unconfirmed() {
     let extension = |kind: &str, code: &str, text: &str| {
         format!(

@@ -153,6 +153,9 @@ pub(super) fn empty_reason(whole: &Whole<'_>, section: &Section, nothing: bool) 
         let named = text::join(names.by_ref(), ", ");
         said = text::join([said, named], ": ");
     }
+    if why == words::TOO_OLD {
+        said = format!("{said}: {}", whole.aged_out(section.of));
+    }
     let coding = object([("system", string(EMPTY)), ("code", string(code))]);
     object([("coding", list([coding])), ("text", verbatim(said))])
 }

@@ -213,7 +213,15 @@ fn windows_leave_out_what_is_old() {
     ] {
         assert_eq!(dated(section, inside).items.len(), 1, "{section:?}");
         let old = dated(section, outside);
-        assert_eq!((old.items.len(), old.aged_out), (0, 1), "{section:?}");
+        let aged = AgedOut {
+            section: section.into(),
+            count: 1,
+        };
+        assert_eq!(
+            (old.items.len(), old.aged_out),
+            (0, vec![aged]),
+            "{section:?}"
+        );
         assert_eq!(
             dated(section, "").items.len(),
             1,
@@ -231,6 +239,33 @@ fn windows_leave_out_what_is_old() {
     ] {
         assert_eq!(dated(section, "1960").items.len(), 1, "{section:?}");
     }
+}
+
+#[test]
+fn a_drug_does_not_age_while_its_supply_lasts() {
+    let supplied = |section: SummarySection, date: &str, supply: &str| {
+        let drug = with(item(section, "warfarin", "a", date), |item| {
+            date.clone_into(&mut item.start);
+            item.details = vec![detail("supply", supply)];
+        });
+        merged(vec![vec![drug]]).items.len()
+    };
+    // 101 days ago.
+    for (supply, shown) in [
+        ("120 日", 1),
+        ("17 wk", 1),
+        ("120.0 d", 1),
+        ("5 日", 0),
+        ("< 120 日", 0),
+        ("120 錠", 0),
+        ("9999999 日", 0),
+    ] {
+        let medication = supplied(SummarySection::Medication, "2025-12-21", supply);
+        assert_eq!(medication, shown, "{supply}");
+    }
+    assert_eq!(supplied(SummarySection::Dispense, "2026-01-15", "60 日"), 1);
+    assert_eq!(supplied(SummarySection::Dispense, "2026-01-15", "14 日"), 0);
+    assert_eq!(supplied(SummarySection::Medication, "2020", "9999 日"), 0);
 }
 
 #[test]

@@ -163,6 +163,15 @@ fn what_is_not_there_has_its_reason() {
         .as_str()
         .unwrap();
     assert!(head.contains("NOT COMPLETE") && head.contains("IDENTITY NOT CERTAIN"));
+    let mut old = empty();
+    old.summary.as_mut().unwrap().aged_out = vec![crate::wire::pb::emergency::AgedOut {
+        section: SummarySection::Medication.into(),
+        count: 3,
+    }];
+    let old = bundle(&old);
+    let reason = section(&old, "10160-0")["emptyReason"]["text"].clone();
+    let reason = reason.as_str().unwrap();
+    assert!(reason.contains("older than") && reason.ends_with(": 3"), "{reason}");
     let mut withheld = empty();
     withheld.summary.as_mut().unwrap().partly_withheld = true;
     let withheld = bundle(&withheld);
