@@ -399,8 +399,7 @@ impl Default for StoreKeys {
     }
 }
 
-/// The node's store. Its index is derived from the ledger, so that a changed engine is no more than
-/// a rebuild.
+/// The node's store. Its index is derived from the ledger: a changed engine is no more than a rebuild.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct StoreSettings {
@@ -410,8 +409,7 @@ pub struct StoreSettings {
     pub index_cache_mib: u64,
     /// Kept back of the disk for emergencies, in MiB; 0 keeps nothing back.
     pub reserve_mib: u64,
-    /// A folder, best on another disk, where every document is written a second time; damage is
-    /// mended from it.
+    /// A folder, best on another disk, of second copies of documents; damage is mended from them.
     pub second_copy: Option<PathBuf>,
     /// Every document is verified once in so many hours; 0 leaves it to the operator.
     pub scrub_every_hours: u64,

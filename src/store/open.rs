@@ -70,10 +70,7 @@ pub(super) fn open(
     let health = Health::default();
     let room = Room::open(dir, disk, clock, &health, options.reserve_bytes)?;
     let room = Arc::new(room);
-    let medium = Medium {
-        room: Arc::clone(&room),
-        ..Medium::of(options, Arc::clone(&keys), health.clone())
-    };
+    let medium = Medium::of(options, Arc::clone(&keys), health.clone()).within(&room);
     let (blobs, removed) = Blobs::open(dir.join("blobs"), options.second_copy.clone(), medium)?;
     let mut report = OpenReport {
         created: keys.created(),
@@ -83,14 +80,10 @@ pub(super) fn open(
     };
     let end = catch_up(&shared, &index, &schema, &keys, options, &mut report)?;
     shared.set_durable(end.last);
-    let sizes = Sizes {
-        segment: options.segment_bytes,
-        preallocate: options.preallocate_bytes,
-    };
     let ledger = Ledger::new(
         Arc::clone(&shared),
         Arc::clone(random),
-        sizes,
+        sizes(options),
         end.last.next(),
         end.chain,
         (health.clone(), Arc::clone(&room)),
@@ -113,6 +106,13 @@ pub(super) fn open(
     store.settle_keys(&state)?;
     report.took = started.elapsed();
     Ok((Arc::new(store), report))
+}
+
+fn sizes(options: &Options) -> Sizes {
+    Sizes {
+        segment: options.segment_bytes,
+        preallocate: options.preallocate_bytes,
+    }
 }
 
 /// Makes sure that the key table belongs to the ledger, that it lasts, and that nothing else lies

@@ -125,6 +125,14 @@ impl Medium {
             room: Arc::new(Room::unlimited(&options.disk, &options.clock)),
         }
     }
+
+    /// As long as there is room.
+    pub(crate) fn within(self, room: &Arc<Room>) -> Self {
+        Self {
+            room: Arc::clone(room),
+            ..self
+        }
+    }
 }
 
 /// The folders documents are in, by the first byte of their names: whether each is known to be
