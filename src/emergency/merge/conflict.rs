@@ -1,6 +1,6 @@
 //! What contradicts: found and marked, never settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::wire::pb::emergency::{AbsenceReason, AbsenceStatement, SummaryItem, SummarySection};
 
@@ -70,6 +70,22 @@ pub(super) fn mark(items: &mut [SummaryItem], absences: &[AbsenceStatement]) {
         }
     }
     name(items, &mut groups, absences.len());
+}
+
+/// Leaves out what is refuted where nothing of its kind is stated. What matches nothing by its code may
+/// still refute what another source codes differently, so that it is shown beside it.
+pub(super) fn keep_refutations(items: &mut Vec<SummaryItem>) {
+    let refuted = |item: &SummaryItem| Certainty::of(item) == Certainty::Refuted;
+    let stated: BTreeSet<Family> = items
+        .iter()
+        .filter(|item| !refuted(item))
+        .map(|item| Family::of(item.section()))
+        .collect();
+    items.retain(|item| {
+        !refuted(item)
+            || !item.conflict_group.is_empty()
+            || stated.contains(&Family::of(item.section()))
+    });
 }
 
 /// Writes the groups of more than one member into the items.

@@ -112,15 +112,19 @@ fn regions_disagree_how_dangerous_an_allergy_is() {
 }
 
 #[test]
-fn refuted_is_shown_only_beside_what_it_refutes() {
+fn refuted_is_shown_only_beside_what_it_may_refute() {
     let refuted = with(item(SummarySection::Allergy, "J01C", "a", ""), |item| {
         item.verification_status = VerificationStatus::Refuted.into();
     });
     assert_conflict(&refuted, &item(SummarySection::Allergy, "J01C", "b", ""));
+    let other = item(SummarySection::Contraindication, "other", "b", "");
     assert_eq!(
-        groups(refuted, item(SummarySection::Allergy, "other", "b", "")),
-        [""]
+        groups(refuted.clone(), other),
+        ["", ""],
+        "it may be the same under another code"
     );
+    let problem = item(SummarySection::Problem, "other", "b", "");
+    assert_eq!(groups(refuted, problem), [""]);
 }
 
 #[test]
