@@ -151,6 +151,36 @@ fn two_values_of_one_moment() {
     assert_conflict(&blood("1", "a"), &blood("2", "b"));
 }
 
+#[test]
+fn blood_types_of_other_code_systems_are_compared() {
+    let blood = |code: &str, text: &str| {
+        let of = item(SummarySection::BloodType, code, code, "");
+        with(of, |item| {
+            item.value = Some(ItemValue {
+                value: Some(Value::Text(text.to_owned())),
+                ..ItemValue::default()
+            });
+        })
+    };
+    for (one, other) in [
+        ("A型", "B"),
+        ("O Rh(+)", "AB型"),
+        ("Rh(+)", "O Rh(-)"),
+        ("Rh陽性", "Rh陰性"),
+    ] {
+        assert_conflict(&blood("5H010", one), &blood("883-9", other));
+    }
+    for (one, other) in [
+        ("A型", "Ａ"),
+        ("A", "Rh(-)"),
+        ("AB", "abnormal"),
+        ("O Rh(+)", "O"),
+        ("A", "不明"),
+    ] {
+        assert_peace(&blood("5H010", one), &blood("883-9", other));
+    }
+}
+
 fn with_absence(items: Vec<SummaryItem>, absence: AbsenceStatement) -> Merged {
     let listed = Part {
         home_community_id: "urn:oid:2.0".to_owned(),
