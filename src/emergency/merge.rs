@@ -62,7 +62,8 @@ pub struct Merged {
 /// Two facts are the same if they share section, confidentiality, a code (or, both uncoded, the
 /// text), status, and what distinguishes them (side, dose, settings), and their dates do not
 /// contradict. Facts of different confidentiality stay apart, so that one can be withheld without
-/// the other. A refuted fact is shown only beside one that it refutes. The windows are in [`RULES`].
+/// the other. A refuted fact is shown only beside stated ones of its kind, which it may refute under
+/// another code. The windows are in [`RULES`].
 #[must_use]
 pub fn merge(parts: Vec<Part>, now: Timestamp) -> Merged {
     let mut items = Vec::new();
@@ -94,8 +95,7 @@ pub fn merge(parts: Vec<Part>, now: Timestamp) -> Merged {
     items.dedup_by(|one, other| one.item_id == other.item_id);
     let absences = absence::fold(absences);
     conflict::mark(&mut items, &absences);
-    let refuted = |item: &SummaryItem| item.verification_status() == VerificationStatus::Refuted;
-    items.retain(|item| !refuted(item) || !item.conflict_group.is_empty());
+    conflict::keep_refutations(&mut items);
     Merged {
         items,
         absences,

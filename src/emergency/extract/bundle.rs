@@ -225,6 +225,9 @@ impl<'b, 'a> Bundle<'b, 'a> {
                 || octets >= MAX_TAKEN;
             match place.read(used.contains(&at)) {
                 Reading::Nothing => {}
+                Reading::Items(_) | Reading::Absent(_) if place.is_modified() => {
+                    extracted.not_taken += 1;
+                }
                 Reading::Items(mut items) if !full => {
                     for item in &mut items {
                         self.authorship.mark(item);
@@ -318,6 +321,12 @@ impl<'b, 'a> Place<'_, 'b, 'a> {
             | "ServiceRequest" => Reading::Nothing,
             _ => Reading::NotUnderstood,
         }
+    }
+
+    /// Whether an extension may turn what it says into something else (`modifierExtension`). None is
+    /// known here, and what has an unknown one must not be taken (FHIR R4, 2.4.1.2).
+    fn is_modified(&self) -> bool {
+        self.resource.has_inside("modifierExtension")
     }
 
     /// Whether the subject is another Patient of the Bundle: mother and child, donor. An

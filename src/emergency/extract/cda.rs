@@ -34,7 +34,7 @@ const DIAGNOSIS: &[&str] = &[
 /// Sections in sections.
 const MAX_NESTING: usize = 8;
 
-/// What holds for all of a document.
+/// What holds for all of a document, or of a section.
 struct Header {
     source: ItemSource,
     flags: Vec<i32>,
@@ -121,6 +121,11 @@ fn sections(header: &Header, outer: &Element, extracted: &mut Extracted, nesting
         .own("component")
         .filter_map(|part| part.own_child("section"))
     {
+        if has_subject(section) {
+            extracted.not_taken += own_parts(section).max(1);
+            continue;
+        }
+        let header = &within(header, section);
         let code = section.own_child("code");
         let of = code.and_then(|code| filing(code.value("codeSystem"), code.value("code")));
         match of {
@@ -135,6 +140,23 @@ fn sections(header: &Header, outer: &Element, extracted: &mut Extracted, nesting
     }
 }
 
+/// What holds in `section`: it is never less confidential than what it is in.
+fn within(header: &Header, section: &Element) -> Header {
+    let level = section
+        .own_child("confidentialityCode")
+        .map_or("", |code| code.value("code"));
+    Header {
+        source: header.source.clone(),
+        flags: header.flags.clone(),
+        confidentiality: header.confidentiality.max(confidentiality(level)),
+    }
+}
+
+/// Whether it names a subject: somebody else, for the patient is the subject of what names none.
+fn has_subject(element: &Element) -> bool {
+    element.own_child("subject").is_some()
+}
+
 /// Entries of a section, or its narrative if it has none.
 fn own_parts(section: &Element) -> usize {
     let narrative = usize::from(section.own_child("text").is_some());
@@ -146,6 +168,7 @@ fn section_entries(header: &Header, of: SummarySection, section: &Element, to: &
     for entry in section.own("entry") {
         any = true;
         let members: Vec<_> = match of {
+            _ if entry.children.iter().any(has_subject) => Vec::new(),
             SummarySection::Problem | SummarySection::PastProblem => diagnoses(header, of, entry),
             SummarySection::Result => results(header, entry),
             _ => Vec::new(),
@@ -281,6 +304,7 @@ fn is_stated(observation: &Element) -> bool {
         && observation.value("classCode") == "OBS"
         && observation.value("negationInd") != "true"
         && observation.value("nullFlavor").is_empty()
+        && !has_subject(observation)
         && ["", "completed", "active"].contains(&status)
 }
 

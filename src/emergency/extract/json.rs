@@ -171,6 +171,17 @@ impl Json<'_> {
         }
     }
 
+    /// Whether it, or anything in it, has a member called `name`. Parsing bounds the depth.
+    pub(super) fn has_inside(&self, name: &str) -> bool {
+        match self {
+            Self::Object(members) => members
+                .iter()
+                .any(|(of, value)| of.as_ref() == name || value.has_inside(name)),
+            Self::Array(items) => items.iter().any(|item| item.has_inside(name)),
+            Self::Null | Self::Bool(_) | Self::Number(_) | Self::Text(_) => false,
+        }
+    }
+
     pub(super) fn is_null(&self) -> bool {
         matches!(self, Self::Null)
     }

@@ -1,13 +1,16 @@
 //! What contradicts: found and marked, never settled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use crate::wire::pb::emergency::item_value::Value;
 use crate::wire::pb::emergency::{AbsenceReason, AbsenceStatement, SummaryItem, SummarySection};
 
 use super::absence::is_denied;
 use super::date::Span;
 use super::hash;
-use super::identity::{Certainty, Course, criticality_differs, distinguishing, keys, value_key};
+use super::identity::{
+    Certainty, Course, criticality_differs, distinguishing, keys, plain, value_key,
+};
 
 /// A `conflict_group` that begins so also has the `STATED_NONE` statement about the section of its
 /// items as a member: one source says “none known”, another knows one.
@@ -57,6 +60,19 @@ pub(super) fn mark(items: &mut [SummaryItem], absences: &[AbsenceStatement]) {
             }
         }
     }
+    let bloods = items.iter().enumerate();
+    let bloods: Vec<_> = bloods
+        .filter(|(_, item)| item.section() == SummarySection::BloodType)
+        .map(|(at, item)| (at, blood(item)))
+        .take(MAX_COMPARED)
+        .collect();
+    for (count, (one, of_one)) in bloods.iter().enumerate() {
+        for (other, of_other) in bloods.iter().skip(count + 1) {
+            if of_one.differs(of_other) {
+                groups.join(*one, *other);
+            }
+        }
+    }
     let none = |absence: &&AbsenceStatement| absence.reason() == AbsenceReason::StatedNone;
     let stated = absences
         .iter()
@@ -70,6 +86,22 @@ pub(super) fn mark(items: &mut [SummaryItem], absences: &[AbsenceStatement]) {
         }
     }
     name(items, &mut groups, absences.len());
+}
+
+/// Leaves out what is refuted where nothing of its kind is stated. What matches nothing by its code may
+/// still refute what another source codes differently, so that it is shown beside it.
+pub(super) fn keep_refutations(items: &mut Vec<SummaryItem>) {
+    let refuted = |item: &SummaryItem| Certainty::of(item) == Certainty::Refuted;
+    let stated: BTreeSet<Family> = items
+        .iter()
+        .filter(|item| !refuted(item))
+        .map(|item| Family::of(item.section()))
+        .collect();
+    items.retain(|item| {
+        !refuted(item)
+            || !item.conflict_group.is_empty()
+            || stated.contains(&Family::of(item.section()))
+    });
 }
 
 /// Writes the groups of more than one member into the items.
@@ -92,6 +124,45 @@ fn name(items: &mut [SummaryItem], groups: &mut Groups, absences: usize) {
             let begin = if *others > 0 { NONE_KNOWN_GROUP } else { GROUP };
             item.conflict_group = format!("{begin}{}", hash(ids.concat().as_bytes()));
         }
+    }
+}
+
+/// A blood type in words, whatever code system it is in: each part only where it is surely read.
+struct Blood {
+    abo: Option<String>,
+    rh_positive: Option<bool>,
+}
+
+impl Blood {
+    fn differs(&self, other: &Self) -> bool {
+        let abo = self.abo.as_ref().zip(other.abo.as_ref());
+        let rh = self.rh_positive.zip(other.rh_positive);
+        abo.is_some_and(|(one, other)| one != other) || rh.is_some_and(|(one, other)| one != other)
+    }
+}
+
+/// Reads `A型`, `AB`, `O Rh(+)`, `Rh陰性`; nothing of a refuted one.
+fn blood(item: &SummaryItem) -> Blood {
+    let said = match item.value.as_ref().and_then(|value| value.value.as_ref()) {
+        Some(Value::Text(text)) => plain(text),
+        Some(Value::Coded(code)) => plain(&code.display_name),
+        Some(Value::Quantity(_)) | None => String::new(),
+    };
+    let known = Certainty::of(item) != Certainty::Refuted;
+    let said = if known { said.as_str() } else { "" };
+    let end = said.find(|letter: char| !"abo".contains(letter));
+    let (abo, rest) = said.split_at(end.unwrap_or(said.len()));
+    let ends = ["型", "rh", "("];
+    let whole = rest.is_empty() || ends.iter().any(|end| rest.starts_with(*end));
+    let known = ["a", "b", "o", "ab"].contains(&abo) && whole;
+    let has = |words: &[&str]| words.iter().any(|word| rest.contains(*word));
+    let (positive, negative) = (
+        has(&["+", "positive", "陽性"]),
+        has(&["-", "negative", "陰性"]),
+    );
+    Blood {
+        abo: known.then(|| abo.to_owned()),
+        rh_positive: (rest.contains("rh") && positive != negative).then_some(positive),
     }
 }
 

@@ -137,3 +137,21 @@ fn what_is_not_taken_of_a_document_is_counted() {
     let extracted = read_xml(&section("30954-2", &battery));
     assert_eq!((extracted.items.len(), extracted.not_taken), (1, 1));
 }
+
+#[test]
+fn a_section_may_be_more_confidential_and_of_somebody_else() {
+    use crate::wire::pb::common::Confidentiality;
+    let problem = section("11450-4", &diagnosis(r#"moodCode="EVN""#, ""));
+    let marked = |mark: &str| problem.replace("<section>", &format!("<section>{mark}"));
+    let secret = read_xml(&marked(r#"<confidentialityCode code="V"/>"#));
+    assert_eq!(
+        secret.items[0].confidentiality(),
+        Confidentiality::VeryRestricted
+    );
+    let other = "<subject><relatedSubject/></subject>";
+    let extracted = read_xml(&format!("{problem}{}", marked(other)));
+    assert_eq!((extracted.items.len(), extracted.not_taken), (1, 1));
+    let member = section("11450-4", &diagnosis(r#"moodCode="EVN""#, other));
+    let extracted = read_xml(&format!("{problem}{member}"));
+    assert_eq!((extracted.items.len(), extracted.not_taken), (1, 1));
+}

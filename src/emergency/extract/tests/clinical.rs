@@ -184,6 +184,24 @@ fn none_known_that_is_over_or_unsure_states_nothing() {
 }
 
 #[test]
+fn what_an_unknown_extension_modifies_is_not_taken() {
+    let modifier = r#""modifierExtension":[{"url":"urn:x","valueBoolean":true}]"#;
+    for resource in [
+        format!(r#"{{"resourceType":"Condition","code":{{"text":"x"}},{modifier}}}"#),
+        format!(
+            r#"{{"resourceType":"MedicationRequest","status":"active","intent":"order",
+            "medicationCodeableConcept":{{"text":"x"}},"dosageInstruction":[{{{modifier}}}]}}"#
+        ),
+        format!(
+            r#"{{"resourceType":"AllergyIntolerance",{modifier},
+            "code":{{"coding":[{{"system":"http://snomed.info/sct","code":"716186003"}}]}}}}"#
+        ),
+    ] {
+        assert_eq!(nothing(&resource), 1);
+    }
+}
+
+#[test]
 fn a_suspected_diagnosis_is_unconfirmed() {
     let extension = |kind: &str, code: &str, text: &str| {
         format!(

@@ -112,15 +112,19 @@ fn regions_disagree_how_dangerous_an_allergy_is() {
 }
 
 #[test]
-fn refuted_is_shown_only_beside_what_it_refutes() {
+fn refuted_is_shown_only_beside_what_it_may_refute() {
     let refuted = with(item(SummarySection::Allergy, "J01C", "a", ""), |item| {
         item.verification_status = VerificationStatus::Refuted.into();
     });
     assert_conflict(&refuted, &item(SummarySection::Allergy, "J01C", "b", ""));
+    let other = item(SummarySection::Contraindication, "other", "b", "");
     assert_eq!(
-        groups(refuted, item(SummarySection::Allergy, "other", "b", "")),
-        [""]
+        groups(refuted.clone(), other),
+        ["", ""],
+        "it may be the same under another code"
     );
+    let problem = item(SummarySection::Problem, "other", "b", "");
+    assert_eq!(groups(refuted, problem), [""]);
 }
 
 #[test]
@@ -145,6 +149,36 @@ fn two_values_of_one_moment() {
         )
     };
     assert_conflict(&blood("1", "a"), &blood("2", "b"));
+}
+
+#[test]
+fn blood_types_of_other_code_systems_are_compared() {
+    let blood = |code: &str, text: &str| {
+        let of = item(SummarySection::BloodType, code, code, "");
+        with(of, |item| {
+            item.value = Some(ItemValue {
+                value: Some(Value::Text(text.to_owned())),
+                ..ItemValue::default()
+            });
+        })
+    };
+    for (one, other) in [
+        ("A型", "B"),
+        ("O Rh(+)", "AB型"),
+        ("Rh(+)", "O Rh(-)"),
+        ("Rh陽性", "Rh陰性"),
+    ] {
+        assert_conflict(&blood("5H010", one), &blood("883-9", other));
+    }
+    for (one, other) in [
+        ("A型", "Ａ"),
+        ("A", "Rh(-)"),
+        ("AB", "abnormal"),
+        ("O Rh(+)", "O"),
+        ("A", "不明"),
+    ] {
+        assert_peace(&blood("5H010", one), &blood("883-9", other));
+    }
 }
 
 fn with_absence(items: Vec<SummaryItem>, absence: AbsenceStatement) -> Merged {
