@@ -253,7 +253,10 @@ fn choose_matching(folder: &Path) -> Result<()> {
     let (weights, frequencies) = (text("weights.txt")?, text("frequencies.txt")?);
     let chosen = choose_model(&weights, &frequencies);
     let version = chosen.map_err(|problem| {
-        let problem = format!("identity.model: the model in {} {problem}", folder.display());
+        let problem = format!(
+            "identity.model: the model in {} {problem}",
+            folder.display()
+        );
         Error::internal(problem)
     })?;
     tracing::info!(version, "matching by a model of the node's own");
@@ -283,7 +286,10 @@ fn direct(config: &Config, clock: &Arc<dyn Clock>) -> Option<Direct> {
 
 /// What compares what a region holds with its parent's locator, if the parent is told of patients.
 fn reconciler(config: &Config, parts: Option<Parts>) -> Option<Arc<Reconciler>> {
-    let parent = config.parent.as_ref().filter(|parent| parent.feeds_patients);
+    let parent = config
+        .parent
+        .as_ref()
+        .filter(|parent| parent.feeds_patients);
     let every = Duration::from_hours(u64::from(parent?.reconcile_hours));
     let random = Arc::new(rand::random::<u64>);
     Some(Arc::new(Reconciler::new(parts?, every, random)))

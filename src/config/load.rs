@@ -210,6 +210,10 @@ impl Config {
                 "listen.max_control_frames",
                 u64::from(listen.max_control_frames),
             ),
+            (
+                "listen.max_refused_calls",
+                u64::from(listen.max_refused_calls),
+            ),
             ("listen.handshake_timeout_ms", listen.handshake_timeout_ms),
             ("listen.preface_timeout_ms", listen.preface_timeout_ms),
             ("listen.headers_timeout_ms", listen.headers_timeout_ms),

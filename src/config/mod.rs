@@ -179,6 +179,11 @@ pub struct Listen {
     pub max_control_frames: u32,
     /// See `max_control_frames`.
     pub control_frames_per_second: u32,
+    /// Calls of one connection refused for its institution's quota in a burst, before it rests: it is
+    /// not read for a moment after each one more; and how many more each second.
+    pub max_refused_calls: u32,
+    /// See `max_refused_calls`.
+    pub refused_calls_per_second: u32,
     /// One message of a unary call or of a stream.
     pub max_message_bytes: usize,
     /// A ping after this silence, the connection closed when it is not answered in time.
@@ -233,6 +238,8 @@ impl Default for Listen {
             resets_per_second: 32,
             max_control_frames: 1024,
             control_frames_per_second: 256,
+            max_refused_calls: 256,
+            refused_calls_per_second: 32,
             max_message_bytes: 4 * 1024 * 1024,
             keepalive_interval_ms: 30_000,
             keepalive_timeout_ms: 10_000,

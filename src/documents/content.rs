@@ -369,13 +369,19 @@ mod tests {
     #[test]
     fn what_a_document_says_of_itself_is_compared() {
         for (mime, content) in [
-            (JSON, bundle("18842-5", "2024-02-01T00:00:00+09:00", OWN_URN)),
+            (
+                JSON,
+                bundle("18842-5", "2024-02-01T00:00:00+09:00", OWN_URN),
+            ),
             ("text/xml", cda("18842-5", "20240201000000+0900", OWN)),
         ] {
             assert!(of(&content, mime).is_empty(), "{:?}", of(&content, mime));
         }
         for (mime, content) in [
-            (JSON, bundle("57133-1", "2024-03-01", ("urn:oid:1.2.3", "0002"))),
+            (
+                JSON,
+                bundle("57133-1", "2024-03-01", ("urn:oid:1.2.3", "0002")),
+            ),
             ("text/xml", cda("57133-1", "20240301", ("1.2.3", "0002"))),
         ] {
             let found = of(&content, mime);
@@ -418,7 +424,12 @@ mod tests {
             (&uri, true, JSON, "by value only"),
             (&bare, true, "text/xml", "by value only"),
             (b"<a>\xff</a>", true, "text/xml", "not in UTF-8"),
-            (br#"{"resourceType": "Observation"}"#, true, JSON, "no Bundle"),
+            (
+                br#"{"resourceType": "Observation"}"#,
+                true,
+                JSON,
+                "no Bundle",
+            ),
             (
                 b"<Bundle xmlns='http://hl7.org/fhir'/>",
                 true,

@@ -55,9 +55,7 @@ impl Documents {
         let tag = self.store.keys().patient_tag(patient);
         let _turn = self.turns.of(std::iter::once(tag.as_slice())).await;
         let (store, index) = (&self.store, EntryRow::BY_PATIENT);
-        let held = !store
-            .by_index::<EntryRow>(index, &tag, None, 1)?
-            .is_empty();
+        let held = !store.by_index::<EntryRow>(index, &tag, None, 1)?.is_empty();
         let writes = rows(held);
         if !writes.is_empty() {
             let commit = Commit {
@@ -72,11 +70,7 @@ impl Documents {
     /// Whether `writes`, which nothing of the patient comes before, leave no entry of the patient. One that
     /// also writes entries is taken to leave some.
     pub(super) fn none_is_left(&self, patient: &[u8], writes: &[Write]) -> Result<bool> {
-        let entries = || {
-            writes
-                .iter()
-                .filter(|write| write.table == EntryRow::TABLE)
-        };
+        let entries = || writes.iter().filter(|write| write.table == EntryRow::TABLE);
         if entries().any(|write| write.value.is_some()) {
             return Ok(false);
         }

@@ -223,7 +223,10 @@ impl Provision<'_> {
         .await;
         let found = looked.unwrap_or_else(|_| content::Findings::failed());
         let place = format!("entries[{index}]");
-        let content::Findings { mut wrong, unchecked } = found;
+        let content::Findings {
+            mut wrong,
+            unchecked,
+        } = found;
         if how == Content::Refuse {
             let reason = Reason::InvalidContent;
             let errors = wrong

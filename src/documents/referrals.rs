@@ -446,9 +446,9 @@ impl Documents {
     ) -> Result<Vec<Versioned<ReferralRow>>> {
         let key = institution(to.as_str()).fixed(&self.document_tag(document));
         let index = ReferralRow::BY_DOCUMENT;
-        let rows =
-            self.store
-                .by_index::<ReferralRow>(index, &key.build(), None, MAX_EXAMINED)?;
+        let rows = self
+            .store
+            .by_index::<ReferralRow>(index, &key.build(), None, MAX_EXAMINED)?;
         Ok(rows.into_iter().map(|(_, row)| row).collect())
     }
 

@@ -177,8 +177,14 @@ mod tests {
         for theirs in [100, 250, 400] {
             assert!(difference(at(theirs), sent, now).is_zero());
         }
-        assert_eq!(difference(at(90), sent, now), SignedDuration::from_secs(-10));
-        assert_eq!(difference(at(410), sent, now), SignedDuration::from_secs(10));
+        assert_eq!(
+            difference(at(90), sent, now),
+            SignedDuration::from_secs(-10)
+        );
+        assert_eq!(
+            difference(at(410), sent, now),
+            SignedDuration::from_secs(10)
+        );
         // This node's own clock was set back meanwhile.
         assert!(difference(at(250), now, sent).is_zero());
     }

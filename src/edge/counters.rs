@@ -73,6 +73,8 @@ counters! {
     reset_floods,
     /// Connections closed for too many frames that carry nothing.
     frame_floods,
+    /// Times a connection was not read for a moment: `listen.max_refused_calls`.
+    rested,
     /// Connections closed because their certificate or registration ended.
     cut,
     /// Calls refused: `listen.max_in_flight` and the shares of the classes.

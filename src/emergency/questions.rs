@@ -83,7 +83,10 @@ impl Item {
 
     fn question(self, heard: &Traits) -> pb::NextQuestion {
         let (field, text) = match self {
-            Self::Branch => ("branch", "被保険者番号の枝番 (branch of the insured number)"),
+            Self::Branch => (
+                "branch",
+                "被保険者番号の枝番 (branch of the insured number)",
+            ),
             Self::BirthDate => ("birth_date", "生年月日 (birth date)"),
             Self::Name if only_given(heard) => ("given_name", "名 (given name)"),
             Self::Name => ("name", "氏名 (name)"),

@@ -298,7 +298,10 @@ impl Named {
     fn at(places: &[u32]) -> Self {
         let wanted: BTreeSet<u32> = places.iter().copied().collect();
         Self {
-            places: wanted.into_iter().map(|place| (place, Vec::new())).collect(),
+            places: wanted
+                .into_iter()
+                .map(|place| (place, Vec::new()))
+                .collect(),
             count: 0,
         }
     }

@@ -431,10 +431,7 @@ mod tests {
             ..PatientRow::default()
         };
         let commit = Commit {
-            writes: vec![
-                Write::put(&row("a", 1, "b")),
-                Write::put(&row("b", 2, "a")),
-            ],
+            writes: vec![Write::put(&row("a", 1, "b")), Write::put(&row("b", 2, "a"))],
             ..Commit::default()
         };
         let _committed = store.commit(commit).await.unwrap();

@@ -80,7 +80,8 @@ pub(super) fn warnings(patient: &pb::Patient) -> Vec<String> {
     let mut warnings = Vec::new();
     let id = patient.identifier.as_ref();
     if id.is_some_and(|id| number::looks_like_my_number(&id.value)) {
-        let text = "patient.identifier.value has the form of a My Number; if it is one, withdraw it";
+        let text =
+            "patient.identifier.value has the form of a My Number; if it is one, withdraw it";
         warnings.push(text.to_owned());
     }
     let coverages = patient.demographics.iter().flat_map(|one| &one.coverages);

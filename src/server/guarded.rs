@@ -6,17 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::frames::{ENHANCE_YOUR_CALM, go_away};
 use super::meter::Meter;
+use crate::edge::Counters;
 
 /// A connection whose bytes are metered. When the meter has had enough, it says goodbye
 /// (GOAWAY, `ENHANCE_YOUR_CALM`) by itself, since hyper has no way to be told to, and fails.
 pub(super) struct Guarded<S> {
     stream: S,
     meter: Arc<Meter>,
+    counters: Arc<Counters>,
     goodbye: Option<Goodbye>,
+    rest: Option<Pin<Box<Sleep>>>,
 }
 
 struct Goodbye {
@@ -26,12 +29,31 @@ struct Goodbye {
 
 impl<S> Guarded<S> {
     /// Puts `meter` on a connection.
-    pub(super) fn new(stream: S, meter: Arc<Meter>) -> Self {
+    pub(super) fn new(stream: S, meter: Arc<Meter>, counters: Arc<Counters>) -> Self {
         Self {
             stream,
             meter,
+            counters,
             goodbye: None,
+            rest: None,
         }
+    }
+
+    /// Waits while nothing is to be read.
+    fn rested(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        while let Some(until) = self.meter.rests(Instant::now()) {
+            let counters = &self.counters;
+            let rest = self.rest.get_or_insert_with(|| {
+                counters.rested.add();
+                Box::pin(tokio::time::sleep_until(until))
+            });
+            if rest.deadline() != until {
+                rest.as_mut().reset(until);
+            }
+            ready!(rest.as_mut().poll(context));
+        }
+        self.rest = None;
+        Poll::Ready(())
     }
 }
 
@@ -88,6 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<S> {
         if this.goodbye.is_some() {
             return this.leave(context).map(Err);
         }
+        ready!(this.rested(context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
         let came = buffer.filled().get(before..).unwrap_or_default();

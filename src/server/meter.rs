@@ -18,6 +18,10 @@ use crate::edge::{Counter, Counters};
 
 /// Window updates are the work of a good reader, so many are allowed.
 const WINDOW_UPDATES: u32 = 16_384;
+/// For each call refused beyond the allowance a connection is not read for so long, and for all of them
+/// together no longer than that: whoever goes on all the same costs a few refusals a second.
+const REST: Duration = Duration::from_millis(20);
+const LONGEST_REST: Duration = Duration::from_secs(1);
 /// How often a connection is looked at when nothing else is due.
 const LOOK: Duration = Duration::from_secs(5);
 
@@ -137,6 +141,9 @@ struct State {
     resets: Bucket,
     control: Bucket,
     updates: Bucket,
+    refusals: Bucket,
+    /// Until when nothing is read.
+    rest: Option<Instant>,
     /// Streams whose answer is not wholly on its way.
     open: HashSet<u32>,
     /// The highest stream the peer has begun, and the highest it may.
@@ -176,6 +183,12 @@ impl Meter {
                     now,
                 ),
                 updates: Bucket::new(WINDOW_UPDATES, WINDOW_UPDATES, now),
+                refusals: Bucket::new(
+                    limits.max_refused_calls,
+                    limits.refused_calls_per_second,
+                    now,
+                ),
+                rest: None,
                 open: HashSet::new(),
                 newest: 0,
                 last: u32::MAX,
@@ -234,6 +247,22 @@ impl Meter {
         let mut state = self.lock();
         state.running = state.running.saturating_sub(1);
         state.busy = now;
+    }
+
+    /// A call was refused because its institution has as many as it may.
+    pub(super) fn refused(&self, now: Instant) {
+        let state = &mut *self.lock();
+        if !state.refusals.take(now) {
+            let from = state.rest.map_or(now, |rest| rest.max(now));
+            state.rest = Some((from + REST).min(now + LONGEST_REST));
+        }
+    }
+
+    /// Until when the connection is not to be read; nothing if it may be.
+    pub(super) fn rests(&self, now: Instant) -> Option<Instant> {
+        let rest = &mut self.lock().rest;
+        *rest = rest.filter(|until| *until > now);
+        *rest
     }
 
     /// Why the connection was to be closed for what came, if it was.
@@ -388,9 +417,34 @@ mod tests {
             resets_per_second: 1,
             max_control_frames: 4,
             control_frames_per_second: 1,
+            max_refused_calls: 2,
+            refused_calls_per_second: 1,
             ..Listen::default()
         };
         (Meter::new(&limits, now), now)
+    }
+
+    /// Bars: N-08.
+    #[test]
+    fn who_goes_on_over_the_quota_is_read_slowly() {
+        let (meter, now) = meter();
+        meter.refused(now);
+        meter.refused(now);
+        assert_eq!(meter.rests(now), None, "a burst");
+        meter.refused(now);
+        assert_eq!(meter.rests(now), Some(now + REST));
+        meter.refused(now);
+        assert_eq!(meter.rests(now), Some(now + REST * 2));
+        assert_eq!(meter.rests(now + REST * 2), None, "it is over");
+        for _ in 0..1_000 {
+            meter.refused(now);
+        }
+        assert_eq!(meter.rests(now), Some(now + LONGEST_REST));
+        // Whoever keeps to it is not held up.
+        let later = now + seconds(10);
+        assert_eq!(meter.rests(later), None);
+        meter.refused(later);
+        assert_eq!(meter.rests(later), None);
     }
 
     fn seconds(count: u64) -> Duration {

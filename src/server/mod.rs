@@ -41,7 +41,7 @@ pub use start::{log, self_check, serve};
 use crate::clock::Clock;
 use crate::config::Listen;
 use crate::directory::CertifiedPeer;
-use crate::edge::{Admitted, HalfOpen, Live, Seen, State};
+use crate::edge::{Admitted, HalfOpen, Live, Seen, Shed, State};
 use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::pki::tls::{certify_peer, rule_of, server_config};
@@ -277,19 +277,24 @@ where
         let streams = Streams::new(Arc::clone(&meter), Arc::clone(&counters), progress);
         let services = self.services.clone();
         let arriving = Arc::clone(&counters);
+        let refusing = Arc::clone(&meter);
         let service = service_fn(move |request: http::Request<Incoming>| {
-            let arriving = Arc::clone(&arriving);
+            let (arriving, refusing) = (Arc::clone(&arriving), Arc::clone(&refusing));
             let mut request = request.map(|body| Arriving::new(body, progress, arriving));
             request.extensions_mut().insert(peer.clone());
             let answer = services.clone().call(request);
             async move {
                 answer.await.map(|mut answer| {
+                    // What the node refuses for its own sake is not the caller's doing.
+                    if answer.extensions_mut().remove::<Shed>() == Some(Shed::Quota) {
+                        refusing.refused(Instant::now());
+                    }
                     let admitted = answer.extensions_mut().remove::<Arc<Admitted>>();
                     answer.map(|body| Leaving::new(body, admitted))
                 })
             }
         });
-        let guarded = Guarded::new(tls, Arc::clone(&meter));
+        let guarded = Guarded::new(tls, Arc::clone(&meter), Arc::clone(&counters));
         let connection = builder(limits, streams).serve_connection(TokioIo::new(guarded), service);
         let life = Life::new(limits, Instant::now(), rand::random());
         let (cut, stop) = (&live.cut, &self.parts.stop);

@@ -168,7 +168,12 @@ async fn known(network: &Network) -> Known {
         let institution = &network.institution(record).code;
         let known = Known::new(network, institution, network.patient(record), vec![]);
         let found = find_here(&known.doctor, known.patient.clone()).await;
-        let entries = found.unwrap().into_inner().objects.unwrap_or_default().entries;
+        let entries = found
+            .unwrap()
+            .into_inner()
+            .objects
+            .unwrap_or_default()
+            .entries;
         assert!(!entries.is_empty());
         return Known {
             documents: entries.iter().map(document_ref).collect(),
@@ -219,7 +224,10 @@ async fn what_was_disclosed_is_in_the_log_whatever_happens_to_the_node() {
     for life in 0..kills {
         // Assertions are over after some minutes.
         let known = Arc::new(first.again(&network));
-        let (over, disclosed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let (over, disclosed) = (
+            Arc::new(AtomicBool::new(false)),
+            Arc::new(AtomicU64::new(0)),
+        );
         let mut callers = tokio::task::JoinSet::new();
         for caller in 0..6 {
             let (known, mut dice) = (Arc::clone(&known), dice.of(life * 6 + caller));
@@ -269,7 +277,9 @@ async fn what_was_disclosed_is_in_the_log_whatever_happens_to_the_node() {
     for id in found.keys() {
         assert!(all.contains_key(id), "{id} was never asked");
     }
-    println!("{kills} kills: {got} disclosed and recorded, {gone} recorded whose callers were gone");
+    println!(
+        "{kills} kills: {got} disclosed and recorded, {gone} recorded whose callers were gone"
+    );
     assert!(got >= kills * 20);
     network.stop().await;
 }

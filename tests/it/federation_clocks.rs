@@ -113,8 +113,18 @@ async fn minutes_change_no_order_and_are_told_on_both_sides_until_they_are_gone(
     let record = case.record();
     let now = case.right.now();
     for (number, there, at_hub, at_region) in [
-        (1, now + TEN_MINUTES, "10 minutes ahead", "10 minutes behind"),
-        (2, now - TEN_MINUTES, "10 minutes behind", "10 minutes ahead"),
+        (
+            1,
+            now + TEN_MINUTES,
+            "10 minutes ahead",
+            "10 minutes behind",
+        ),
+        (
+            2,
+            now - TEN_MINUTES,
+            "10 minutes behind",
+            "10 minutes ahead",
+        ),
     ] {
         case.there.set(there);
         case.revise(&record, &format!("03-0000-000{number}")).await;

@@ -38,9 +38,8 @@ impl Case {
         let truth = network.sample.scenario.cross_region;
         let documents = network.sample.documents_of(truth);
         let known: BTreeSet<&str> = documents.map(|one| one.local_id.as_str()).collect();
-        let is_other = |one: &&SampleRecord| {
-            one.region == 1 && !known.contains(one.local_id.as_str())
-        };
+        let is_other =
+            |one: &&SampleRecord| one.region == 1 && !known.contains(one.local_id.as_str());
         let people = network.sample.people.iter();
         let mut others = people.flat_map(|one| &one.records).filter(is_other);
         let other = others.next().unwrap().clone();
@@ -218,7 +217,10 @@ async fn what_comes_meanwhile_stands_and_a_restart_goes_on() {
     case.remove_all().await;
     case.claim(&case.other, true, 1).await;
     case.claim(case.record(), true, 1).await;
-    assert!(case.holders(case.record()).is_empty(), "the removal is newer");
+    assert!(
+        case.holders(case.record()).is_empty(),
+        "the removal is newer"
+    );
     assert_eq!(case.step().await, Step::More);
     case.network.stop_node(THERE).await;
     case.network.start_node(THERE).await;

@@ -697,7 +697,10 @@ async fn what_is_replayed_in_any_order_over_restarts_leaves_the_same_state() {
             assert_eq!(case.rows(), rows, "round {round}: {method} was done twice");
         }
     }
-    println!("{} writes, each {rounds} times more, {restarts} restarts", TABLE.len());
+    println!(
+        "{} writes, each {rounds} times more, {restarts} restarts",
+        TABLE.len()
+    );
     case.network.stop().await;
 }
 

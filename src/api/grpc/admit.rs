@@ -121,7 +121,7 @@ impl Services {
         true
     }
 
-    fn admit(&self, peer: &Peer, class: Class) -> Result<Arc<Admitted>, Error> {
+    fn admit(&self, peer: &Peer, class: Class) -> Result<Arc<Admitted>, Shed> {
         let now = self.gateway.clock.now();
         let participant = self
             .gateway
@@ -143,16 +143,7 @@ impl Services {
             },
         };
         let admission = &self.gateway.edge.admission;
-        let admitted = admission.admit(class, peer.pin, gateway, room);
-        admitted.map_err(|shed| {
-            let (message, retry) = match shed {
-                Shed::Full => ("too many calls at once; try again", RETRY),
-                Shed::Quota => ("you have too many calls under way; try again", RETRY),
-                Shed::Ledger => ("calls wait for the disk; try again", RETRY),
-                Shed::Memory => ("memory is short; try again later", RETRY_MEMORY),
-            };
-            Error::new(Reason::Overloaded, message).retry_after(retry)
-        })
+        admission.admit(class, peer.pin, gateway, room)
     }
 
     /// Whether the revocation lists of the peer's certificate are in time for this class of calls.
@@ -180,6 +171,20 @@ impl Services {
         let message = "no revocation list for the certificate is in time";
         Err(Error::new(Reason::RevocationUnknown, message).caused_by(late.to_string()))
     }
+}
+
+/// The answer to a call that was not admitted. The connection is told why.
+fn turned_away(shed: Shed) -> Response<Body> {
+    let (message, retry) = match shed {
+        Shed::Full => ("too many calls at once; try again", RETRY),
+        Shed::Quota => ("you have too many calls under way; try again", RETRY),
+        Shed::Ledger => ("calls wait for the disk; try again", RETRY),
+        Shed::Memory => ("memory is short; try again later", RETRY_MEMORY),
+    };
+    let error = Error::new(Reason::Overloaded, message).retry_after(retry);
+    let mut answer = status(&error).into_http();
+    answer.extensions_mut().insert(shed);
+    answer
 }
 
 /// What the audit needs of a request whose message never reached a door.
@@ -258,7 +263,7 @@ where
         let class = method.map_or(Class::Interactive, |method| method.class);
         let admitted = match self.admit(&peer, class) {
             Ok(admitted) => admitted,
-            Err(error) => return Box::pin(std::future::ready(Ok(status(&error).into_http()))),
+            Err(shed) => return Box::pin(std::future::ready(Ok(turned_away(shed)))),
         };
         if method.is_none() {
             // Not of this interface: it has no audit event.

@@ -420,7 +420,11 @@ fn summary_items(
 
 /// A hub knows whose identifiers it asks about together; whoever asks directly may ask about one
 /// person, as this node knows them, since one event of the audit is about one.
-pub(super) fn one_person(gateway: &Gateway, call: &Call, patients: &[PatientIdentifier]) -> Result<()> {
+pub(super) fn one_person(
+    gateway: &Gateway,
+    call: &Call,
+    patients: &[PatientIdentifier],
+) -> Result<()> {
     let Some(first) = patients.first().filter(|_| call.caller().relay.is_none()) else {
         return Ok(());
     };

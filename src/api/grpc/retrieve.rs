@@ -316,7 +316,10 @@ fn is_over(gateway: &Gateway, call: &Call, found: &Found, permit: &Permit) -> Re
     if emergency || permit.under_grant() || facts.authors.contains(own) {
         return Ok(false);
     }
-    if !gateway.documents.is_over(own, &document_ref(&found.entry))? {
+    if !gateway
+        .documents
+        .is_over(own, &document_ref(&found.entry))?
+    {
         return Ok(false);
     }
     let patient = identifier(found.entry.patient_id.as_ref(), "patient_id")?;

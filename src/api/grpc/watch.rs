@@ -315,7 +315,8 @@ impl<T: Send + 'static> Watcher<T> {
             if let Err(error) = audit(&self.gateway, &one, Outcome::Success).await {
                 return self.end(error).await;
             }
-            self.send(seen(left), Some((notice, Arc::clone(judging)))).await?;
+            self.send(seen(left), Some((notice, Arc::clone(judging))))
+                .await?;
         }
         Some(())
     }

@@ -194,7 +194,10 @@ fn header(root: &Element, found: &mut Findings) -> Said {
     let ids = role.into_iter().flat_map(|role| role.all("id"));
     let code = value(root.child("code"), "code");
     Said {
-        types: Some(code).filter(|code| !code.is_empty()).into_iter().collect(),
+        types: Some(code)
+            .filter(|code| !code.is_empty())
+            .into_iter()
+            .collect(),
         date: value(root.child("effectiveTime"), "value"),
         patient: ids
             .filter_map(|id| Id::new(id.value("root"), id.value("extension")))
@@ -229,15 +232,20 @@ mod tests {
             }
             let mut entries = vec![serde_json::json!({ "resource": composition })];
             entries.extend(others.iter().map(|other| person(other)));
-            patients(&serde_json::json!({"resourceType": "Bundle", "type": "document",
-                "entry": entries}))
+            patients(
+                &serde_json::json!({"resourceType": "Bundle", "type": "document",
+                "entry": entries}),
+            )
         };
         let to = |reference: &str| serde_json::json!({ "reference": reference });
         assert_eq!(about(to("urn:uuid:b"), &["a", "b"]), ["b"]);
         assert_eq!(about(to("Patient/b"), &["a", "b"]), ["b"]);
         assert_eq!(about(to("Patient/b/_history/2"), &["a", "b"]), ["b"]);
         assert_eq!(about(to("#in"), &["a", "b"]), ["contained"]);
-        assert!(about(to("urn:uuid:c"), &["a"]).is_empty(), "it is not there");
+        assert!(
+            about(to("urn:uuid:c"), &["a"]).is_empty(),
+            "it is not there"
+        );
         let alone = serde_json::json!({"identifier": {"value": "0001"}});
         assert_eq!(about(alone, &["a"]), ["0001"]);
         assert_eq!(about(Value::Null, &["a"]), ["a"]);
@@ -247,8 +255,10 @@ mod tests {
     #[test]
     fn a_collection_is_about_its_first_patient() {
         let of = |entries: Vec<Value>| {
-            patients(&serde_json::json!({"resourceType": "Bundle", "type": "collection",
-                "entry": entries}))
+            patients(
+                &serde_json::json!({"resourceType": "Bundle", "type": "collection",
+                "entry": entries}),
+            )
         };
         let other = serde_json::json!({"resource": {"resourceType": "Condition"}});
         assert_eq!(of(vec![person("a"), person("b")]), ["a"]);

@@ -163,10 +163,7 @@ impl Change<'_> {
     }
 
     /// The entries that go, by patient: who follows the ledger is told of them.
-    fn remembered(
-        &mut self,
-        removed: &BTreeSet<Vec<u8>>,
-    ) -> Result<BTreeMap<Vec<u8>, RemovedRow>> {
+    fn remembered(&mut self, removed: &BTreeSet<Vec<u8>>) -> Result<BTreeMap<Vec<u8>, RemovedRow>> {
         let mut gone: BTreeMap<Vec<u8>, RemovedRow> = BTreeMap::new();
         for key in removed {
             let Some(entry) = self.state.entry(key)? else {

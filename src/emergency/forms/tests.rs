@@ -506,9 +506,15 @@ fn what_is_left_out_as_too_old_is_said() {
     let (_, drugs) = text.split_once("■ 処方").unwrap();
     let drugs = drugs.split("■").next().unwrap();
     assert!(drugs.contains("表示期間より古い記載"), "{text}");
-    assert!(drugs.contains("Left out as older") && drugs.contains(": 3"), "{text}");
+    assert!(
+        drugs.contains("Left out as older") && drugs.contains(": 3"),
+        "{text}"
+    );
     assert!(!drugs.contains("情報なし"), "{text}");
-    assert!(text.contains("情報なし"), "of problems there is none: {text}");
+    assert!(
+        text.contains("情報なし"),
+        "of problems there is none: {text}"
+    );
 }
 
 #[test]

@@ -103,7 +103,10 @@ mod tests {
             ("the same version", WEIGHTS.to_owned()),
             ("no version", without("version ")),
             ("laxer", own.replace("\nlink 11\n", "\nlink 10\n")),
-            ("reviews less", own.replace("\nreview -1.5\n", "\nreview 11\n")),
+            (
+                "reviews less",
+                own.replace("\nreview -1.5\n", "\nreview 11\n"),
+            ),
             ("no priors", without("prior ")),
             ("a level less", without("policy policy ")),
             ("not a model", "family both\n".to_owned()),
@@ -117,6 +120,9 @@ mod tests {
     fn what_is_refused_is_not_used() {
         // The shipped model is not one of the node's own.
         assert!(choose(WEIGHTS, FREQUENCIES).is_err());
-        assert_eq!((mark(), &model().version), (None, &Model::shipped().version));
+        assert_eq!(
+            (mark(), &model().version),
+            (None, &Model::shipped().version)
+        );
     }
 }

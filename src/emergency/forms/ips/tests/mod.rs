@@ -171,7 +171,10 @@ fn what_is_not_there_has_its_reason() {
     let old = bundle(&old);
     let reason = section(&old, "10160-0")["emptyReason"]["text"].clone();
     let reason = reason.as_str().unwrap();
-    assert!(reason.contains("older than") && reason.ends_with(": 3"), "{reason}");
+    assert!(
+        reason.contains("older than") && reason.ends_with(": 3"),
+        "{reason}"
+    );
     let mut withheld = empty();
     withheld.summary.as_mut().unwrap().partly_withheld = true;
     let withheld = bundle(&withheld);
