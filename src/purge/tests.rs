@@ -76,6 +76,7 @@ fn operator(number: u8) -> Caller {
         holder: format!("CN=operator {number}").into(),
         relay: None,
         assertion: None,
+        until: None,
     }
 }
 
