@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::types::{
-    CertificatePin, HomeCommunityId, InstitutionCode, PersonRole, PurposeOfUse, Relation,
+    CertificatePin, Holder, HomeCommunityId, InstitutionCode, PersonRole, PurposeOfUse, Relation,
 };
 
 /// What kind of participant an institution is.
@@ -68,6 +68,17 @@ pub struct Participant {
     pub roles: Vec<PersonRole>,
     /// Purposes it may state; empty: any.
     pub purposes: Vec<PurposeOfUse>,
+}
+
+impl Participant {
+    /// Who this is as far as quotas go; the certificate is the one that was shown.
+    pub fn holder(&self, shown: CertificatePin) -> Holder {
+        match (&self.code, self.kind) {
+            (_, ParticipantKind::Gateway) => Holder::Gateway(self.community.clone()),
+            (Some(code), _) => Holder::Institution(code.clone()),
+            (None, _) => Holder::Certificate(shown),
+        }
+    }
 }
 
 /// The person for whom a call is made.

@@ -19,6 +19,7 @@ use crate::edge::State;
 use crate::error::Result;
 use crate::pki::{NodeIdentity, TrustHandle};
 use crate::server::{Edge, Parts};
+use crate::types::Holder;
 
 /// Messages as bytes: what is measured is never the cost of a message's own form.
 #[derive(Clone, Copy, Debug, Default)]
@@ -144,7 +145,7 @@ pub(super) fn edge_before(
         clock: Arc::clone(clock),
         state: State::new(&limits),
         limits,
-        registered: Box::new(|_| true),
+        registered: Box::new(|shown| Some(Holder::Certificate(shown.spki_sha256))),
         refused: Box::new(|_| ()),
         stop,
     };

@@ -141,6 +141,7 @@ async fn edge(
     let limits = Listen {
         max_connections_per_address: 65_536,
         max_connections_per_certificate: 65_536,
+        max_connections_per_institution: 65_536,
         drain_timeout_ms: 0,
         ..Listen::default()
     };

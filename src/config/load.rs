@@ -183,6 +183,10 @@ impl Config {
                 "listen.max_connections_per_certificate",
                 listen.max_connections_per_certificate as u64,
             ),
+            (
+                "listen.max_connections_per_institution",
+                listen.max_connections_per_institution as u64,
+            ),
             ("listen.max_half_open", listen.max_half_open as u64),
             ("listen.max_handshakes", listen.max_handshakes as u64),
             ("listen.max_in_flight", listen.max_in_flight as u64),

@@ -137,6 +137,8 @@ pub struct Listen {
     pub max_connections_per_address: usize,
     /// Connections at once with one certificate.
     pub max_connections_per_certificate: usize,
+    /// Connections of one institution, or of one community's gateway, whatever certificates they show.
+    pub max_connections_per_institution: usize,
     /// Handshakes under way at once; the oldest gives way to a new one.
     pub max_half_open: usize,
     /// TLS handshakes computed at once, so that new connections do not starve live ones; waiting
@@ -221,6 +223,7 @@ impl Default for Listen {
             max_connections: 4096,
             max_connections_per_address: 256,
             max_connections_per_certificate: 32,
+            max_connections_per_institution: 64,
             max_half_open: 1024,
             max_handshakes: 8,
             handshake_timeout_ms: 5_000,

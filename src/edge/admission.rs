@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::adaptive::Adaptive;
 use super::{Counters, LedgerPace, Memory};
 use crate::config::Listen;
-use crate::types::CertificatePin;
+use crate::types::Holder;
 
 /// What a call is for, as far as capacity goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -82,7 +82,7 @@ struct Now {
     /// Those of them that still need the ledger: a stream that is open needs it no more.
     unrecorded: usize,
     unrecorded_ordinary: usize,
-    callers: HashMap<CertificatePin, usize>,
+    callers: HashMap<Holder, usize>,
 }
 
 impl Now {
@@ -108,7 +108,7 @@ impl Now {
 pub struct Admitted {
     admission: Arc<Admission>,
     class: Class,
-    caller: CertificatePin,
+    caller: Holder,
     reached: AtomicBool,
     recorded: AtomicBool,
 }
@@ -186,7 +186,7 @@ impl Admission {
         self.now.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Admits one more call of `class` by `caller`, who is a gateway or an institution.
+    /// Admits one more call of `class` by `caller`.
     ///
     /// Ordinary classes leave the emergency share free, batch keeps to its own share; both give way
     /// when the ledger does not keep up or memory is short, which never keeps an emergency out. In
@@ -199,12 +199,11 @@ impl Admission {
     pub fn admit(
         self: &Arc<Self>,
         class: Class,
-        caller: CertificatePin,
-        gateway: bool,
+        caller: Holder,
         room: Room,
     ) -> Result<Arc<Admitted>, Shed> {
         let mut now = self.lock();
-        if let Err(shed) = self.may(&mut now, class, caller, gateway, room) {
+        if let Err(shed) = self.may(&mut now, class, &caller, room) {
             drop(now);
             self.shed(shed);
             return Err(shed);
@@ -212,7 +211,7 @@ impl Admission {
         *now.class(class) += 1;
         now.unrecorded += 1;
         now.unrecorded_ordinary += usize::from(class != Class::Emergency);
-        *now.callers.entry(caller).or_insert(0) += 1;
+        *now.callers.entry(caller.clone()).or_insert(0) += 1;
         drop(now);
         Ok(Arc::new(Admitted {
             admission: Arc::clone(self),
@@ -223,14 +222,7 @@ impl Admission {
         }))
     }
 
-    fn may(
-        &self,
-        now: &mut Now,
-        class: Class,
-        caller: CertificatePin,
-        gateway: bool,
-        room: Room,
-    ) -> Result<(), Shed> {
+    fn may(&self, now: &mut Now, class: Class, caller: &Holder, room: Room) -> Result<(), Shed> {
         let ordinary = now.interactive + now.batch;
         let all = now.emergency + ordinary;
         let share = match class {
@@ -241,15 +233,15 @@ impl Admission {
         if share || all >= self.total {
             return Err(Shed::Full);
         }
-        let quota = match gateway {
-            true => self.per_gateway,
-            false => self.per_institution,
+        let quota = match caller {
+            Holder::Gateway(_) => self.per_gateway,
+            Holder::Institution(_) | Holder::Certificate(_) => self.per_institution,
         };
         let quota = match class {
             Class::Emergency => quota + quota.div_ceil(5),
             Class::Interactive | Class::Batch => quota,
         };
-        if now.callers.get(&caller).is_some_and(|own| *own >= quota) {
+        if now.callers.get(caller).is_some_and(|own| *own >= quota) {
             return Err(Shed::Quota);
         }
         // What still needs the ledger has a slot each; ordinary calls leave those of the emergencies
@@ -307,8 +299,8 @@ mod tests {
         Admission::new(&limits, Arc::new(Counters::default()), memory)
     }
 
-    fn caller(number: u8) -> CertificatePin {
-        CertificatePin::from_bytes([number; 32])
+    fn caller(number: u8) -> Holder {
+        Holder::Institution(format!("13000000{number:02}").parse().unwrap())
     }
 
     fn fill(admission: &Arc<Admission>, class: Class, number: u8) -> Vec<Arc<Admitted>> {
@@ -321,7 +313,7 @@ mod tests {
         number: u8,
         room: Room,
     ) -> Vec<Arc<Admitted>> {
-        let admit = || admission.admit(class, caller(number), false, room).ok();
+        let admit = || admission.admit(class, caller(number), room).ok();
         std::iter::from_fn(admit).collect()
     }
 
@@ -354,14 +346,15 @@ mod tests {
         let admission = admission(1_000, 10);
         let own = fill(&admission, Class::Interactive, 1);
         assert_eq!(own.len(), 10);
-        let refused = admission.admit(Class::Batch, caller(1), false, Room::AMPLE);
+        let refused = admission.admit(Class::Batch, caller(1), Room::AMPLE);
         assert_eq!(refused.unwrap_err(), Shed::Quota);
         assert_eq!(admission.counters.shed_quota.get(), 2);
         // An emergency of the same caller still gets in, and so does everybody else.
         assert_eq!(fill(&admission, Class::Emergency, 1).len(), 2);
         assert_eq!(fill(&admission, Class::Interactive, 2).len(), 10);
         let mut gateway = Vec::new();
-        while let Ok(one) = admission.admit(Class::Interactive, caller(3), true, Room::AMPLE) {
+        let region = Holder::Gateway("urn:oid:1.2.3".parse().unwrap());
+        while let Ok(one) = admission.admit(Class::Interactive, region.clone(), Room::AMPLE) {
             gateway.push(one);
         }
         assert_eq!(gateway.len(), 40);

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Counters;
 use crate::config::Listen;
-use crate::types::CertificatePin;
+use crate::types::{CertificatePin, Holder};
 
 /// Why a connection is closed at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +45,7 @@ pub struct Connections {
     most_half_open: usize,
     per_address: usize,
     per_certificate: usize,
+    per_institution: usize,
     counters: Arc<Counters>,
     registry: Mutex<Registry>,
 }
@@ -56,6 +57,7 @@ struct Registry {
     live: HashMap<u64, Entry>,
     addresses: HashMap<IpAddr, usize>,
     certificates: HashMap<CertificatePin, usize>,
+    holders: HashMap<Holder, usize>,
 }
 
 #[derive(Debug)]
@@ -70,6 +72,8 @@ struct Entry {
 pub struct Seen {
     /// The fingerprint of its key.
     pub pin: CertificatePin,
+    /// Whose it was when the connection began.
+    pub holder: Holder,
     /// Its certificate and what came with it.
     pub chain: Arc<[CertificateDer<'static>]>,
 }
@@ -92,6 +96,7 @@ pub struct Live {
     number: u64,
     address: IpAddr,
     pin: CertificatePin,
+    holder: Holder,
     /// Says that the connection must be closed now.
     pub cut: CancellationToken,
 }
@@ -124,6 +129,7 @@ impl Connections {
             most_half_open: limits.max_half_open,
             per_address: limits.max_connections_per_address,
             per_certificate: limits.max_connections_per_certificate,
+            per_institution: limits.max_connections_per_institution,
             counters,
             registry: Mutex::default(),
         })
@@ -239,15 +245,17 @@ impl HalfOpen {
     pub fn established(mut self, seen: Seen, registered: bool) -> Result<Live, Refused> {
         let connections = Arc::clone(&self.connections);
         let mut registry = connections.lock();
-        let pin = seen.pin;
+        let (pin, holder) = (seen.pin, seen.holder.clone());
         let own = registry.certificates.get(&pin).copied().unwrap_or(0);
-        if own >= connections.per_certificate {
+        let all = registry.holders.get(&holder).copied().unwrap_or(0);
+        if own >= connections.per_certificate || all >= connections.per_institution {
             drop(registry);
             connections.counters.refused_certificate.add();
             return Err(Refused::Certificate);
         }
         registry.half_open.remove(&self.number);
         *registry.certificates.entry(pin).or_insert(0) += 1;
+        *registry.holders.entry(holder.clone()).or_insert(0) += 1;
         let cut = CancellationToken::new();
         let entry = Entry {
             seen: Arc::new(seen),
@@ -262,6 +270,7 @@ impl HalfOpen {
             number: self.number,
             address: self.address,
             pin,
+            holder,
             cut,
         })
     }
@@ -284,6 +293,7 @@ impl Drop for Live {
         registry.live.remove(&self.number);
         one_less(&mut registry.addresses, &self.address);
         one_less(&mut registry.certificates, &self.pin);
+        one_less(&mut registry.holders, &self.holder);
     }
 }
 
@@ -297,14 +307,17 @@ mod tests {
             max_half_open: half_open,
             max_connections_per_address: address,
             max_connections_per_certificate: 2,
+            max_connections_per_institution: 3,
             ..Listen::default()
         };
         Connections::new(&limits, Arc::new(Counters::default()))
     }
 
     fn seen(number: u8) -> Seen {
+        let pin = CertificatePin::from_bytes([number; 32]);
         Seen {
-            pin: CertificatePin::from_bytes([number; 32]),
+            pin,
+            holder: Holder::Certificate(pin),
             chain: Arc::default(),
         }
     }
@@ -352,6 +365,27 @@ mod tests {
         assert!(connections.is_empty());
         assert!(connections.lock().addresses.is_empty());
         assert!(connections.lock().certificates.is_empty());
+    }
+
+    /// Bars: N-14.
+    #[test]
+    fn an_institution_has_a_quota_whatever_certificates_it_shows() {
+        let connections = connections(100, 100, 100);
+        let of = |number, code: &str| {
+            let seen = Seen {
+                holder: Holder::Institution(code.parse().unwrap()),
+                ..seen(number)
+            };
+            connections.open(at(1)).unwrap().established(seen, true)
+        };
+        let open: Vec<Live> = (1..4)
+            .map(|number| of(number, "1310000001").unwrap())
+            .collect();
+        assert_eq!(of(4, "1310000001").unwrap_err(), Refused::Certificate);
+        assert!(of(4, "1310000002").is_ok());
+        drop(open);
+        assert!(connections.lock().holders.is_empty());
+        assert!(of(4, "1310000001").is_ok());
     }
 
     /// Bars: T-29.

@@ -45,7 +45,8 @@ counters! {
     refused_full,
     /// Connections closed at once: `listen.max_connections_per_address`.
     refused_address,
-    /// Connections closed after the handshake: `listen.max_connections_per_certificate`.
+    /// Connections closed after the handshake: `listen.max_connections_per_certificate` or
+    /// `_per_institution`.
     refused_certificate,
     /// Unfinished handshakes given up for newer ones: `listen.max_half_open`.
     evicted_half_open,

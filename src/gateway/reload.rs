@@ -31,6 +31,8 @@ const STALE: &str = "CRL_STALE";
 const ENUMERATION: &str = "ENUMERATION";
 /// Alarm: the store has stopped.
 const STORE_STOPPED: &str = "STORE_STOPPED";
+/// Alarm: the wall clock has jumped since the node was started.
+const CLOCK_JUMPED: &str = "CLOCK_JUMPED";
 /// Alarm: this node's own certificate is not accepted (any more).
 const OWN: &str = "OWN_CERTIFICATE";
 
@@ -365,7 +367,15 @@ impl Gateway {
             walking.push(institution);
         }
         alarms.keep_only(ENUMERATION, &walking);
-        if self.store.stats().poisoned {
+        let stats = self.store.stats();
+        if stats.clock_jumps > 0 {
+            let message = format!(
+                "the wall clock has jumped {} times since the node was started",
+                stats.clock_jumps
+            );
+            alarms.raise(CLOCK_JUMPED, "clock", Severity::Warning, message, now);
+        }
+        if stats.poisoned {
             let message =
                 "a write to the disk failed; nothing is acknowledged or disclosed until the \
                            node is started again"

@@ -46,6 +46,7 @@ use crate::error::{Error, Result};
 use crate::gateway::Gateway;
 use crate::pki::tls::{certify_peer, rule_of, server_config};
 use crate::pki::{Certified, IdentityHandle, TrustHandle, Usage};
+use crate::types::Holder;
 
 use bodies::Leaving;
 use guarded::Guarded;
@@ -92,8 +93,8 @@ pub async fn run(
         limits: gateway.config.listen.clone(),
         state: Arc::clone(&gateway.edge),
         registered: Box::new(move |certified| {
-            let now = clock.now();
-            directory.snapshot().participant(certified, now).is_some()
+            let known = directory.snapshot().participant(certified, clock.now());
+            known.map(|known| known.holder(certified.spki_sha256))
         }),
         refused: refusals::audit(&gateway),
         stop: stop.clone(),
@@ -128,8 +129,8 @@ pub struct Parts {
     pub limits: Listen,
     /// What it knows of itself.
     pub state: Arc<State>,
-    /// Whether somebody has registered a certificate.
-    pub registered: Box<dyn Fn(&Certified) -> bool + Send + Sync>,
+    /// Who has registered a certificate, if anybody.
+    pub registered: Box<dyn Fn(&Certified) -> Option<Holder> + Send + Sync>,
     /// Told of every handshake refused, with the rule.
     pub refused: Box<dyn Fn(&'static str) + Send + Sync>,
     /// Ends it.
@@ -205,7 +206,7 @@ where
             () = evicted.cancelled() => return,
             () = self.parts.stop.cancelled() => return,
         };
-        let (tls, peer, seen) = match shaken {
+        let (tls, peer) = match shaken {
             Ok(Ok(accepted)) => accepted,
             Ok(Err(rule)) => {
                 counters.handshakes_refused.add();
@@ -220,7 +221,13 @@ where
             }
         };
         counters.handshakes.add();
-        let registered = (self.parts.registered)(&peer.certified);
+        let holder = (self.parts.registered)(&peer.certified);
+        let registered = holder.is_some();
+        let seen = Seen {
+            pin: peer.pin,
+            holder: holder.unwrap_or(Holder::Certificate(peer.pin)),
+            chain: Arc::clone(&peer.chain),
+        };
         match half_open.established(seen, registered) {
             Ok(live) => {
                 // Trust may have changed between the judgement and the moment from which a
@@ -240,18 +247,14 @@ where
     async fn handshake(
         &self,
         stream: TcpStream,
-    ) -> Result<(TlsStream<TcpStream>, CertifiedPeer, Seen), &'static str> {
+    ) -> Result<(TlsStream<TcpStream>, CertifiedPeer), &'static str> {
         stream.set_nodelay(true).map_err(|_| "socket")?;
         let tls = Lane::new(&self.turns, self.acceptor.accept(stream))
             .await
             .ok_or("closing")?
             .map_err(|error| rule_of(&error))?;
         let peer = self.certify(&tls)?;
-        let seen = Seen {
-            pin: peer.pin,
-            chain: Arc::clone(&peer.chain),
-        };
-        Ok((tls, peer, seen))
+        Ok((tls, peer))
     }
 
     fn certify(&self, tls: &TlsStream<TcpStream>) -> Result<CertifiedPeer, &'static str> {

@@ -6,6 +6,7 @@
 mod code;
 mod date;
 mod endpoint;
+mod holder;
 mod id;
 mod issuer;
 mod linkage;
@@ -21,6 +22,7 @@ mod tests;
 pub use code::{Code, Confidentiality};
 pub use date::{Dtm, InvalidDate, PartialDate};
 pub use endpoint::{Endpoint, InvalidEndpoint};
+pub use holder::Holder;
 pub use id::{
     AssigningAuthority, DocumentUniqueId, EntryUuid, HomeCommunityId, InstitutionCode, InvalidId,
     LocalPatientId, Oid, PatientIdentifier, RepositoryUniqueId,

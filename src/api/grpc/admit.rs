@@ -23,6 +23,7 @@ use crate::edge::{Admitted, Class, EMERGENCY_ON_LATE_CRL, LedgerPace, Room, Seve
 use crate::error::{Error, Reason};
 use crate::gateway::Gateway;
 use crate::pki::Usage;
+use crate::types::Holder;
 use crate::wire::{ASSERTION, REQUEST_ID, TIME, told_time};
 
 use super::door::{Door, OnLateList};
@@ -131,7 +132,9 @@ impl Services {
         if participant.is_none() {
             self.gateway.edge.counters.unregistered.add();
         }
-        let gateway = participant.is_some_and(|known| known.kind == ParticipantKind::Gateway);
+        let holder = participant.map_or(Holder::Certificate(peer.pin), |known| {
+            known.holder(peer.pin)
+        });
         let load = self.gateway.store.load();
         let room = Room {
             slots: load.slots,
@@ -143,7 +146,7 @@ impl Services {
             },
         };
         let admission = &self.gateway.edge.admission;
-        admission.admit(class, peer.pin, gateway, room)
+        admission.admit(class, holder, room)
     }
 
     /// Whether the revocation lists of the peer's certificate are in time for this class of calls.

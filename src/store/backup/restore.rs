@@ -290,7 +290,11 @@ impl Restoring<'_> {
                 match self.copy_document(core, &id) {
                     Ok(()) => whole += 1,
                     Err(error)
-                        if error.is_damage() || matches!(error, StoreError::BlobNotFound) =>
+                        if error.is_damage()
+                            || matches!(
+                                error,
+                                StoreError::BlobNotFound | StoreError::KeyDestroyed
+                            ) =>
                     {
                         self.faults.push(fault(&format!("{BLOBS}/{id}"), &error));
                     }

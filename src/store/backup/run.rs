@@ -26,6 +26,8 @@ use super::{BLOBS, GENERATIONS, KEYS, LEDGER, Progress};
 
 /// How often it is tried to find the key files unchanged while they are copied.
 const KEY_ATTEMPTS: usize = 20;
+/// By so many bytes from its beginning a document's file is known: its header, with its own random id.
+const HEAD_BYTES: u64 = 256;
 /// Bytes gathered before they are written.
 const BUFFER_BYTES: usize = 1 << 20;
 
@@ -389,7 +391,12 @@ impl Run<'_> {
             let there = list_folder(self.disk, &self.request.from.join(BLOBS), folder)?;
             let target = self.request.to.join(BLOBS);
             let mut have = list_folder(self.disk, &target, folder)?;
-            let missing: Vec<BlobId> = there.difference(&have).copied().collect();
+            let mut missing: Vec<BlobId> = there.difference(&have).copied().collect();
+            for id in there.intersection(&have) {
+                if self.is_other(id)? {
+                    missing.push(*id);
+                }
+            }
             for id in &missing {
                 if self.copy_document(id, verifier.as_ref())? {
                     have.insert(*id);
@@ -405,7 +412,34 @@ impl Run<'_> {
         Ok(verifier.is_some())
     }
 
+    /// Whether the store's file of a document is another than the backup's: it came back after its
+    /// patient's keys had been destroyed, or was sealed anew.
+    fn is_other(&self, id: &BlobId) -> Result<bool, StoreError> {
+        let head = |root: &Path| -> io::Result<Option<(u64, [u8; 32])>> {
+            let path = path_in(&root.join(BLOBS), id);
+            let length = match self.disk.open_read(&path) {
+                Ok(file) => file.len()?,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                Err(error) => return Err(error),
+            };
+            let head = hash_file(self.disk, &path, length.min(HEAD_BYTES))?;
+            Ok(head.map(|head| (length, head.sha256)))
+        };
+        let heads = head(&self.request.from).and_then(|from| Ok((from, head(&self.request.to)?)));
+        let (from, to) = heads.during("comparing a document with its copy")?;
+        // Swept meanwhile: the copy stays.
+        Ok(from.is_some() && from != to)
+    }
+
     fn copy_document(&mut self, id: &BlobId, verifier: Option<&Blobs>) -> Result<bool, StoreError> {
+        let copy = path_in(&self.request.to.join(BLOBS), id);
+        if verifier.is_none() && self.disk.open_read(&copy).is_ok() {
+            // What cannot be verified does not take the place of what is there.
+            let what = "is another file than its copy, which stays without the root key";
+            let error = StoreError::corrupt(format!("{BLOBS}/{id}"), 0, what);
+            self.fault(&format!("{BLOBS}/{id}"), &error);
+            return Ok(true);
+        }
         if let Some(verifier) = verifier
             && let Err(error) = verifier.verify(id)
         {

@@ -92,6 +92,7 @@ impl Blobs {
 
     /// Verifies a document and its second copy, and mends what can be mended.
     pub(crate) fn scrub_one(&self, id: &BlobId) -> Result<Verdict, StoreError> {
+        let head = self.head(id)?;
         let error = match self.verify(id) {
             Ok(size) => return self.scrub_second(id, size),
             Err(error) => error,
@@ -109,7 +110,7 @@ impl Blobs {
         if gone {
             return Ok(Verdict::Gone);
         }
-        match self.condemn(id)? {
+        match self.condemn(id, &head)? {
             true => Ok(Verdict::Condemned(error)),
             false => Ok(Verdict::Unreadable(error)),
         }
@@ -119,10 +120,11 @@ impl Blobs {
         let Some(second) = &self.second else {
             return Ok(Verdict::Good(size));
         };
+        let head = second.head(id)?;
         match second.verify(id) {
             Ok(_) => Ok(Verdict::Good(size)),
             Err(error) if error.is_damage() || matches!(error, StoreError::BlobNotFound) => {
-                second.condemn(id)?;
+                second.condemn(id, &head)?;
                 if let Err(error) = second.copy_in(&self.path(id), id) {
                     // Swept meanwhile.
                     return if self.contains(id)? {

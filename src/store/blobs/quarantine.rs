@@ -10,6 +10,7 @@ use data_encoding::HEXLOWER;
 use jiff::Timestamp;
 
 use super::super::error::{IoContext as _, StoreError};
+use super::format::HEADER_BYTES;
 use super::{BlobId, Blobs};
 
 const FOLDER: &str = "quarantine";
@@ -63,6 +64,10 @@ impl Quarantined {
     }
 }
 
+/// The header of a document's file, whatever is in it; nothing if there is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Head(Option<Vec<u8>>);
+
 impl Blobs {
     fn quarantine_dir(&self) -> PathBuf {
         self.dir.join(FOLDER)
@@ -114,13 +119,29 @@ impl Blobs {
 
     /// Moves a document that does not verify into quarantine, unless an upload holds it: that one
     /// is about to find out by itself.
-    pub(super) fn condemn(&self, id: &BlobId) -> Result<bool, StoreError> {
-        let moved = self
-            .holds
-            .unless_held(id, || self.set_aside(id, Why::Corrupt));
+    /// `head` is the head of the file that was found bad: one that came in its place meanwhile stays.
+    pub(super) fn condemn(&self, id: &BlobId, head: &Head) -> Result<bool, StoreError> {
+        let moved = self.holds.unless_held(id, || {
+            if self.head(id)? != *head {
+                return Ok(false);
+            }
+            self.set_aside(id, Why::Corrupt)
+        });
         let moved = moved.unwrap_or(Ok(false))?;
         self.harden_moves(&[*id])?;
         Ok(moved)
+    }
+
+    /// What tells a document's file from another of the same name: its header, which has a random id.
+    pub(super) fn head(&self, id: &BlobId) -> Result<Head, StoreError> {
+        let mut head = vec![0; HEADER_BYTES];
+        let read = match self.disk.open_read(&self.path(id)) {
+            Ok(file) => file.read_at(&mut head, 0).during("reading a blob")?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Head(None)),
+            Err(error) => return Err(error).during("reading a blob"),
+        };
+        head.truncate(read);
+        Ok(Head(Some(head)))
     }
 
     /// Makes moves into quarantine durable.

@@ -15,14 +15,23 @@ use super::super::options::RebuildReason;
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 const DAMAGED: &str = "damaged";
 const STATE: &str = "state";
+/// What stands there where the machine hides its boot id.
+const UNKNOWN: &str = "unknown";
 
 /// The folder of the index.
 #[derive(Clone, Debug)]
-pub(super) struct Folder(PathBuf);
+pub(super) struct Folder {
+    dir: PathBuf,
+    /// Where the machine tells its boot id.
+    boot_id: PathBuf,
+}
 
 impl Folder {
     pub(super) fn new(dir: &Path) -> Self {
-        Self(dir.to_path_buf())
+        Self {
+            dir: dir.to_path_buf(),
+            boot_id: PathBuf::from(BOOT_ID),
+        }
     }
 
     /// Opens the engine that keeps its files in the folder `name`, or an empty one if what is there
@@ -48,15 +57,18 @@ impl Folder {
 
     /// Why what is here cannot be believed.
     fn doubt(&self, name: &str) -> Result<Option<RebuildReason>, StoreError> {
-        match fs::read_to_string(self.0.join(STATE)) {
+        match fs::read_to_string(self.dir.join(STATE)) {
             Ok(state) if state == DAMAGED => return Ok(Some(RebuildReason::Damaged)),
-            Ok(state) if state != boot_id() => return Ok(Some(RebuildReason::PowerCut)),
+            // Without a boot id it cannot be told whether the power failed, so it may have.
+            Ok(state) if boot_id(&self.boot_id).as_ref() != Some(&state) => {
+                return Ok(Some(RebuildReason::PowerCut));
+            }
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(error).during("reading the index state");
             }
             Ok(_) | Err(_) => {}
         }
-        let other = match fs::read_dir(&self.0) {
+        let other = match fs::read_dir(&self.dir) {
             Ok(mut entries) => entries.any(|entry| {
                 entry.is_ok_and(|entry| entry.file_name() != name && entry.file_name() != STATE)
             }),
@@ -67,8 +79,8 @@ impl Folder {
 
     /// Moves what is here out of the way; one generation is kept, for study.
     pub(super) fn set_aside(&self) -> Result<(), StoreError> {
-        let aside = self.0.with_extension("old");
-        for result in [fs::remove_dir_all(&aside), fs::rename(&self.0, &aside)] {
+        let aside = self.dir.with_extension("old");
+        for result in [fs::remove_dir_all(&aside), fs::rename(&self.dir, &aside)] {
             match result {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     return Err(error).during("setting the index aside");
@@ -84,15 +96,15 @@ impl Folder {
         name: &str,
         open: impl Fn(&Path) -> Result<E, StoreError>,
     ) -> Result<E, StoreError> {
-        fs::create_dir_all(&self.0).during("making the index folder")?;
-        self.write_state(&boot_id())
-            .during("writing the index state")?;
-        open(&self.0.join(name))
+        fs::create_dir_all(&self.dir).during("making the index folder")?;
+        let state = boot_id(&self.boot_id).unwrap_or_else(|| UNKNOWN.to_owned());
+        self.write_state(&state).during("writing the index state")?;
+        open(&self.dir.join(name))
     }
 
     /// Notes that the engine is closed and everything of it is durable.
     pub(super) fn closed(&self) -> Result<(), StoreError> {
-        let path = self.0.join(STATE);
+        let path = self.dir.join(STATE);
         match fs::read_to_string(&path) {
             Ok(state) if state == DAMAGED => Ok(()),
             Ok(_) => fs::remove_file(path).during("writing the index state"),
@@ -108,13 +120,53 @@ impl Folder {
     }
 
     fn write_state(&self, state: &str) -> io::Result<()> {
-        let mut file = File::create(self.0.join(STATE))?;
+        let mut file = File::create(self.dir.join(STATE))?;
         file.write_all(state.as_bytes())?;
         file.sync_all()?;
-        File::open(&self.0)?.sync_all()
+        File::open(&self.dir)?.sync_all()
     }
 }
 
-fn boot_id() -> String {
-    fs::read_to_string(BOOT_ID).unwrap_or_else(|_| "unknown".to_owned())
+/// The machine's boot id; none where it is hidden.
+fn boot_id(path: &Path) -> Option<String> {
+    fs::read_to_string(path).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Bars: D-12. Where the boot id is hidden, an index that was not closed is not believed.
+    #[test]
+    fn without_a_boot_id_only_a_closed_index_is_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let boot = dir.path().join("boot_id");
+        let folder = Folder {
+            dir: dir.path().join("index"),
+            boot_id: boot.clone(),
+        };
+        let engine = |path: &Path| fs::create_dir_all(path).during("making the engine");
+        let open = || folder.open("engine", engine).unwrap().1;
+        let known = [
+            Some("one"),
+            Some("one"),
+            None,
+            None,
+            Some("one"),
+            Some("two"),
+        ];
+        let expected = [false, false, true, true, true, true];
+        for (turn, (id, doubted)) in known.into_iter().zip(expected).enumerate() {
+            match id {
+                Some(id) => fs::write(&boot, id).unwrap(),
+                None => drop(fs::remove_file(&boot)),
+            }
+            let reason = doubted.then_some(RebuildReason::PowerCut);
+            assert_eq!(open(), reason, "turn {turn}");
+        }
+        fs::remove_file(&boot).unwrap();
+        open();
+        folder.closed().unwrap();
+        assert_eq!(open(), None, "it was closed");
+    }
 }

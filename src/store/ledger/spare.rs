@@ -34,6 +34,8 @@ struct Shared {
     to: u64,
     ready: Mutex<Option<Arc<dyn DiskFile>>>,
     stop: AtomicBool,
+    /// The last one could not be made.
+    failed: AtomicBool,
 }
 
 /// The writer's hold on the thread.
@@ -60,6 +62,7 @@ impl Spare {
             to,
             ready: Mutex::default(),
             stop: AtomicBool::new(false),
+            failed: AtomicBool::new(false),
         });
         let (orders, received) = mpsc::sync_channel(1);
         let working = Arc::clone(&shared);
@@ -87,7 +90,11 @@ impl Spare {
     /// The file, if it is ready, with its name and how far it has zeros. It must be renamed before
     /// another is asked for.
     pub(super) fn take(&mut self) -> Option<(Arc<dyn DiskFile>, PathBuf, u64)> {
-        let file = self.shared.ready().take()?;
+        let Some(file) = self.shared.ready().take() else {
+            // It may be tried again for the next segment: the disk may have been full.
+            self.asked &= !self.shared.failed.swap(false, Ordering::Relaxed);
+            return None;
+        };
         self.asked = false;
         Some((file, self.shared.path.clone(), self.shared.to))
     }
@@ -120,6 +127,7 @@ impl Shared {
                     tracing::warn!(%error, "no segment could be made ahead of time");
                     // Its space may be all there is.
                     let _taken_back = self.disk.remove(&self.path).is_ok();
+                    self.failed.store(true, Ordering::Relaxed);
                 }
             }
         }

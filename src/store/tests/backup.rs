@@ -385,6 +385,44 @@ async fn what_is_damaged_is_named_and_not_passed_on() {
     assert!(matches!(back_up(&disk), Err(StoreError::Corrupt { .. })));
 }
 
+/// Bars: E-05, O-06. A document that came back after its patient's keys were destroyed is in the next
+/// backup as it is now; what a backup cannot open is told, and does not end a restoration.
+#[tokio::test]
+async fn a_document_that_came_back_after_a_purge_is_copied_again() {
+    let disk = SimDisk::new(204);
+    let store = open(&disk).unwrap();
+    let kept = keep(&store, b"again").unwrap();
+    let _outcome = store.commit(paper(1, &[kept.info().id])).await.unwrap();
+    drop(kept);
+    let first = back_up(&disk).unwrap();
+    assert_eq!((first.faults.len(), first.manifest.documents.count), (0, 1));
+    store.purge(&[Tag::from_bytes([1; 16])]).unwrap();
+    let kept = keep(&store, b"again").unwrap();
+    let id = kept.info().id;
+    let _outcome = store.commit(paper(2, &[id])).await.unwrap();
+    drop(kept);
+    // Not verified, not replaced, and told.
+    let without = back_up_with(Options {
+        root: Some(RootSource::File(PathBuf::from("/nowhere"))),
+        ..sim_options(&disk)
+    });
+    let without = without.unwrap();
+    assert!(!without.verified && without.faults.len() == 1);
+    let report = bring_back(&disk, "/early", Cut::End).unwrap();
+    assert_eq!((report.documents, report.faults.len()), (0, 1));
+    let second = back_up(&disk).unwrap();
+    assert_eq!(
+        (second.faults.len(), second.manifest.documents.added),
+        (0, 1)
+    );
+    let report = bring_back(&disk, "/restored", Cut::End).unwrap();
+    assert_eq!((report.documents, report.faults.len()), (1, 0));
+    let (restored, _) = open_restored(&disk, "/restored");
+    assert_eq!(restored.blobs().verify(&id).unwrap(), 5);
+    // A third run finds nothing to copy.
+    assert_eq!(back_up(&disk).unwrap().manifest.documents.added, 0);
+}
+
 /// Bars: E-06, O-06.
 #[tokio::test]
 async fn the_root_key_is_not_in_the_backup_and_must_be_the_right_one() {

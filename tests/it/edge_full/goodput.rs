@@ -76,6 +76,7 @@ async fn goodput_under_overload() {
         .set("listen.max_in_flight", &(PLACES * 10 / 8).to_string())
         .set("listen.max_in_flight_per_institution", "100000")
         .set("listen.max_connections_per_certificate", "1000")
+        .set("listen.max_connections_per_institution", "1000")
         .set("listen.max_connections_per_address", "1000")
         .start()
         .await;
