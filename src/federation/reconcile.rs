@@ -357,7 +357,7 @@ impl Reconciler {
 
     /// Calls `visit` with every patient of whom documents are here, gently.
     async fn each_patient(&self, mut visit: impl FnMut(PatientIdentifier) + Send) -> Result<()> {
-        let mut after = None;
+        let mut after: Option<Vec<u8>> = None;
         loop {
             let documents = Arc::clone(&self.documents);
             let read = move || documents.patients(after.as_deref(), PAGE);
