@@ -415,9 +415,10 @@ impl Gateway {
         }))
     }
 
-    /// Starts what runs beside the calls: key rotation, approved purges, keeping the search index, looking at the files of
-    /// trust, fetching revocation lists, the outbox, following the parent's directory, reading documents
-    /// ahead, and deleting what regions said too long ago, and correlations that have ended.
+    /// Starts what runs beside the calls: key rotation, approved purges, keeping the search index, looking
+    /// at the files of trust, fetching revocation lists, the outbox, following the parent's directory,
+    /// reading documents ahead, and deleting what regions said too long ago, and correlations that have
+    /// ended.
     pub fn start(self: &Arc<Self>) {
         let settings = &self.config.store;
         let upkeep = Upkeep {
