@@ -172,8 +172,24 @@ impl Config {
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {
+        if self.store.idempotency_hours < StoreSettings::LEAST_IDEMPOTENCY_HOURS {
+            let message = "must be 72 or more: callers are promised as much";
+            return Err(ConfigError::value("store.idempotency_hours", message));
+        }
+        let mut limits = self
+            .connection_limits()
+            .into_iter()
+            .chain(self.other_limits());
+        match limits.find(|(_, value)| *value == 0) {
+            Some((key, _)) => Err(ConfigError::value(key, "must be greater than 0")),
+            None => Ok(()),
+        }
+    }
+
+    /// What bounds connections and calls.
+    fn connection_limits(&self) -> [(&'static str, u64); 23] {
         let listen = &self.listen;
-        let limits = [
+        [
             ("listen.max_connections", listen.max_connections as u64),
             (
                 "listen.max_connections_per_address",
@@ -224,6 +240,11 @@ impl Config {
             ("listen.progress_timeout_ms", listen.progress_timeout_ms),
             ("listen.idle_timeout_ms", listen.idle_timeout_ms),
             ("listen.max_connection_age_ms", listen.max_connection_age_ms),
+        ]
+    }
+
+    fn other_limits(&self) -> [(&'static str, u64); 7] {
+        [
             ("reload.interval_ms", self.reload.interval_ms),
             ("revocation.interval_ms", self.revocation.interval_ms),
             ("store.index_cache_mib", self.store.index_cache_mib),
@@ -237,15 +258,7 @@ impl Config {
                 self.deadlines.emergency_ceiling_ms,
             ),
             ("deadlines.stream_idle_ms", self.deadlines.stream_idle_ms),
-        ];
-        if self.store.idempotency_hours < StoreSettings::LEAST_IDEMPOTENCY_HOURS {
-            let message = "must be 72 or more: callers are promised as much";
-            return Err(ConfigError::value("store.idempotency_hours", message));
-        }
-        match limits.iter().find(|(_, value)| *value == 0) {
-            Some((key, _)) => Err(ConfigError::value(key, "must be greater than 0")),
-            None => Ok(()),
-        }
+        ]
     }
 
     fn check_outgoing(&self) -> Result<(), ConfigError> {

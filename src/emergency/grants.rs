@@ -491,7 +491,7 @@ mod tests {
         // After a merge the person is known by both.
         let both = [survivor.clone(), subsumed.clone()];
         let (_, covered) = grants.find("g-1", linkage, &both).unwrap();
-        assert_eq!(covered, [survivor.clone()]);
+        assert_eq!(covered, std::slice::from_ref(&survivor));
         let refused = |linkage, patients: &[PatientIdentifier]| {
             let error = grants.find("g-1", linkage, patients).unwrap_err();
             assert_eq!(error.reason(), Reason::NotPermitted);

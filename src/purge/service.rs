@@ -93,7 +93,7 @@ impl Purges {
             Write::put(&about).expecting(Expect::Absent),
         ];
         let response = pb::ProposePurgeResponse {
-            purge: named(&row.id),
+            purge: Some(named(&row.id)),
         };
         let response = call
             .commit(&self.store, now, writes, idempotency, response)
@@ -129,7 +129,7 @@ impl Purges {
         let row = agree(call, tag, row, now)?;
         let writes = vec![Write::put(&row).expecting(Expect::Version(version))];
         let response = pb::ApprovePurgeResponse {
-            purge: named(&row.id),
+            purge: Some(named(&row.id)),
         };
         let wake = Wake(Arc::clone(&self.wanted));
         let response = call
@@ -168,7 +168,7 @@ impl Purges {
         row.withdrawn = true;
         let writes = vec![Write::put(&row).expecting(Expect::Version(version))];
         let response = pb::WithdrawPurgeResponse {
-            purge: named(&row.id),
+            purge: Some(named(&row.id)),
         };
         let response = call
             .commit(&self.store, now, writes, idempotency, response)
@@ -371,11 +371,11 @@ fn agree(call: &Call, tag: Tag, mut row: PurgeRow, now: Timestamp) -> Result<Pur
 }
 
 /// What a repeat of the request is answered by: the proposal's id, and so what became of it meanwhile.
-fn named(id: &str) -> Option<pb::Purge> {
-    Some(pb::Purge {
+fn named(id: &str) -> pb::Purge {
+    pb::Purge {
         purge_id: id.to_owned(),
         ..pb::Purge::default()
-    })
+    }
 }
 
 fn id_of(purge: Option<pb::Purge>) -> String {

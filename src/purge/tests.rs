@@ -140,7 +140,7 @@ impl Node {
             writes: vec![Write::put(&fact)],
             ..Commit::default()
         };
-        self.store.commit(commit).await.unwrap();
+        let _done = self.store.commit(commit).await.unwrap();
     }
 
     fn knows(&self, id: u64) -> bool {

@@ -117,6 +117,9 @@ pub async fn run(
         .await
 }
 
+/// Tells who has registered a certificate, if anybody.
+pub type Registered = dyn Fn(&Certified) -> Option<Holder> + Send + Sync;
+
 /// What an edge needs.
 pub struct Parts {
     /// The certificate it shows.
@@ -130,7 +133,7 @@ pub struct Parts {
     /// What it knows of itself.
     pub state: Arc<State>,
     /// Who has registered a certificate, if anybody.
-    pub registered: Box<dyn Fn(&Certified) -> Option<Holder> + Send + Sync>,
+    pub registered: Box<Registered>,
     /// Told of every handshake refused, with the rule.
     pub refused: Box<dyn Fn(&'static str) + Send + Sync>,
     /// Ends it.

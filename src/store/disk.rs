@@ -157,8 +157,7 @@ pub trait Disk: Debug + Send + Sync {
     ///
     /// # Errors
     /// What the operating system reports.
-    fn free(&self, path: &Path) -> io::Result<u64> {
-        let _unknown = path;
+    fn free(&self, _path: &Path) -> io::Result<u64> {
         Ok(u64::MAX)
     }
 

@@ -11,7 +11,7 @@ use renkei::error::Reason;
 use renkei::gateway::Gateway;
 use renkei::pki::dev::{DevPki, IssueRequest, Kind, Variant};
 use renkei::pki::{NodeIdentity, Usage, judge};
-use renkei::types::CertificatePin;
+use renkei::types::{CertificatePin, Holder};
 use renkei::wire::pb::admin::GetNodeInfoRequest;
 use renkei::wire::pb::admin::admin_service_client::AdminServiceClient;
 use renkei::wire::pb::common as cpb;
@@ -251,11 +251,11 @@ fn fill(gateway: &Gateway) -> Vec<Arc<Admitted>> {
     let somebody = |number: usize| {
         let mut bytes = [0; 32];
         bytes[..8].copy_from_slice(&number.to_be_bytes());
-        CertificatePin::from_bytes(bytes)
+        Holder::Certificate(CertificatePin::from_bytes(bytes))
     };
     let admission = &gateway.edge.admission;
-    let calls = (0..)
-        .map(|number| admission.admit(Class::Interactive, somebody(number), false, Room::AMPLE));
+    let calls =
+        (0..).map(|number| admission.admit(Class::Interactive, somebody(number), Room::AMPLE));
     calls.map_while(Result::ok).collect()
 }
 

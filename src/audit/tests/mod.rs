@@ -135,8 +135,8 @@ fn event(patient: u8, institution: &str, request: &str) -> Bytes {
 impl Open {
     fn commit(&self, audit: Vec<Bytes>, writes: Vec<Write>) {
         let commit = Commit {
-            audit,
             writes,
+            audit,
             ..Commit::default()
         };
         let _done = self.runtime.block_on(self.store.commit(commit)).unwrap();

@@ -61,7 +61,7 @@ fn a_full_disk_serves_emergencies_and_nothing_else() {
         let (disk, clock) = (SimDisk::new(room), clock());
         let store = open(&disk, &clock).unwrap();
         let text = "f".repeat(500);
-        wait(store.commit(put(&[note(1, 1, &text), note(2, 1, &text)]))).unwrap();
+        let _done = wait(store.commit(put(&[note(1, 1, &text), note(2, 1, &text)]))).unwrap();
         let before = keep_blob(&store, "before").unwrap();
         assert_eq!(reserve(&disk), Some(RESERVE));
         leave(&disk, room, None);
@@ -72,9 +72,9 @@ fn a_full_disk_serves_emergencies_and_nothing_else() {
             assert!(record.unwrap_err().is_disk_full());
             assert!(keep_blob(&store, "after").unwrap_err().is_disk_full());
             // A grant, and the records of what is read under it.
-            wait(store.commit(urgent(put(&[note(id + 10, 1, &text)])))).unwrap();
+            let _done = wait(store.commit(urgent(put(&[note(id + 10, 1, &text)])))).unwrap();
             for _ in 0..10 {
-                wait(store.commit(urgent(audit(&text)))).unwrap();
+                let _done = wait(store.commit(urgent(audit(&text)))).unwrap();
                 served += 1;
             }
         }
@@ -84,7 +84,7 @@ fn a_full_disk_serves_emergencies_and_nothing_else() {
 
         disk.set_faults(Faults::default());
         clock.advance(Duration::from_secs(5));
-        wait(store.commit(put(&[note(13, 1, &text)]))).unwrap();
+        let _done = wait(store.commit(put(&[note(13, 1, &text)]))).unwrap();
         keep_blob(&store, "after").unwrap();
         assert!(!store.stats().full);
         assert_eq!(reserve(&disk), Some(RESERVE), "taken again");
@@ -110,7 +110,7 @@ fn a_full_disk_serves_emergencies_and_nothing_else() {
 fn a_reserve_that_is_used_up_refuses() {
     let (disk, clock) = (SimDisk::new(1), clock());
     let store = open(&disk, &clock).unwrap();
-    wait(store.commit(put(&[note(1, 1, "before")]))).unwrap();
+    let _done = wait(store.commit(put(&[note(1, 1, "before")]))).unwrap();
     leave(&disk, 0, None);
     let text = "f".repeat(1_000);
     let mut served = 0;
@@ -127,7 +127,7 @@ fn a_reserve_that_is_used_up_refuses() {
     assert!(!store.stats().poisoned);
     disk.set_faults(Faults::default());
     clock.advance(Duration::from_secs(5));
-    wait(store.commit(put(&[note(2, 1, "after")]))).unwrap();
+    let _done = wait(store.commit(put(&[note(2, 1, "after")]))).unwrap();
     assert!(has(&store, 1) && has(&store, 2));
 }
 
@@ -139,7 +139,7 @@ fn a_power_cut_on_a_full_disk_loses_nothing() {
     for cut in 1.. {
         let (disk, clock) = (SimDisk::new(cut), clock());
         let store = open(&disk, &clock).unwrap();
-        wait(store.commit(put(&[note(1, 1, "before")]))).unwrap();
+        let _done = wait(store.commit(put(&[note(1, 1, "before")]))).unwrap();
         leave(&disk, 3_000, Some(cut));
         let mut acknowledged = vec![1];
         for id in 2..40 {
