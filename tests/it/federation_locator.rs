@@ -9,14 +9,13 @@ use renkei::error::Reason;
 use renkei::federation::{Reconciler, Step};
 use renkei::types::PatientIdentifier;
 use renkei::wire::pb::common as cpb;
-use renkei::wire::pb::directory as dpb;
+use renkei::wire::pb::directory as ipb;
 use renkei::wire::pb::directory::directory_service_client::DirectoryServiceClient;
-use renkei::wire::pb::documents::RemoveDocumentsRequest;
+use renkei::wire::pb::documents as dpb;
 use renkei::wire::pb::documents::document_service_client::DocumentServiceClient;
 use renkei::wire::pb::federation as fpb;
 use renkei::wire::pb::federation::responding_gateway_service_client::RespondingGatewayServiceClient;
 
-use crate::support::calls::find_here;
 use crate::support::expect::refused;
 use crate::support::{At, Network, Setup, physician};
 
@@ -123,49 +122,61 @@ impl Case {
         client.notify_holdings(request).await.unwrap();
     }
 
-    /// Removes what the person has in the region.
+    /// Removes what is registered about the person in the region, each institution its own.
     async fn remove_all(&self) {
-        let record = self.record();
-        let code = &self.network.institution(record).code;
-        let doctor = self.network.acting(THERE, &physician(code));
-        let patient = self.network.patient(record);
-        let found = find_here(&doctor, patient).await.unwrap().into_inner();
-        let entries = found.objects.unwrap().entries;
-        assert!(!entries.is_empty());
-        for entry in entries {
-            let document = cpb::DocumentRef {
-                repository_unique_id: entry.repository_unique_id,
-                document_unique_id: entry.unique_id,
+        use dpb::stored_query::Query;
+        let documents = self.documents();
+        let known: BTreeSet<_> = documents
+            .iter()
+            .map(|one| (one.institution, &one.local_id))
+            .collect();
+        let person = self.network.sample.person(self.truth).unwrap();
+        for (institution, local_id) in known {
+            let is = |one: &&SampleRecord| one.region == 1 && one.local_id == *local_id;
+            let record = person.records.iter().find(is).unwrap();
+            let patient = Some(self.network.patient(record));
+            let institution = &self.network.sample.regions[1].institutions[institution];
+            let doctor = self.network.acting(THERE, &physician(&institution.code));
+            let everything = dpb::QueryRegistryRequest {
+                query: Some(dpb::StoredQuery {
+                    query: Some(Query::GetAll(dpb::GetAllQuery {
+                        patient_id: patient.clone(),
+                        ..Default::default()
+                    })),
+                    ..Default::default()
+                }),
                 ..Default::default()
             };
-            self.remove(document).await;
-        }
-        self.network.settled().await;
-    }
-
-    /// Removes a document, whichever institution of the region it is of.
-    async fn remove(&self, document: cpb::DocumentRef) {
-        for one in self.documents() {
-            let institution = &self.network.sample.regions[1].institutions[one.institution];
+            let mut client = DocumentServiceClient::new(doctor.channel.clone());
+            let found = client.query_registry(doctor.request(everything)).await;
+            let found = found.unwrap().into_inner().objects.unwrap();
+            let entries = found.entries.iter().filter(|one| one.patient_id == patient);
+            let sets = found.submission_sets.iter();
+            let sets = sets.filter(|one| one.patient_id == patient);
+            let mut uuids: Vec<String> = entries.map(|one| one.entry_uuid.clone()).collect();
+            uuids.extend(sets.map(|one| one.entry_uuid.clone()));
+            assert!(uuids.len() > 1);
+            let ends: BTreeSet<String> = uuids.iter().cloned().collect();
+            let associations = found.associations.into_iter();
+            let theirs = associations.filter(|one| ends.contains(&one.source_object));
+            uuids.extend(theirs.map(|one| one.entry_uuid));
             let system = self.network.system(THERE, institution);
-            let request = system.request(RemoveDocumentsRequest {
-                documents: vec![document.clone()],
+            let removal = system.request(dpb::RemoveMetadataRequest {
+                entry_uuids: uuids,
                 reason: "誤って登録した".to_owned(),
                 ..Default::default()
             });
             let mut client = DocumentServiceClient::new(system.channel.clone());
-            if client.remove_documents(request).await.is_ok() {
-                return;
-            }
+            client.remove_metadata(removal).await.unwrap();
         }
-        panic!("nobody may remove it");
+        self.network.settled().await;
     }
 
     /// How the hub's operator sees the region.
-    async fn seen(&self) -> dpb::RegionHealth {
+    async fn seen(&self) -> ipb::RegionHealth {
         let operator = self.network.operator(At::Hub);
         let mut client = DirectoryServiceClient::new(operator.channel.clone());
-        let request = operator.request(dpb::GetRegionStatusRequest {
+        let request = operator.request(ipb::GetRegionStatusRequest {
             home_community_ids: vec![self.home()],
             probe: true,
         });
