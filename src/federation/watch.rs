@@ -190,15 +190,17 @@ impl Watching {
 
     async fn run(mut self, heard: mpsc::Receiver<Heard>, lasting: Lasting) {
         let sender = self.sender.clone();
-        let ended = tokio::select! {
-            () = lasting.over() => return,
-            () = sender.closed() => return,
-            ended = self.follow_all(heard) => ended,
+        let following = async {
+            if let Err(error) = self.follow_all(heard).await {
+                tracing::error!(reason = error.reason().name(), "a subscription ended");
+                // A receiver that is gone is a caller who hung up.
+                drop(sender.send(Err(error)).await);
+            }
         };
-        if let Err(error) = ended {
-            tracing::error!(reason = error.reason().name(), "a subscription ended");
-            // A receiver that is gone is a caller who hung up.
-            drop(sender.send(Err(error)).await);
+        tokio::select! {
+            () = lasting.over() => {}
+            () = sender.closed() => {}
+            () = following => {}
         }
     }
 

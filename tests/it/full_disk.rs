@@ -77,18 +77,18 @@ impl Disk for Scarce {
     }
 }
 
-fn named(patient: &cpb::Identifier) -> Option<pb::PatientRef> {
+fn named(patient: &cpb::Identifier) -> pb::PatientRef {
     let subject = pb::patient_ref::Subject::PatientId(patient.clone());
-    Some(pb::PatientRef {
+    pb::PatientRef {
         subject: Some(subject),
-    })
+    }
 }
 
 /// Opens the glass and reads the summary under it; the grant.
 async fn emergency(caller: &Caller, patient: &cpb::Identifier) -> Result<String, Status> {
     let mut client = EmergencyServiceClient::new(caller.channel.clone());
     let open = pb::OpenBreakGlassRequest {
-        patient: named(patient),
+        patient: Some(named(patient)),
         reason: pb::BreakGlassReason::Unconscious.into(),
         reason_text: "意識障害のため同意を得られない".to_owned(),
         declares_consent_impossible: true,
@@ -97,7 +97,7 @@ async fn emergency(caller: &Caller, patient: &cpb::Identifier) -> Result<String,
     let opened = client.open_break_glass(caller.request(open)).await?;
     let grant_id = opened.into_inner().grant_id;
     let get = pb::GetSummaryRequest {
-        patient: named(patient),
+        patient: Some(named(patient)),
         grant_id: grant_id.clone(),
         ..Default::default()
     };

@@ -15,8 +15,8 @@ use prost_types::{
 };
 
 /// Methods that only read begin with one of these; all others need an idempotency key.
-const READS: [&str; 15] = [
-    "Check", "Discover", "Export", "Find", "Get", "Identify", "List", "Locate", "Match", "Ping",
+const READS: [&str; 16] = [
+    "Check", "Compare", "Discover", "Export", "Find", "Get", "Identify", "List", "Locate", "Match", "Ping",
     "Query", "Report", "Retrieve", "Search", "Watch",
 ];
 

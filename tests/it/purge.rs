@@ -98,7 +98,7 @@ async fn two_operators_destroy_a_patients_keys() {
 
     let proposed = propose(&one, &patient).await.unwrap();
     let id = proposed.purge_id.as_str();
-    assert_eq!(list(&two).await.unwrap(), [proposed.clone()]);
+    assert_eq!(list(&two).await.unwrap(), std::slice::from_ref(&proposed));
     refused(
         approve(&one, id, &patient).await,
         Reason::SecondPersonNeeded,
