@@ -16,8 +16,8 @@ use prost_types::{
 
 /// Methods that only read begin with one of these; all others need an idempotency key.
 const READS: [&str; 16] = [
-    "Check", "Compare", "Discover", "Export", "Find", "Get", "Identify", "List", "Locate", "Match", "Ping",
-    "Query", "Report", "Retrieve", "Search", "Watch",
+    "Check", "Compare", "Discover", "Export", "Find", "Get", "Identify", "List", "Locate", "Match",
+    "Ping", "Query", "Report", "Retrieve", "Search", "Watch",
 ];
 
 // Field numbers inside descriptor.proto, which make up the paths of `SourceCodeInfo`.
