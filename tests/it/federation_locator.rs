@@ -8,7 +8,6 @@ use renkei::demo::sample::{SampleDocument, SampleRecord};
 use renkei::error::Reason;
 use renkei::federation::{Reconciler, Step};
 use renkei::types::PatientIdentifier;
-use renkei::wire::pb::common as cpb;
 use renkei::wire::pb::directory as ipb;
 use renkei::wire::pb::directory::directory_service_client::DirectoryServiceClient;
 use renkei::wire::pb::documents as dpb;

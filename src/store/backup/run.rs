@@ -399,8 +399,7 @@ impl Run<'_> {
             }
             for id in &missing {
                 if self.copy_document(id, verifier.as_ref())? {
-                    have.insert(*id);
-                    self.manifest.documents.added += 1;
+                    self.manifest.documents.added += u64::from(have.insert(*id));
                 }
             }
             if missing.iter().any(|id| have.contains(id)) {
