@@ -106,6 +106,9 @@ pub(super) const STAGES: [(&str, usize, u64); 5] = [
     ("body", 30, 30),
 ];
 
+/// Longer than any stage may last.
+const LONG: Duration = Duration::from_secs(60);
+
 /// One byte a second on each of `count` connections in a stage, until each is closed; gives the
 /// longest life.
 pub(super) async fn drip_all(target: Target, count: usize, stage: &'static str) -> Duration {
@@ -120,14 +123,28 @@ pub(super) async fn drip_all(target: Target, count: usize, stage: &'static str) 
 async fn drip(target: &Target, number: usize, stage: &str) -> Duration {
     let from = Some(from(number));
     if matches!(stage, "tcp" | "tls") {
-        let Ok(stream) = tcp(target.address, from).await else {
+        let Ok(mut stream) = tcp(target.address, from).await else {
             return Duration::ZERO;
         };
         let began = Instant::now();
         let hello = [&[22, 3, 1, 1, 0, 1, 0, 0, 252, 3, 3], [7; 200].as_slice()].concat();
         let bytes = if stage == "tcp" { Vec::new() } else { hello };
-        slowly(stream, &bytes, false).await;
-        return began.elapsed();
+        let slow = slowly(&mut stream, &bytes, false);
+        if tokio::time::timeout(LONG, slow).await.is_ok() {
+            return began.elapsed();
+        }
+        // Whoever was not accepted, as too many waited to be, believes to be connected until it sends
+        // something: then it hears that nobody is there.
+        let was_there = stream.write_all(&[0]).await.is_ok()
+            && !matches!(
+                tokio::time::timeout(LONG, stream.read(&mut [0])).await,
+                Ok(Err(_))
+            );
+        return if was_there {
+            began.elapsed()
+        } else {
+            Duration::ZERO
+        };
     }
     let Ok(mut raw) = target.connect(target.institution(0), from).await else {
         return Duration::ZERO;
