@@ -36,6 +36,8 @@ const HELD: usize = 128;
 #[derive(Debug)]
 pub struct Subscription {
     patients: Vec<PatientIdentifier>,
+    /// As they are linked here, too; or those that are named, and no others.
+    linked: bool,
     filter: EntryFilter,
     recipients: Vec<String>,
     sources: Vec<String>,
@@ -96,6 +98,7 @@ impl Subscription {
             sources: request.source_ids.clone(),
             topics: topics(request),
             as_refs: request.object_refs_only,
+            linked: true,
             patients,
         };
         // May the caller list documents at all? Each patient's wishes are asked at delivery.
@@ -124,6 +127,8 @@ impl Subscription {
         let filter = filter.cloned().unwrap_or_default();
         Ok(Self {
             patients,
+            // Whoever asks knows whom the person is linked with, and has unlinked what was.
+            linked: false,
             filter: EntryFilter::of_changes(&filter)?,
             recipients: Vec::new(),
             sources: Vec::new(),
@@ -321,7 +326,10 @@ impl Documents {
     fn tags(&self, guard: &Guard, subscription: &Subscription) -> Option<HashSet<Vec<u8>>> {
         let keys = self.store.keys();
         let all = subscription.patients.iter();
-        let all = all.flat_map(|patient| guard.identifiers_of(patient));
+        let all = all.flat_map(|patient| match subscription.linked {
+            true => guard.identifiers_of(patient),
+            false => vec![patient.clone()],
+        });
         let all = all.map(|patient| keys.patient_tag(&patient).to_vec());
         (!subscription.patients.is_empty()).then(|| all.collect())
     }

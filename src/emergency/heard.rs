@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::merge::day;
 use crate::error::{Error, Reason, Result};
 use crate::identity::ADDRESS_BITS;
 use crate::identity::matching::normalize::date;
@@ -40,7 +41,7 @@ pub(super) fn birth_date(given: &str) -> Result<(String, String)> {
 pub(super) fn born(items: &pb::FourItems, now: Timestamp) -> Option<(i64, i64)> {
     let from = items.age_from.or(items.age_to)?;
     let to = items.age_to.or(items.age_from)?;
-    let year = i64::from(now.to_zoned(jiff::tz::TimeZone::UTC).year());
+    let year = i64::from(day(now).year());
     // A birthday may be still to come this year.
     Some((year - i64::from(to) - 1, year - i64::from(from)))
 }

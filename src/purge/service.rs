@@ -237,8 +237,13 @@ impl Purges {
         let tag = Tag::from_slice(&row.patient)
             .ok_or_else(|| Error::internal("a purge without a patient"))?;
         let store = Arc::clone(&self.store);
-        let purged = tokio::task::spawn_blocking(move || store.purge(&[tag]));
-        let rows = purged.await.map_err(Error::internal)??.rows;
+        let purged = tokio::task::spawn_blocking(move || match store.key_made(tag)? {
+            Some(made) if made <= version => store.purge(&[tag]).map(|purged| purged.rows),
+            // The keys that this is about are destroyed: it was broken off after that. What came under the
+            // identifier since then is somebody's who was not agreed on.
+            _ => store.clear_after_purge().map(|()| 0),
+        });
+        let rows = purged.await.map_err(Error::internal)??;
         let now = self.clock.now();
         row.done = true;
         if let Some(purge) = &mut row.purge {

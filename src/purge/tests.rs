@@ -262,6 +262,30 @@ async fn what_a_stop_cut_off_is_carried_out_after_it() {
     assert!(node.knows(2), "the identifier is free again");
 }
 
+/// The keys are destroyed, and the node is stopped before that is noted: what came meanwhile stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeat_destroys_nothing_that_came_after() {
+    let folder = tempfile::tempdir().unwrap();
+    let node = Node::open(folder.path());
+    let about = patient("0012");
+    node.know(1, &about).await;
+    let proposed = node.propose(1, &about).await.unwrap();
+    let id = proposed.purge_id.as_str();
+    node.approve(2, id, &about, Duration::ZERO).await.unwrap();
+    let (store, tag) = (
+        Arc::clone(&node.store),
+        node.store.keys().patient_tag(&about),
+    );
+    let broken_off = tokio::task::spawn_blocking(move || store.purge(&[Tag::from_bytes(tag)]));
+    assert!(broken_off.await.unwrap().unwrap().rows > 0);
+    assert!(!node.knows(1));
+    node.know(2, &about).await;
+    assert!(node.purges.carry_out_next().await.unwrap());
+    assert!(node.knows(2), "it was acknowledged");
+    assert_eq!(node.list(&[pb::PurgeState::Done]).len(), 1);
+    assert!(!node.purges.carry_out_next().await.unwrap());
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proposal_grows_old_and_can_be_taken_back() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use std::sync::{Arc, mpsc};
 
 use super::Store;
 use super::blobs::BlobId;
-use super::commit::{Commit, Write, decode};
+use super::commit::{Commit, Sequence, Write, decode};
 use super::committer::{Committer, Request};
 use super::core::Core;
 use super::error::StoreError;
@@ -401,6 +401,26 @@ impl Store {
         // Deleted rows lie in the index's files for a while, under a key that ends with its epoch.
         self.rotate_keys(&mut |_| ())?;
         Ok(purged)
+    }
+
+    /// The frame that brought a patient's key; nothing if there is none, or none any more.
+    ///
+    /// # Errors
+    /// As reading a row.
+    pub fn key_made(&self, subject: Tag) -> Result<Option<Sequence>, StoreError> {
+        let row = self.get::<KeyRow>(subject.as_bytes())?;
+        Ok(row.map(|found| found.version))
+    }
+
+    /// Does what [`Store::purge`] does after the keys are destroyed: for one that was broken off then.
+    /// Blocks.
+    ///
+    /// # Errors
+    /// As [`Store::purge`].
+    pub fn clear_after_purge(&self) -> Result<(), StoreError> {
+        self.forget_derived()?;
+        self.rotate_keys(&mut |_| ())?;
+        Ok(())
     }
 
     fn finish_purge(&self, subjects: &[Tag]) -> Result<Purged, StoreError> {

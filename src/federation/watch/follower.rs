@@ -70,7 +70,7 @@ impl Follower {
             };
             let state = state_of(&self.peer, &failure);
             let told = self.hear(What::State(state)).await;
-            if told.is_err() || state == RegionState::RefusedByPolicy {
+            if told.is_err() || refuses(&failure) {
                 return;
             }
             self.go_on(&failure);
@@ -137,6 +137,12 @@ impl Follower {
         let heard = self.hears.send(Heard { home, what }).await;
         heard.map_err(|_| Gone)
     }
+}
+
+/// Whether it was the call that was refused: what is refused for the certificate or its revocation lists
+/// may be taken the next time.
+fn refuses(failure: &Failure) -> bool {
+    matches!(failure, Failure::Status(status) if status.code() == Code::PermissionDenied)
 }
 
 /// A community may only speak of its own documents (INV-4, bar Z-18).

@@ -11,9 +11,8 @@
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{PoisonError, RwLock};
 
-use ::fjall::compaction::Leveled;
 use ::fjall::config::{BloomConstructionPolicy, FilterPolicy, FilterPolicyEntry};
 use ::fjall::{Database, Keyspace, KeyspaceCreateOptions, KvSeparationOptions, PersistMode};
 use bytes::Bytes;
@@ -30,11 +29,6 @@ const JOURNALS: u64 = 64 << 20;
 /// One thread flushes and merges, and waits without cost while there is nothing to do. With more,
 /// fjall keeps one of them for flushing, and that one spins while another merges.
 const THREADS: usize = 1;
-
-/// So many sorted files wait before they are merged into the rest. Keys are spread evenly, so that each
-/// merge takes all of the rest along, whatever it adds: the fewer the better, below the twenty from which
-/// fjall slows writers.
-const UNMERGED: u8 = 16;
 
 /// How large a load is, in bytes: each becomes files that are merged later, the fewer the better.
 /// Two are held at a time.
@@ -65,9 +59,7 @@ fn guard<T>(call: impl FnOnce() -> ::fjall::Result<T>) -> Result<T, StoreError> 
 fn options() -> KeyspaceCreateOptions {
     let apart = KvSeparationOptions::default().separation_threshold(APART);
     let filter = FilterPolicyEntry::Bloom(BloomConstructionPolicy::BitsPerKey(10.0));
-    let merging = Leveled::default().with_l0_threshold(UNMERGED);
     KeyspaceCreateOptions::default()
-        .compaction_strategy(Arc::new(merging))
         .max_memtable_size(MEMTABLE)
         .filter_policy(FilterPolicy::all(filter))
         .with_kv_separation(Some(apart))
