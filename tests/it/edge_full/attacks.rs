@@ -107,7 +107,7 @@ pub(super) const STAGES: [(&str, usize, u64); 5] = [
 ];
 
 /// Longer than any stage may last.
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 /// One byte a second on each of `count` connections in a stage, until each is closed; gives the
 /// longest life.
